@@ -1,0 +1,1 @@
+"""Bandit-driven expert merging for Mixture-of-Experts models, in JAX."""

@@ -1,0 +1,70 @@
+"""What every bandit is: three pure functions over a pytree of arrays.
+
+A bandit picks merge weights for a slot and learns from the rewards that the
+slot returned. It is written like an optax transformation: a constructor binds
+hyper-parameters and returns a `Bandit`. Letters: V tasks, E experts.
+
+Hyper-parameters that are arrays should be bound with `jax.tree_util.Partial`,
+so that a `Bandit` is itself a pytree: `rollout` passes it through `jit` as an
+argument, hence a new value of a hyper-parameter does not compile again and
+`vmap` sweeps over it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+State = Any
+
+
+class Context(NamedTuple):
+  """What a bandit may see before it decides.
+
+  Attributes:
+    task_mix: [V] float32 on the simplex, the monitor's estimate of the share
+      of each task among the slot's requests (psi in the paper).
+  """
+
+  task_mix: jax.Array
+
+
+class Decision(NamedTuple):
+  """What a bandit decided.
+
+  Attributes:
+    merge_weights: [E] float32 on the simplex (x in the paper).
+    aux: dict from a name to an array: whatever `update` needs, and what a
+      reader of the run wants to see. `rollout` traces its scalars.
+  """
+
+  merge_weights: jax.Array
+  aux: dict[str, jax.Array]
+
+
+class Feedback(NamedTuple):
+  """What a slot returned.
+
+  Attributes:
+    task_reward: [V] float32, the mean reward of each task's requests; its
+      value is meaningless (but finite) where `task_count` is 0.
+    task_count: [V] int32, requests of each task in the slot. A task with count
+      0 was not seen and must not be learnt from.
+  """
+
+  task_reward: jax.Array
+  task_count: jax.Array
+
+
+class Bandit(NamedTuple):
+  """A bandit as three pure functions.
+
+  Attributes:
+    init: `init(key) -> state`.
+    select: `select(key, state, context) -> Decision`; the state is unchanged.
+    update: `update(key, state, context, decision, feedback) -> state`.
+  """
+
+  init: Callable[[jax.Array], State]
+  select: Callable[[jax.Array, State, Context], Decision]
+  update: Callable[[jax.Array, State, Context, Decision, Feedback], State]
