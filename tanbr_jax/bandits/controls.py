@@ -1,0 +1,156 @@
+"""Bandits that do not learn: what a learner has to beat, and the optimum.
+
+Letters: V tasks, E experts.
+"""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from tanbr_jax.bandits.base import Bandit, Context, Decision
+
+
+def _no_state(key: chex.PRNGKey) -> tuple[()]:
+  del key
+  return ()
+
+
+def _keep_state(key, state, context, decision, feedback) -> tuple[()]:
+  del key, context, decision, feedback
+  return state
+
+
+def _play(weights: chex.Array, key, state, context: Context) -> Decision:
+  del key, state, context
+  return Decision(weights, {})
+
+
+def _play_random(num_experts: chex.Array, key, state, context) -> Decision:
+  del state, context
+  # Normalised exponentials are Dirichlet(1), and far cheaper inside a scan
+  # than jax.random.dirichlet.
+  draws = jax.random.exponential(key, num_experts.shape)
+  return Decision(draws / jnp.sum(draws), {})
+
+
+def _play_table(table: chex.Array, key, state, context: Context) -> Decision:
+  del key, state
+  return Decision(context.task_mix @ table, {})
+
+
+def _play_policy(policy: Callable, key, state, context: Context) -> Decision:
+  del key, state
+  return Decision(policy(context.task_mix), {})
+
+
+def on_simplex(name: str, values: chex.Array) -> jax.Array:
+  """Returns `values` as float32 after checking that rows are on the simplex.
+
+  Args:
+    name: what to call the values in an error.
+    values: [..., E] non-negative numbers whose last axis sums to 1 to 1e-5.
+
+  Raises:
+    ValueError: if a row is not on the simplex.
+  """
+  array = np.asarray(values, np.float64)
+  off = np.abs(array.sum(-1) - 1.0) if array.ndim else np.inf
+  if not (np.all(array >= 0) and np.all(off <= 1e-5)):
+    raise ValueError(
+      f"{name} must be non-negative and sum to 1, got {name}="
+      f"{np.array2string(array, precision=4, threshold=16)}"
+    )
+  return jnp.asarray(array, jnp.float32)
+
+
+def fixed(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  weights: chex.Array | None = None,
+) -> Bandit:
+  """Plays the same weights in every slot (a static merge).
+
+  Args:
+    num_experts: E.
+    num_tasks: V (not used: every constructor takes both).
+    weights: [E] on the simplex; the uniform average when None.
+
+  Raises:
+    ValueError: if the weights are off the simplex or not E of them.
+  """
+  del num_tasks
+  if weights is None:
+    weights = np.full(num_experts, 1 / num_experts)
+  weights = on_simplex("weights", weights)
+  if weights.shape != (num_experts,):
+    raise ValueError(
+      "weights must have one entry an expert, got "
+      f"weights.shape={weights.shape}, num_experts={num_experts}"
+    )
+  return Bandit(Partial(_no_state), Partial(_play, weights), _KEEP)
+
+
+def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
+  """Plays the plain average of the experts in every slot."""
+  return fixed(num_experts=num_experts, num_tasks=num_tasks)
+
+
+def random(*, num_experts: int, num_tasks: int) -> Bandit:
+  """Plays weights drawn uniformly from the simplex."""
+  del num_tasks
+  shape = jnp.zeros(num_experts, jnp.float32)
+  return Bandit(Partial(_no_state), Partial(_play_random, shape), _KEEP)
+
+
+def follow_task_mix(
+  *, num_experts: int, num_tasks: int, table: chex.Array | None = None
+) -> Bandit:
+  """Plays x = psi R, the mix pushed through a table of weights per task.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    table: [V, E], rows on the simplex, for instance how often a router sends
+      each task's tokens to each expert; when None, task v gets expert v mod E.
+
+  Raises:
+    ValueError: if the table's rows are off the simplex or its shape is wrong.
+  """
+  if table is None:
+    table = np.eye(num_experts)[np.arange(num_tasks) % num_experts]
+  table = on_simplex("table", table)
+  if table.shape != (num_tasks, num_experts):
+    raise ValueError(
+      "table must be [num_tasks, num_experts], got "
+      f"table.shape={table.shape}, num_tasks={num_tasks}, "
+      f"num_experts={num_experts}"
+    )
+  return Bandit(Partial(_no_state), Partial(_play_table, table), _KEEP)
+
+
+def oracle(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  policy: Callable[[jax.Array], jax.Array] | None = None,
+) -> Bandit:
+  """Plays `policy(task_mix)`: the best weights for the mix that is seen.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    policy: [V] -> [E], pure; a `jax.tree_util.Partial` when it carries arrays.
+      When None, the policy of `follow_task_mix`'s default table.
+  """
+  if policy is None:
+    return follow_task_mix(num_experts=num_experts, num_tasks=num_tasks)
+  policy = policy if isinstance(policy, Partial) else Partial(policy)
+  return Bandit(Partial(_no_state), Partial(_play_policy, policy), _KEEP)
+
+
+_KEEP = Partial(_keep_state)

@@ -1,0 +1,119 @@
+"""Fixed features of merge weights: polynomials and random Fourier features.
+
+On the simplex E weights have E - 1 degrees of freedom, so features are taken
+of tangent coordinates u = (x - 1/E) Q, with Q an orthonormal basis of the
+directions that keep the sum. Letters: E experts, P features.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class FixedFeatures(NamedTuple):
+  """A map from merge weights to features, as a pytree of arrays.
+
+  Attributes:
+    basis: [E, E - 1] orthonormal tangent basis.
+    scales: [3] prior standard deviations of the constant, the linear and the
+      quadratic coefficients (0-length groups are dropped by shape).
+    rows: [Q] int32, and
+    columns: [Q] int32: which pairs of tangent coordinates are multiplied.
+    frequencies: [E - 1, F] of the random Fourier features.
+    phases: [F].
+    fourier_scale: [] prior standard deviation of the Fourier part.
+  """
+
+  basis: jax.Array
+  scales: jax.Array
+  rows: jax.Array
+  columns: jax.Array
+  frequencies: jax.Array
+  phases: jax.Array
+  fourier_scale: jax.Array
+
+
+def tangent_basis(num_experts: int) -> np.ndarray:
+  """Returns [E, E - 1] orthonormal columns, each summing to zero (Helmert)."""
+  basis = np.zeros((num_experts, num_experts - 1))
+  for j in range(1, num_experts):
+    basis[:j, j - 1] = 1
+    basis[j, j - 1] = -j
+  return basis / np.linalg.norm(basis, axis=0)
+
+
+def num_features(features: FixedFeatures) -> int:
+  """Returns P."""
+  return (
+    1
+    + features.basis.shape[1]
+    + features.rows.shape[0]
+    + features.phases.shape[0]
+  )
+
+
+def fixed_features(
+  num_experts: int,
+  *,
+  quadratic: bool = True,
+  num_fourier: int = 0,
+  length_scale: float = 0.5,
+  scales: tuple[float, float, float] = (1.0, 1.0, 1.0),
+  fourier_scale: float = 1.0,
+  seed: int = 0,
+) -> FixedFeatures:
+  """Returns constant, linear, quadratic and random Fourier features.
+
+  A linear model with a unit normal prior over them is a Gaussian process whose
+  kernel is the sum of a polynomial one and of an approximated squared
+  exponential (Rahimi and Recht 2007; orthogonal directions as in Yu et al.
+  2016).
+
+  Args:
+    num_experts: E.
+    quadratic: whether products of tangent coordinates are taken.
+    num_fourier: number of random Fourier features.
+    length_scale: of the squared-exponential kernel, in units of the weights.
+    scales: prior standard deviation of constant, linear, quadratic part.
+    fourier_scale: prior standard deviation of the Fourier part.
+    seed: of the random frequencies.
+  """
+  dim = num_experts - 1
+  rows, columns = np.triu_indices(dim) if quadratic else (np.zeros(0),) * 2
+  rng = np.random.default_rng(seed)
+  blocks = [np.zeros((dim, 0))]
+  for _ in range(-(-num_fourier // dim)):
+    directions, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
+    blocks.append(directions * np.sqrt(rng.chisquare(dim, dim))[None, :])
+  frequencies = np.concatenate(blocks, axis=1)[:, :num_fourier] / length_scale
+  phases = rng.uniform(0, 2 * np.pi, num_fourier)
+  as_f32 = lambda value: jnp.asarray(value, jnp.float32)
+  return FixedFeatures(
+    basis=as_f32(tangent_basis(num_experts)),
+    scales=as_f32(scales),
+    rows=jnp.asarray(rows, jnp.int32),
+    columns=jnp.asarray(columns, jnp.int32),
+    frequencies=as_f32(frequencies),
+    phases=as_f32(phases),
+    fourier_scale=as_f32(fourier_scale),
+  )
+
+
+def apply_features(features: FixedFeatures, weights: chex.Array) -> jax.Array:
+  """Returns the features [P] of merge weights [E]."""
+  coordinates = weights @ features.basis
+  products = coordinates[features.rows] * coordinates[features.columns]
+  parts = [
+    features.scales[:1],
+    features.scales[1] * coordinates,
+    features.scales[2] * products,
+  ]
+  count = features.phases.shape[0]
+  if count:
+    angles = coordinates @ features.frequencies + features.phases
+    amplitude = features.fourier_scale * jnp.float32(np.sqrt(2 / count))
+    parts.append(amplitude * jnp.cos(angles))
+  return jnp.concatenate(parts)
