@@ -5,6 +5,7 @@ of tangent coordinates u = (x - 1/E) Q, with Q an orthonormal basis of the
 directions that keep the sum. Letters: E experts, P features.
 """
 
+import functools
 from typing import NamedTuple
 
 import chex
@@ -90,7 +91,7 @@ def fixed_features(
     blocks.append(directions * np.sqrt(rng.chisquare(dim, dim))[None, :])
   frequencies = np.concatenate(blocks, axis=1)[:, :num_fourier] / length_scale
   phases = rng.uniform(0, 2 * np.pi, num_fourier)
-  as_f32 = lambda value: jnp.asarray(value, jnp.float32)
+  as_f32 = functools.partial(jnp.asarray, dtype=jnp.float32)
   return FixedFeatures(
     basis=as_f32(tangent_basis(num_experts)),
     scales=as_f32(scales),
