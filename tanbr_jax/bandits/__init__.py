@@ -1,5 +1,51 @@
-"""Bandits over merge weights, and the registry of their constructors."""
+"""Bandits over merge weights, and the registry of their constructors.
+
+Every constructor takes `num_experts` and `num_tasks` and returns a `Bandit`;
+what else it takes has a default.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.controls import (
+  fixed,
+  follow_task_mix,
+  oracle,
+  random,
+  uniform,
+)
+from tanbr_jax.bandits.lin_ucb import lin_ucb
+from tanbr_jax.bandits.neural_ucb import neural_ucb
+from tanbr_jax.bandits.tanbr import tanbr
 
-__all__ = ["Bandit", "Context", "Decision", "Feedback"]
+REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
+  {
+    "fixed": fixed,
+    "follow_task_mix": follow_task_mix,
+    "lin_ucb": lin_ucb,
+    "neural_ucb": neural_ucb,
+    "oracle": oracle,
+    "random": random,
+    "tanbr": tanbr,
+    "tanbr_paper": functools.partial(tanbr, preset="paper"),
+    "uniform": uniform,
+  }
+)
+
+__all__ = [
+  "REGISTRY",
+  "Bandit",
+  "Context",
+  "Decision",
+  "Feedback",
+  "fixed",
+  "follow_task_mix",
+  "lin_ucb",
+  "neural_ucb",
+  "oracle",
+  "random",
+  "tanbr",
+  "uniform",
+]

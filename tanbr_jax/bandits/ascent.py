@@ -3,12 +3,14 @@
 Letters: E experts, N candidates, S starts.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from optax.projections import projection_simplex
 
 Score = Callable[[jax.Array], jax.Array]
@@ -28,73 +30,65 @@ class Maximum(NamedTuple):
   candidate: jax.Array
 
 
-def best_candidate(
-  score: Score, candidates: chex.Array, active: chex.Array
-) -> Maximum:
-  """Returns the candidate with the largest score.
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Ascent:
+  """Projected gradient ascent on the simplex from the best candidates.
 
-  Args:
-    score: pure function [E] -> [].
-    candidates: [N, E].
-    active: [N] bool; the others are never chosen.
-  """
-  values = jnp.where(active, jax.vmap(score)(candidates), -jnp.inf)
-  best = jnp.argmax(values)
-  return Maximum(candidates[best], values[best], best.astype(jnp.int32))
+  Steps are normalised and shrink geometrically from `step_size` to a hundredth
+  of it, so that the score's scale, which changes as rewards are learnt, does
+  not matter. The best point seen on any path is returned: the result is never
+  below the best candidate.
 
-
-def ascend(
-  score: Score,
-  candidates: chex.Array,
-  active: chex.Array,
-  *,
-  num_starts: int,
-  num_steps: int,
-  step_size: chex.Numeric = 0.25,
-) -> Maximum:
-  """Ascends the score on the simplex from the best candidates.
-
-  Projected gradient ascent with normalised steps whose length falls
-  geometrically from `step_size` to a hundredth of it: the score's scale, which
-  changes as rewards are learnt, then does not matter. The best point seen on
-  any path is returned, so the result is never below the best candidate.
-
-  Args:
-    score: pure differentiable function [E] -> [].
-    candidates: [N, E] on the simplex.
-    active: [N] bool; the others are never begun from.
+  Attributes:
     num_starts: S, how many of the best candidates to begin from.
     num_steps: gradient steps from each start; 0 returns the best candidate.
     step_size: Euclidean length of the first step.
   """
-  if num_steps == 0:
-    return best_candidate(score, candidates, active)
-  values = jnp.where(active, jax.vmap(score)(candidates), -jnp.inf)
-  best_values, starts = jax.lax.top_k(values, num_starts)
-  value_and_grad = jax.vmap(jax.value_and_grad(score))
-  decay = jnp.float32(0.01) ** (1 / max(num_steps - 1, 1))
 
-  def step(carry, index):
-    points, best_points, best_values = carry
-    values, gradients = value_and_grad(points)
-    better = values > best_values
-    best_points = jnp.where(better[:, None], points, best_points)
-    best_values = jnp.where(better, values, best_values)
-    gradients -= jnp.mean(gradients, axis=-1, keepdims=True)
-    norms = jnp.linalg.norm(gradients, axis=-1, keepdims=True)
-    length = step_size * decay**index
-    points += length * gradients / jnp.maximum(norms, 1e-12)
-    return (jax.vmap(projection_simplex)(points), best_points, best_values), None
+  num_starts: int = 4
+  num_steps: int = 12
+  step_size: float = 0.25
 
-  points = candidates[starts]
-  carry = (points, points, best_values)
-  indices = jnp.arange(num_steps, dtype=jnp.float32)
-  (points, best_points, best_values), _ = jax.lax.scan(step, carry, indices)
-  values = jax.vmap(score)(points)
-  better = values > best_values
-  best_points = jnp.where(better[:, None], points, best_points)
-  best_values = jnp.where(better, values, best_values)
-  best = jnp.argmax(best_values)
-  return Maximum(
-    best_points[best], best_values[best], starts[best].astype(jnp.int32)
-  )
+  def __call__(
+    self, score: Score, candidates: chex.Array, active: chex.Array
+  ) -> Maximum:
+    """Returns the maximum found.
+
+    Args:
+      score: pure differentiable function [E] -> [].
+      candidates: [N, E] on the simplex, N >= S.
+      active: [N] bool; the others are never chosen.
+    """
+    values = jnp.where(active, jax.vmap(score)(candidates), -jnp.inf)
+    best_values, starts = jax.lax.top_k(values, max(self.num_starts, 1))
+    points = candidates[starts]
+    if self.num_steps:
+      points, best_values = self._climb(score, points, best_values)
+    best = jnp.argmax(best_values)
+    return Maximum(
+      points[best], best_values[best], starts[best].astype(jnp.int32)
+    )
+
+  def _climb(self, score, points, best_values):
+    """Returns the best points [S, E] and values [S] on the paths."""
+    value_and_grad = jax.vmap(jax.value_and_grad(score))
+    decay = 0.01 ** (1 / max(self.num_steps - 1, 1))
+    lengths = self.step_size * decay ** np.arange(self.num_steps)
+
+    def step(carry, length):
+      points, gradients, best_points, best_values = carry
+      gradients -= jnp.mean(gradients, axis=-1, keepdims=True)
+      norms = jnp.linalg.norm(gradients, axis=-1, keepdims=True)
+      points += length * gradients / jnp.maximum(norms, 1e-12)
+      points = jax.vmap(projection_simplex)(points)
+      values, gradients = value_and_grad(points)
+      better = values > best_values
+      best_points = jnp.where(better[:, None], points, best_points)
+      best_values = jnp.where(better, values, best_values)
+      return (points, gradients, best_points, best_values), None
+
+    _, gradients = value_and_grad(points)
+    carry = (points, gradients, points, best_values)
+    carry, _ = jax.lax.scan(step, carry, jnp.asarray(lengths, jnp.float32))
+    return carry[2], carry[3]
