@@ -1,0 +1,132 @@
+"""Windows of text, drawn inside jitted programs.
+
+Letters: V tasks, N bytes of text, B windows.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TaskText:
+  """The text of V tasks in one array.
+
+  Attributes:
+    bytes: [V, N] uint8; a task's text, then zeros.
+    lengths: [V] int32, the bytes of text of each task.
+  """
+
+  bytes: jax.Array
+  lengths: jax.Array
+
+
+def from_arrays(
+  arrays: Sequence[np.ndarray], *, min_length: int = 1
+) -> TaskText:
+  """Pads the text of each task to the longest.
+
+  Args:
+    arrays: V arrays [N_v] uint8, such as `corpus.splits["train"]`.
+    min_length: fewest bytes of a task: the length of the windows to be drawn,
+      which cannot be checked when they are.
+
+  Raises:
+    ValueError: no text, text of another type, or too short.
+  """
+  arrays = [np.asarray(text) for text in arrays]
+  if not arrays or any(t.ndim != 1 or t.dtype != np.uint8 for t in arrays):
+    kinds = [f"{text.dtype}{list(text.shape)}" for text in arrays]
+    raise ValueError(f"text must be arrays [N] of uint8, got {kinds}")
+  lengths = [text.size for text in arrays]
+  if min(lengths) < min_length:
+    raise ValueError(
+      f"each task needs at least {min_length} bytes, got {lengths}"
+    )
+  padded = np.zeros((len(arrays), max(lengths)), np.uint8)
+  for row, text in zip(padded, arrays, strict=True):
+    row[: text.size] = text
+  return TaskText(jnp.asarray(padded), jnp.asarray(lengths, jnp.int32))
+
+
+def _check_length(length: int, size: int) -> None:
+  if not 1 <= length <= size:
+    raise ValueError(
+      f"length of a window must be in [1, {size}], got length={length}"
+    )
+
+
+def sample_windows(
+  key: jax.Array, text: jax.Array, num: int, length: int
+) -> jax.Array:
+  """Draws windows of one text, uniformly over all that fit.
+
+  Args:
+    key: random key, consumed.
+    text: [N] uint8.
+    num: number of windows.
+    length: bytes of a window, at most N.
+
+  Returns:
+    [num, length] uint8.
+  """
+  _check_length(length, text.shape[0])
+  starts = jax.random.randint(key, (num,), 0, text.shape[0] - length + 1)
+  return text[starts[:, None] + jnp.arange(length)[None, :]]
+
+
+def sample_task_windows(
+  key: jax.Array, text: TaskText, tasks: jax.Array, length: int
+) -> jax.Array:
+  """Draws one window for each requested task, uniformly over all that fit.
+
+  Args:
+    key: random key, consumed.
+    text: text of V tasks, each of at least `length` bytes (see `from_arrays`).
+    tasks: [B] int32 in [0, V).
+    length: bytes of a window.
+
+  Returns:
+    [B, length] uint8.
+  """
+  _check_length(length, text.bytes.shape[1])
+  num_starts = text.lengths[tasks] - length + 1
+  starts = jax.random.randint(key, tasks.shape, 0, num_starts)
+  columns = starts[:, None] + jnp.arange(length)[None, :]
+  return text.bytes[tasks[:, None], columns]
+
+
+def evaluation_windows(
+  text: TaskText, num_per_task: int, length: int
+) -> jax.Array:
+  """Cuts evenly spaced windows, the same ones every time.
+
+  The first window of a task starts at its first byte, the last ends at its
+  last. Windows overlap only where a task has fewer than `num_per_task *
+  length` bytes.
+
+  Args:
+    text: text of V tasks, each of at least `length` bytes (see `from_arrays`).
+    num_per_task: windows of each task.
+    length: bytes of a window.
+
+  Returns:
+    [V, num_per_task, length] uint8.
+  """
+  _check_length(length, text.bytes.shape[1])
+  if num_per_task < 1:
+    raise ValueError(
+      f"num_per_task must be at least 1, got num_per_task={num_per_task}"
+    )
+  gaps = max(num_per_task - 1, 1)
+  window = jnp.arange(num_per_task, dtype=jnp.int32)[None, :]
+  last = (text.lengths - length)[:, None]
+  # floor(window * last / gaps), without the product that overflows int32.
+  starts = window * (last // gaps) + window * (last % gaps) // gaps
+  columns = starts[:, :, None] + jnp.arange(length)[None, None, :]
+  rows = jnp.arange(text.lengths.shape[0])[:, None, None]
+  return text.bytes[rows, columns]

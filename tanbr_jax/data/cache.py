@@ -1,0 +1,102 @@
+"""The folder where results that are costly to make again are kept."""
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+ENVIRONMENT_VARIABLE = "TANBR_JAX_CACHE"
+
+
+def cache_dir(path: str | os.PathLike[str] | None = None) -> Path:
+  """Returns the cache folder, made and found writable.
+
+  Args:
+    path: the folder; by default `$TANBR_JAX_CACHE`, or else
+      `~/.cache/tanbr_jax`.
+
+  Raises:
+    ValueError: the folder cannot be made or written to.
+  """
+  default = os.environ.get(ENVIRONMENT_VARIABLE) or "~/.cache/tanbr_jax"
+  folder = Path(default if path is None else path)
+  try:
+    folder = folder.expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except (OSError, RuntimeError) as error:
+    raise ValueError(
+      f"cache folder must be writable, got {str(folder)!r} ({error}); name "
+      f"another with the environment variable {ENVIRONMENT_VARIABLE}"
+    ) from None
+  return folder
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+  """Writes a file that others see whole or not at all.
+
+  Args:
+    path: the file; an old one is replaced.
+    write: called with a binary file object, open for writing.
+  """
+  # In the same folder, because `os.replace` is atomic within a file system.
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+  try:
+    with os.fdopen(handle, "wb") as file:
+      write(file)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    Path(temporary).unlink(missing_ok=True)
+    raise
+
+
+def save_arrays(
+  path: Path, arrays: dict[str, np.ndarray], header: dict
+) -> None:
+  """Writes arrays and a JSON header as one .npz, atomically.
+
+  Args:
+    path: the file.
+    arrays: name -> array; no name may be "header".
+    header: a dict that JSON can hold.
+  """
+  text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+  write_atomic(path, lambda file: np.savez(file, header=text, **arrays))
+
+
+def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+  """Reads what `save_arrays` wrote.
+
+  Returns:
+    A pair (arrays, header).
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: the file is truncated or corrupt.
+  """
+  try:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+      arrays = {name: archive[name] for name in archive.files}
+    header = json.loads(arrays.pop("header").tobytes())
+  except FileNotFoundError:
+    raise
+  # All that NumPy, zipfile and json raise on bytes that are not theirs.
+  except (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    AttributeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+  ) as error:
+    raise ValueError(f"{str(path)!r} cannot be read ({error})") from None
+  return arrays, header
