@@ -1,0 +1,71 @@
+"""Files that are either whole or absent, whenever the process dies.
+
+A file is written under a temporary name in its own folder, flushed to disk and
+renamed: the rename is atomic, so a reader sees the old file or the new one.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+  """Replaces the file at `path` by `content`, atomically."""
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  with open(temporary, "wb") as file:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+  """Replaces the file at `path` by `text` in UTF-8, atomically."""
+  write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+  """Replaces the file at `path` by `value` as indented JSON, atomically.
+
+  Args:
+    path: the file.
+    value: what `json` accepts, NumPy scalars and arrays besides. A float that
+      is not finite becomes null: NaN is not JSON.
+  """
+  write_text(path, json.dumps(jsonable(value), indent=2) + "\n")
+
+
+def write_arrays(
+  path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]
+) -> None:
+  """Replaces the file at `path` by an uncompressed npz, atomically."""
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  with open(temporary, "wb") as file:
+    np.savez(file, **arrays)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
+
+
+def jsonable(value: Any) -> Any:
+  """`value` with mappings, sequences and arrays as plain JSON types."""
+  if isinstance(value, Mapping):
+    return {str(name): jsonable(entry) for name, entry in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [jsonable(entry) for entry in value]
+  if hasattr(value, "tolist"):
+    return jsonable(value.tolist())
+  if isinstance(value, float):
+    return value if math.isfinite(value) else None
+  if value is None or isinstance(value, (bool, int, str)):
+    return value
+  return str(value)

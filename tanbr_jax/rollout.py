@@ -1,0 +1,337 @@
+"""The online loop: one bandit, one environment, many rounds, several seeds.
+
+Rounds run in a `lax.scan`, a chunk at a time; between chunks the loop reports
+progress, writes metrics and saves. A run that was killed resumes from its last
+whole chunk and ends with the same bits, because a round's random keys depend
+on nothing but the seed and the number of the round.
+
+Letters: S seeds, T rounds, C rounds a chunk, V tasks, E experts.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from tanbr_jax import chunk_store
+from tanbr_jax.bandits.base import Bandit, Decision, Feedback
+from tanbr_jax.environments.base import Environment, Outcome
+from tanbr_jax.trace import Trace, join
+
+_LOOPS = ("vmap", "map")
+_ENVIRONMENT_STREAM, _BANDIT_STREAM = 0, 1
+
+
+class _Carry(NamedTuple):
+  """What goes from a chunk to the next; every leaf has a leading [S]."""
+
+  environment: Any
+  bandit: Any
+
+
+def run(
+  bandit: Bandit,
+  environment: Environment,
+  *,
+  num_rounds: int,
+  seeds: Sequence[int],
+  chunk_size: int = 500,
+  workdir: str | os.PathLike[str] | None = None,
+  progress: bool = True,
+  name: str = "tanbr",
+  loop: str = "vmap",
+) -> Trace:
+  """Plays `num_rounds` rounds for every seed and returns what happened.
+
+  Every bandit that runs with the same seed meets the same requests. The
+  bandit and the environment go through `jit` as arguments, so that a second
+  run with other hyper-parameters of the same structure does not compile again.
+
+  A task whose reward is not finite is hidden from the bandit, as if it had not
+  been seen in that slot, and is counted in `Trace.nonfinite_rewards`.
+
+  Args:
+    bandit: what decides; plain functions are allowed.
+    environment: what it is played against.
+    num_rounds: T.
+    seeds: S different integers in [0, 2**31).
+    chunk_size: C, rounds between two saves. The last chunk runs in full and is
+      cut, so that nothing compiles twice.
+    workdir: the run's folder; None saves nothing.
+    progress: whether a bar with the regret so far is drawn on stderr.
+    name: names the run in the folder and in the bar; may contain slashes.
+    loop: "vmap" advances the seeds together; "map" one after the other within
+      a chunk, which is faster where a batch over seeds is slow (a merged model
+      has other weights for every seed) or where a branch is seldom taken.
+
+  Returns:
+    The trace of all rounds.
+
+  Raises:
+    ValueError: an argument is out of range, `workdir` holds another run of
+      this name, or the weights or the expected reward ceased to be finite.
+  """
+  chunk_size = min(chunk_size, num_rounds)
+  _check(num_rounds, seeds, chunk_size, name, loop)
+  bandit, environment = _as_pytree(bandit), _as_pytree(environment)
+  seed_array = np.asarray(seeds, np.int32)
+  carry = _init(bandit, environment, seed_array)
+  store, chunks = None, []
+  if workdir is not None:
+    run_id = chunk_store.fingerprint(
+      bandit, environment, seed_array, num_rounds, chunk_size, loop == "map"
+    )
+    store = chunk_store.ChunkStore(workdir, name, run_id=run_id)
+    saved = store.load(carry)
+    if saved is not None:
+      carry, chunks = saved
+  first = len(chunks)
+  done = sum(int(chunk.chunk_rounds[0]) for chunk in chunks)
+  with tqdm.tqdm(
+    total=num_rounds, initial=done, desc=name, disable=not progress, unit="rd"
+  ) as bar:
+    for index in range(first, -(-num_rounds // chunk_size)):
+      start = index * chunk_size
+      carry, chunk = _timed_chunk(
+        bandit,
+        environment,
+        carry,
+        seed_array,
+        start=start,
+        num_rounds=min(chunk_size, num_rounds - start),
+        chunk_size=chunk_size,
+        loop=loop,
+        compiles=index == first,
+      )
+      chunks.append(chunk)
+      metrics = _metrics(chunks)
+      if store is not None:
+        store.save(index, carry, chunk, metrics)
+      bar.set_postfix_str(_postfix(metrics))
+      bar.update(int(chunk.chunk_rounds[0]))
+  return join(chunks)
+
+
+def _check(
+  num_rounds: int, seeds: Sequence[int], chunk_size: int, name: str, loop: str
+) -> None:
+  if num_rounds < 1:
+    raise ValueError(f"num_rounds must be at least 1, got {num_rounds}")
+  if chunk_size < 1:
+    raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+  seeds = list(seeds)
+  if not seeds or len(set(seeds)) < len(seeds):
+    raise ValueError(
+      f"seeds must be one or more different numbers, got {seeds}"
+    )
+  if min(seeds) < 0 or max(seeds) >= 2**31:
+    raise ValueError(f"seeds must be in [0, 2**31), got {seeds}")
+  if not name or name.startswith("/") or ".." in name.split("/"):
+    raise ValueError(f"name must be a relative path without .., got {name!r}")
+  if loop not in _LOOPS:
+    raise ValueError(f"loop must be one of {_LOOPS}, got {loop!r}")
+
+
+def _as_pytree(functions: Any) -> Any:
+  """Makes plain functions pytrees, so that `jit` takes them as arguments."""
+  return type(functions)(
+    *(
+      function
+      if isinstance(function, jax.tree_util.Partial)
+      else jax.tree_util.Partial(function)
+      for function in functions
+    )
+  )
+
+
+def _stream(seed: jax.Array, stream: int) -> jax.Array:
+  return jax.random.fold_in(jax.random.key(seed), stream)
+
+
+@jax.jit
+def _init(bandit: Bandit, environment: Environment, seeds: jax.Array) -> _Carry:
+  def init_seed(seed: jax.Array) -> _Carry:
+    # Round t uses fold_in(stream, t + 1), hence 0 is free for `init`.
+    return _Carry(
+      environment.init(
+        jax.random.fold_in(_stream(seed, _ENVIRONMENT_STREAM), 0)
+      ),
+      bandit.init(jax.random.fold_in(_stream(seed, _BANDIT_STREAM), 0)),
+    )
+
+  # A weakly typed leaf would leave the first chunk strongly typed, and the
+  # second chunk would compile again.
+  return jax.tree.map(_strong, jax.vmap(init_seed)(seeds))
+
+
+def _strong(leaf: jax.Array) -> jax.Array:
+  return jnp.asarray(leaf, leaf.dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("chunk_size", "loop"))
+def _chunk(
+  bandit: Bandit,
+  environment: Environment,
+  carry: _Carry,
+  seeds: jax.Array,
+  start: jax.Array,
+  *,
+  chunk_size: int,
+  loop: str,
+) -> tuple[_Carry, dict[str, Any]]:
+  """Plays rounds start .. start + C - 1; returns arrays of [S, C, ...]."""
+
+  def play_seed(
+    carry_and_seed: tuple[_Carry, jax.Array],
+  ) -> tuple[_Carry, dict[str, Any]]:
+    carry, seed = carry_and_seed
+    rounds = start + jnp.arange(chunk_size, dtype=jnp.int32)
+    return jax.lax.scan(
+      functools.partial(_round, bandit, environment, seed), carry, rounds
+    )
+
+  if loop == "map":
+    return jax.lax.map(play_seed, (carry, seeds))
+  return jax.vmap(lambda c, s: play_seed((c, s)))(carry, seeds)
+
+
+def _round(
+  bandit: Bandit,
+  environment: Environment,
+  seed: jax.Array,
+  carry: _Carry,
+  index: jax.Array,
+) -> tuple[_Carry, dict[str, Any]]:
+  """One slot: the bandit decides, the environment serves, the bandit learns."""
+  slot_key = jax.random.fold_in(
+    _stream(seed, _ENVIRONMENT_STREAM), index + jnp.int32(1)
+  )
+  select_key, update_key = jax.random.split(
+    jax.random.fold_in(_stream(seed, _BANDIT_STREAM), index + jnp.int32(1))
+  )
+  context = environment.context(carry.environment)
+  decision = bandit.select(select_key, carry.bandit, context)
+  feedback, outcome, environment_state = environment.step(
+    slot_key, carry.environment, decision.merge_weights
+  )
+  feedback, num_nonfinite = _hide_nonfinite(feedback)
+  bandit_state = bandit.update(
+    update_key, carry.bandit, context, decision, feedback
+  )
+  record = _record(decision, feedback, outcome, num_nonfinite)
+  return _Carry(environment_state, bandit_state), record
+
+
+def _hide_nonfinite(feedback: Feedback) -> tuple[Feedback, jax.Array]:
+  """Marks tasks whose reward is not finite as not seen, and counts them."""
+  finite = jnp.isfinite(feedback.task_reward)
+  hidden = jnp.logical_and(~finite, feedback.task_count > 0)
+  clean = Feedback(
+    task_reward=jnp.where(finite, feedback.task_reward, 0),
+    task_count=jnp.where(finite, feedback.task_count, 0),
+  )
+  return clean, jnp.sum(hidden, dtype=jnp.int32)
+
+
+def _record(
+  decision: Decision,
+  feedback: Feedback,
+  outcome: Outcome,
+  num_nonfinite: jax.Array,
+) -> dict[str, Any]:
+  return {
+    "expected_reward": outcome.expected_reward,
+    "realised_reward": outcome.realised_reward,
+    "optimal_reward": outcome.optimal_reward,
+    "merge_weights": decision.merge_weights,
+    "task_mix": outcome.task_mix,
+    "task_count": feedback.task_count,
+    "nonfinite_rewards": num_nonfinite,
+    "aux": {
+      name: value
+      for name, value in decision.aux.items()
+      if jnp.ndim(value) == 0
+    },
+  }
+
+
+def _timed_chunk(
+  bandit: Bandit,
+  environment: Environment,
+  carry: _Carry,
+  seeds: np.ndarray,
+  *,
+  start: int,
+  num_rounds: int,
+  chunk_size: int,
+  loop: str,
+  compiles: bool,
+) -> tuple[_Carry, Trace]:
+  begin = time.perf_counter()
+  carry, record = _chunk(
+    bandit,
+    environment,
+    carry,
+    seeds,
+    np.int32(start),
+    chunk_size=chunk_size,
+    loop=loop,
+  )
+  record = jax.tree.map(np.asarray, record)
+  seconds = time.perf_counter() - begin
+  if compiles:
+    seconds = float("nan")
+  # The last chunk ran in full: its surplus rounds do not belong to the run.
+  # Their time does, hence the rate is that of the rounds which were played.
+  record = jax.tree.map(lambda array: array[:, :num_rounds], record)
+  chunk = Trace(
+    seeds=np.asarray(seeds, np.int64),
+    seconds=np.asarray([seconds * num_rounds / chunk_size]),
+    chunk_rounds=np.asarray([num_rounds], np.int64),
+    **record,
+  )
+  _check_finite(chunk, start)
+  return carry, chunk
+
+
+def _check_finite(chunk: Trace, start: int) -> None:
+  """Stops a run whose regret would have no meaning."""
+  for field in ("merge_weights", "expected_reward", "optimal_reward"):
+    values = getattr(chunk, field)
+    bad = ~np.isfinite(values)
+    if bad.any():
+      where = tuple(np.argwhere(bad)[0])
+      raise ValueError(
+        f"{field} must be finite, got {values[where]} with seed "
+        f"{chunk.seeds[where[0]]} in round {start + where[1]}"
+      )
+
+
+def _metrics(chunks: list[Trace]) -> dict[str, Any]:
+  """A line of metrics.jsonl: means over seeds, regrets since round 0."""
+  last = chunks[-1]
+  regret = sum(
+    (c.optimal_reward - c.expected_reward).sum(axis=1, dtype=np.float64)
+    for c in chunks
+  )
+  rounds = last.chunk_rounds[0]
+  return {
+    "rounds": sum(int(c.chunk_rounds[0]) for c in chunks),
+    "expected_regret": float(np.mean(regret)),
+    "mean_expected_reward": float(last.expected_reward.mean()),
+    "mean_realised_reward": float(last.realised_reward.mean()),
+    "nonfinite_rewards": int(sum(c.nonfinite_rewards.sum() for c in chunks)),
+    "rounds_per_second": float(rounds / last.seconds[0]),
+  }
+
+
+def _postfix(metrics: dict[str, Any]) -> str:
+  rate = metrics["rounds_per_second"]
+  speed = "compiled" if np.isnan(rate) else f"{rate:.0f} rd/s"
+  return f"regret={metrics['expected_regret']:.2f}, {speed}"
