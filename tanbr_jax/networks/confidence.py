@@ -66,7 +66,7 @@ def full(
     regularisation: [] or [P], positive: lambda, or one value for each feature.
 
   Raises:
-    ValueError: num_features < 1, or a value that is not positive.
+    ValueError: num_features < 1, a value not positive, or another shape.
   """
   precision = prior_precision(num_features, regularisation)
   return Confidence(
@@ -86,7 +86,7 @@ def diagonal(
     regularisation: [] or [P], positive: lambda, or one value for each feature.
 
   Raises:
-    ValueError: num_features < 1, or a value that is not positive.
+    ValueError: num_features < 1, a value not positive, or another shape.
   """
   precision = prior_precision(num_features, regularisation)
   return Confidence(
@@ -106,7 +106,7 @@ def prior_precision(
     regularisation: [] or [P]; its values are checked where they are concrete.
 
   Raises:
-    ValueError: num_features < 1, or a value that is not positive.
+    ValueError: num_features < 1, a value not positive, or another shape.
   """
   if num_features < 1:
     raise ValueError(
@@ -117,6 +117,11 @@ def prior_precision(
       raise ValueError(
         f"regularisation must be positive, got regularisation={regularisation}"
       )
+  if np.shape(regularisation) not in ((), (num_features,)):
+    raise ValueError(
+      "regularisation must have shape () or (num_features,), got shape "
+      f"{np.shape(regularisation)}, num_features={num_features}"
+    )
   return jnp.broadcast_to(
     jnp.asarray(regularisation, jnp.float32), (num_features,)
   )
