@@ -8,31 +8,21 @@ on nothing but the seed and the number of the round.
 Letters: S seeds, T rounds, C rounds a chunk, V tasks, E experts.
 """
 
-import functools
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from tanbr_jax import chunk_store
-from tanbr_jax.bandits.base import Bandit, Decision, Feedback
-from tanbr_jax.environments.base import Environment, Outcome
+from tanbr_jax import chunk_store, rounds
+from tanbr_jax.bandits.base import Bandit
+from tanbr_jax.environments.base import Environment
 from tanbr_jax.trace import Trace, join
 
 _LOOPS = ("vmap", "map")
-_ENVIRONMENT_STREAM, _BANDIT_STREAM = 0, 1
-
-
-class _Carry(NamedTuple):
-  """What goes from a chunk to the next; every leaf has a leading [S]."""
-
-  environment: Any
-  bandit: Any
 
 
 def run(
@@ -81,7 +71,7 @@ def run(
   _check(num_rounds, seeds, chunk_size, name, loop)
   bandit, environment = _as_pytree(bandit), _as_pytree(environment)
   seed_array = np.asarray(seeds, np.int32)
-  carry = _init(bandit, environment, seed_array)
+  carry = rounds.init(bandit, environment, seed_array)
   store, chunks = None, []
   if workdir is not None:
     run_id = chunk_store.fingerprint(
@@ -150,121 +140,10 @@ def _as_pytree(functions: Any) -> Any:
   )
 
 
-def _stream(seed: jax.Array, stream: int) -> jax.Array:
-  return jax.random.fold_in(jax.random.key(seed), stream)
-
-
-@jax.jit
-def _init(bandit: Bandit, environment: Environment, seeds: jax.Array) -> _Carry:
-  def init_seed(seed: jax.Array) -> _Carry:
-    # Round t uses fold_in(stream, t + 1), hence 0 is free for `init`.
-    return _Carry(
-      environment.init(
-        jax.random.fold_in(_stream(seed, _ENVIRONMENT_STREAM), 0)
-      ),
-      bandit.init(jax.random.fold_in(_stream(seed, _BANDIT_STREAM), 0)),
-    )
-
-  # A weakly typed leaf would leave the first chunk strongly typed, and the
-  # second chunk would compile again.
-  return jax.tree.map(_strong, jax.vmap(init_seed)(seeds))
-
-
-def _strong(leaf: jax.Array) -> jax.Array:
-  return jnp.asarray(leaf, leaf.dtype)
-
-
-@functools.partial(jax.jit, static_argnames=("chunk_size", "loop"))
-def _chunk(
-  bandit: Bandit,
-  environment: Environment,
-  carry: _Carry,
-  seeds: jax.Array,
-  start: jax.Array,
-  *,
-  chunk_size: int,
-  loop: str,
-) -> tuple[_Carry, dict[str, Any]]:
-  """Plays rounds start .. start + C - 1; returns arrays of [S, C, ...]."""
-
-  def play_seed(
-    carry_and_seed: tuple[_Carry, jax.Array],
-  ) -> tuple[_Carry, dict[str, Any]]:
-    carry, seed = carry_and_seed
-    rounds = start + jnp.arange(chunk_size, dtype=jnp.int32)
-    return jax.lax.scan(
-      functools.partial(_round, bandit, environment, seed), carry, rounds
-    )
-
-  if loop == "map":
-    return jax.lax.map(play_seed, (carry, seeds))
-  return jax.vmap(lambda c, s: play_seed((c, s)))(carry, seeds)
-
-
-def _round(
-  bandit: Bandit,
-  environment: Environment,
-  seed: jax.Array,
-  carry: _Carry,
-  index: jax.Array,
-) -> tuple[_Carry, dict[str, Any]]:
-  """One slot: the bandit decides, the environment serves, the bandit learns."""
-  slot_key = jax.random.fold_in(
-    _stream(seed, _ENVIRONMENT_STREAM), index + jnp.int32(1)
-  )
-  select_key, update_key = jax.random.split(
-    jax.random.fold_in(_stream(seed, _BANDIT_STREAM), index + jnp.int32(1))
-  )
-  context = environment.context(carry.environment)
-  decision = bandit.select(select_key, carry.bandit, context)
-  feedback, outcome, environment_state = environment.step(
-    slot_key, carry.environment, decision.merge_weights
-  )
-  feedback, num_nonfinite = _hide_nonfinite(feedback)
-  bandit_state = bandit.update(
-    update_key, carry.bandit, context, decision, feedback
-  )
-  record = _record(decision, feedback, outcome, num_nonfinite)
-  return _Carry(environment_state, bandit_state), record
-
-
-def _hide_nonfinite(feedback: Feedback) -> tuple[Feedback, jax.Array]:
-  """Marks tasks whose reward is not finite as not seen, and counts them."""
-  finite = jnp.isfinite(feedback.task_reward)
-  hidden = jnp.logical_and(~finite, feedback.task_count > 0)
-  clean = Feedback(
-    task_reward=jnp.where(finite, feedback.task_reward, 0),
-    task_count=jnp.where(finite, feedback.task_count, 0),
-  )
-  return clean, jnp.sum(hidden, dtype=jnp.int32)
-
-
-def _record(
-  decision: Decision,
-  feedback: Feedback,
-  outcome: Outcome,
-  num_nonfinite: jax.Array,
-) -> dict[str, Any]:
-  return {
-    "expected_reward": outcome.expected_reward,
-    "realised_reward": outcome.realised_reward,
-    "optimal_reward": outcome.optimal_reward,
-    "merge_weights": decision.merge_weights,
-    "task_mix": outcome.task_mix,
-    "task_count": feedback.task_count,
-    "nonfinite_rewards": num_nonfinite,
-    "aux": {
-      name: value
-      for name, value in decision.aux.items()
-      if jnp.ndim(value) == 0
-    },
-  }
-
-
 def _timed_chunk(
   bandit: Bandit,
   environment: Environment,
-  carry: _Carry,
+  carry: rounds.Carry,
   seeds: np.ndarray,
   *,
   start: int,
@@ -272,9 +151,9 @@ def _timed_chunk(
   chunk_size: int,
   loop: str,
   compiles: bool,
-) -> tuple[_Carry, Trace]:
+) -> tuple[rounds.Carry, Trace]:
   begin = time.perf_counter()
-  carry, record = _chunk(
+  carry, record = rounds.play(
     bandit,
     environment,
     carry,
@@ -320,14 +199,13 @@ def _metrics(chunks: list[Trace]) -> dict[str, Any]:
     (c.optimal_reward - c.expected_reward).sum(axis=1, dtype=np.float64)
     for c in chunks
   )
-  rounds = last.chunk_rounds[0]
   return {
     "rounds": sum(int(c.chunk_rounds[0]) for c in chunks),
     "expected_regret": float(np.mean(regret)),
     "mean_expected_reward": float(last.expected_reward.mean()),
     "mean_realised_reward": float(last.realised_reward.mean()),
     "nonfinite_rewards": int(sum(c.nonfinite_rewards.sum() for c in chunks)),
-    "rounds_per_second": float(rounds / last.seconds[0]),
+    "rounds_per_second": float(last.chunk_rounds[0] / last.seconds[0]),
   }
 
 

@@ -1,0 +1,196 @@
+"""A run's folder: its config and its summary.
+
+`config.json` says what was run and on what, `summary.json` holds the figures
+that a reader wants under flat keys such as `drift/tanbr/expected_regret`. A key
+with `_low` and `_high` beside it is an estimate with a 95 % interval.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tanbr_jax import atomic, regret
+from tanbr_jax.trace import Trace
+
+CONFIG, SUMMARY, TRACE = "config.json", "summary.json", "trace.npz"
+_PACKAGES = ("tanbr-jax", "jax", "jaxlib", "numpy")
+
+
+class OpenedWorkdir(NamedTuple):
+  """A run's folder that is ready to be written.
+
+  Attributes:
+    path: the folder.
+    messages: lines on what differs without mattering (versions, device).
+  """
+
+  path: Path
+  messages: list[str]
+
+
+def open_workdir(
+  path: str | os.PathLike[str],
+  config: Mapping[str, Any],
+  *,
+  seeds: Sequence[int],
+  corpus_fingerprint: str | None = None,
+) -> OpenedWorkdir:
+  """Makes or reopens a run's folder and writes its `config.json`.
+
+  Args:
+    path: the folder.
+    config: everything that decides the run (a `ConfigDict` is fine).
+    seeds: the seeds of the run.
+    corpus_fingerprint: of the text, where there is any.
+
+  Returns:
+    The folder. Other versions or another device than those of the first start
+    are a message, not an error.
+
+  Raises:
+    ValueError: the folder cannot be written, or holds a run of another config.
+  """
+  path = Path(path)
+  _check_writable(path)
+  decides = {
+    "config": atomic.jsonable(_as_dict(config)),
+    "seeds": [int(seed) for seed in seeds],
+    "corpus_fingerprint": corpus_fingerprint,
+  }
+  present = decides | _circumstances()
+  if not (path / CONFIG).exists():
+    atomic.write_json(path / CONFIG, present)
+    return OpenedWorkdir(path, [])
+  before = read_json(path / CONFIG)
+  if differing := _differences(before, decides):
+    raise ValueError(f"{path} holds a run of another config: {differing}")
+  changed = _differences(before, _circumstances())
+  return OpenedWorkdir(
+    path, [f"resumed under other circumstances: {changed}"] if changed else []
+  )
+
+
+def summarise(trace: Trace) -> dict[str, float]:
+  """The figures of one method: rewards, regrets, growth, speed.
+
+  Returns:
+    `mean_reward` and `last_quarter_reward` (expected rewards, means over seeds
+    and rounds), `expected_regret` and `realised_regret` at the last round,
+    `growth_exponent` over the last decade of rounds, each regret and exponent
+    with `_low` and `_high`, `rounds_per_second` (of each seed) and
+    `nonfinite_rewards`.
+  """
+  expected = regret.expected(trace)
+  quarter = max(1, trace.num_rounds // 4)
+  return {
+    "mean_reward": float(trace.expected_reward.mean(dtype=np.float64)),
+    "last_quarter_reward": float(
+      trace.expected_reward[:, -quarter:].mean(dtype=np.float64)
+    ),
+    **estimate_entries("expected_regret", regret.mean(expected[:, -1])),
+    **estimate_entries(
+      "realised_regret", regret.mean(regret.realised(trace)[:, -1])
+    ),
+    **estimate_entries("growth_exponent", regret.growth_exponent(expected)),
+    "rounds_per_second": trace.rounds_per_second,
+    "nonfinite_rewards": int(trace.nonfinite_rewards.sum()),
+  }
+
+
+def estimate_entries(key: str, estimate: regret.Estimate) -> dict[str, float]:
+  """`key`, `key_low` and `key_high` of an estimate."""
+  value, low, high = estimate
+  return {key: value, f"{key}_low": low, f"{key}_high": high}
+
+
+def write_summary(
+  workdir: str | os.PathLike[str], summary: Mapping[str, Any]
+) -> None:
+  """Writes `summary.json`; a value that is not finite becomes null.
+
+  Raises:
+    ValueError: a value is neither a number nor a string.
+  """
+  for key, value in summary.items():
+    if not (
+      value is None or isinstance(value, (str, bool)) or np.isscalar(value)
+    ):
+      raise ValueError(f"summary must be flat, got {key}={value!r}")
+  atomic.write_json(Path(workdir) / SUMMARY, summary)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+  """Reads a JSON file.
+
+  Raises:
+    ValueError: the file is not JSON.
+  """
+  try:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def _check_writable(path: Path) -> None:
+  probe = path / f".{uuid.uuid4().hex}.tmp"
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    probe.write_bytes(b"")
+    probe.unlink()
+  except OSError as error:
+    raise ValueError(
+      f"workdir must be writable, got {path}: {error.strerror}"
+    ) from error
+
+
+def _as_dict(config: Mapping[str, Any]) -> Mapping[str, Any]:
+  return config.to_dict() if hasattr(config, "to_dict") else config
+
+
+def _circumstances() -> dict[str, Any]:
+  return {
+    "versions": {
+      "python": platform.python_version(),
+      **{package: _version(package) for package in _PACKAGES},
+    },
+    "device": f"{jax.devices()[0].device_kind} x{jax.device_count()}",
+  }
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+  """Nested mappings as one dict with dotted names."""
+  if not isinstance(value, Mapping):
+    return {prefix: value}
+  flat = {}
+  for name, entry in value.items():
+    flat |= flatten(entry, f"{prefix}.{name}" if prefix else str(name))
+  return flat
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+  """`field=old there, new here` of every field of `now` that differs."""
+  old = flatten({name: before.get(name) for name in now})
+  new = flatten(now)
+  absent = object()
+  parts = []
+  for name in sorted(old.keys() | new.keys()):
+    there, here = old.get(name, absent), new.get(name, absent)
+    if there != here:
+      texts = ["absent" if x is absent else repr(x) for x in (there, here)]
+      parts.append(f"{name}={texts[0]} there, {texts[1]} here")
+  return "; ".join(parts)

@@ -1,0 +1,153 @@
+"""The compiled part of the online loop: a scan over rounds, for every seed.
+
+Letters: S seeds, C rounds a chunk, V tasks, E experts.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tanbr_jax.bandits.base import Bandit, Decision, Feedback
+from tanbr_jax.environments.base import Environment, Outcome
+
+_ENVIRONMENT_STREAM, _BANDIT_STREAM = 0, 1
+
+
+class Carry(NamedTuple):
+  """What goes from a chunk to the next; every leaf has a leading [S].
+
+  Attributes:
+    environment: the environment's states.
+    bandit: the bandit's states.
+  """
+
+  environment: Any
+  bandit: Any
+
+
+def _stream(seed: jax.Array, stream: int) -> jax.Array:
+  return jax.random.fold_in(jax.random.key(seed), stream)
+
+
+@jax.jit
+def init(bandit: Bandit, environment: Environment, seeds: jax.Array) -> Carry:
+  """The carry before round 0, for seeds [S] int32."""
+
+  def init_seed(seed: jax.Array) -> Carry:
+    # Round t uses fold_in(stream, t + 1), hence 0 is free for `init`.
+    return Carry(
+      environment.init(
+        jax.random.fold_in(_stream(seed, _ENVIRONMENT_STREAM), 0)
+      ),
+      bandit.init(jax.random.fold_in(_stream(seed, _BANDIT_STREAM), 0)),
+    )
+
+  # A weakly typed leaf would leave the first chunk strongly typed, and the
+  # second chunk would compile again.
+  return jax.tree.map(_strong, jax.vmap(init_seed)(seeds))
+
+
+def _strong(leaf: jax.Array) -> jax.Array:
+  return jnp.asarray(leaf, leaf.dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("chunk_size", "loop"))
+def play(
+  bandit: Bandit,
+  environment: Environment,
+  carry: Carry,
+  seeds: jax.Array,
+  start: jax.Array,
+  *,
+  chunk_size: int,
+  loop: str,
+) -> tuple[Carry, dict[str, Any]]:
+  """Plays C rounds for every seed.
+
+  Args:
+    bandit: a pytree of `Partial`s.
+    environment: a pytree of `Partial`s.
+    carry: of the chunk before, or of `init`.
+    seeds: [S] int32.
+    start: [] int32, the first round.
+    chunk_size: C.
+    loop: "vmap" or "map" over the seeds.
+
+  Returns:
+    The carry, and the per-round fields of `Trace` as arrays of [S, C, ...].
+  """
+
+  def play_seed(
+    carry_and_seed: tuple[Carry, jax.Array],
+  ) -> tuple[Carry, dict[str, Any]]:
+    carry, seed = carry_and_seed
+    rounds = start + jnp.arange(chunk_size, dtype=jnp.int32)
+    return jax.lax.scan(
+      functools.partial(_round, bandit, environment, seed), carry, rounds
+    )
+
+  if loop == "map":
+    return jax.lax.map(play_seed, (carry, seeds))
+  return jax.vmap(lambda c, s: play_seed((c, s)))(carry, seeds)
+
+
+def _round(
+  bandit: Bandit,
+  environment: Environment,
+  seed: jax.Array,
+  carry: Carry,
+  index: jax.Array,
+) -> tuple[Carry, dict[str, Any]]:
+  """One slot: the bandit decides, the environment serves, the bandit learns."""
+  slot_key = jax.random.fold_in(
+    _stream(seed, _ENVIRONMENT_STREAM), index + jnp.int32(1)
+  )
+  select_key, update_key = jax.random.split(
+    jax.random.fold_in(_stream(seed, _BANDIT_STREAM), index + jnp.int32(1))
+  )
+  context = environment.context(carry.environment)
+  decision = bandit.select(select_key, carry.bandit, context)
+  feedback, outcome, environment_state = environment.step(
+    slot_key, carry.environment, decision.merge_weights
+  )
+  feedback, num_nonfinite = _hide_nonfinite(feedback)
+  bandit_state = bandit.update(
+    update_key, carry.bandit, context, decision, feedback
+  )
+  record = _record(decision, feedback, outcome, num_nonfinite)
+  return Carry(environment_state, bandit_state), record
+
+
+def _hide_nonfinite(feedback: Feedback) -> tuple[Feedback, jax.Array]:
+  """Marks tasks whose reward is not finite as not seen, and counts them."""
+  finite = jnp.isfinite(feedback.task_reward)
+  hidden = jnp.logical_and(~finite, feedback.task_count > 0)
+  clean = Feedback(
+    task_reward=jnp.where(finite, feedback.task_reward, 0),
+    task_count=jnp.where(finite, feedback.task_count, 0),
+  )
+  return clean, jnp.sum(hidden, dtype=jnp.int32)
+
+
+def _record(
+  decision: Decision,
+  feedback: Feedback,
+  outcome: Outcome,
+  num_nonfinite: jax.Array,
+) -> dict[str, Any]:
+  return {
+    "expected_reward": outcome.expected_reward,
+    "realised_reward": outcome.realised_reward,
+    "optimal_reward": outcome.optimal_reward,
+    "merge_weights": decision.merge_weights,
+    "task_mix": outcome.task_mix,
+    "task_count": feedback.task_count,
+    "nonfinite_rewards": num_nonfinite,
+    "aux": {
+      name: value
+      for name, value in decision.aux.items()
+      if jnp.ndim(value) == 0
+    },
+  }
