@@ -81,7 +81,7 @@ class Ascent:
       gradients -= jnp.mean(gradients, axis=-1, keepdims=True)
       norms = jnp.linalg.norm(gradients, axis=-1, keepdims=True)
       points += length * gradients / jnp.maximum(norms, 1e-12)
-      points = jax.vmap(projection_simplex)(points)
+      points = _project(points)
       values, gradients = value_and_grad(points)
       better = values > best_values
       best_points = jnp.where(better[:, None], points, best_points)
@@ -92,3 +92,11 @@ class Ascent:
     carry = (points, gradients, points, best_values)
     carry, _ = jax.lax.scan(step, carry, jnp.asarray(lengths, jnp.float32))
     return carry[2], carry[3]
+
+
+def _project(points: jax.Array) -> jax.Array:
+  """Returns the nearest points [S, E] on the simplex."""
+  # optax divides by integers, which strict promotion (a user's setting, and
+  # that of our tests) would refuse.
+  with jax.numpy_dtype_promotion("standard"):
+    return jax.vmap(projection_simplex)(points)
