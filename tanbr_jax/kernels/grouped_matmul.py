@@ -1,0 +1,200 @@
+"""Rows sorted by group, each group times its own matrix.
+
+Every group is cut into blocks of `block` rows, so the number of blocks is at
+most ceil(M / block) + E whatever the sizes are, and the work follows M and not
+E * M. On a CPU the blocks are a loop that stops at the last one in use; on an
+accelerator, where a loop would wait for each small product, they are one
+batched product over gathered matrices.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from tanbr_jax.kernels import implementations
+
+
+def grouped_matmul(
+  lhs: jax.Array,
+  rhs: jax.Array,
+  group_sizes: jax.Array,
+  *,
+  implementation: str | None = None,
+) -> jax.Array:
+  """Multiplies the rows of each group with the group's matrix.
+
+  Rows `[0, group_sizes[0])` of `lhs` are multiplied with `rhs[0]`, the next
+  `group_sizes[1]` with `rhs[1]`, and so on.
+
+  Args:
+    lhs: [M, K] floating, rows sorted by group.
+    rhs: [E, K, N], of the same type.
+    group_sizes: [E] int32, at least 0, with a sum of at most M.
+    implementation: None (the best one for the device) or "xla".
+
+  Returns:
+    [M, N] of the same type; rows past `sum(group_sizes)` are zeros.
+
+  Raises:
+    ValueError: if shapes or types disagree, or the implementation is unknown.
+  """
+  if (
+    (lhs.ndim, rhs.ndim) != (2, 3)
+    or lhs.shape[1] != rhs.shape[1]
+    or rhs.shape[:1] != group_sizes.shape
+    or lhs.dtype != rhs.dtype
+  ):
+    raise ValueError(
+      "needs lhs [M, K], rhs [E, K, N] of one type and group_sizes [E], got "
+      f"lhs {lhs.dtype}{lhs.shape}, rhs {rhs.dtype}{rhs.shape}, "
+      f"group_sizes {group_sizes.shape}"
+    )
+  run = implementations.select(implementation, {"xla": _xla})
+  return run(lhs, rhs, group_sizes)
+
+
+@jax.custom_vjp
+def _xla(lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array) -> jax.Array:
+  return lax.platform_dependent(
+    lhs, rhs, group_sizes, cpu=_product_loop, default=_product_batched
+  )
+
+
+def _forward(
+  lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+  return _xla(lhs, rhs, group_sizes), (lhs, rhs, group_sizes)
+
+
+def _backward(
+  saved: tuple[jax.Array, jax.Array, jax.Array], grad: jax.Array
+) -> tuple[jax.Array, jax.Array, np.ndarray]:
+  lhs, rhs, group_sizes = saved
+  lhs_grad = _xla(grad, rhs.swapaxes(1, 2), group_sizes)
+  rhs_grad = lax.platform_dependent(
+    lhs, grad, group_sizes, cpu=_outer_loop, default=_outer_batched
+  )
+  no_grad = np.zeros(group_sizes.shape, jax.dtypes.float0)
+  return lhs_grad, rhs_grad, no_grad
+
+
+_xla.defvjp(_forward, _backward)
+
+
+class _Blocks(NamedTuple):
+  """Where each block of rows begins and ends; G blocks, some not in use."""
+
+  group: jax.Array  # [G] int32
+  start: jax.Array  # [G] int32
+  stop: jax.Array  # [G] int32, start + block or the group's end
+  in_use: jax.Array  # [] int32
+
+
+def _blocks(group_sizes: jax.Array, num_rows: int, block: int) -> _Blocks:
+  num_groups = group_sizes.shape[0]
+  last_block = jnp.cumsum(-(-group_sizes // block))
+  index = jnp.arange(-(-num_rows // block) + num_groups, dtype=jnp.int32)
+  group = jnp.searchsorted(
+    last_block, index, side="right", method="compare_all"
+  )
+  group = jnp.minimum(group, num_groups - 1).astype(jnp.int32)
+  group_stop = jnp.cumsum(group_sizes)
+  first_block = last_block - -(-group_sizes // block)
+  group_start = group_stop - group_sizes
+  start = group_start[group] + (index - first_block[group]) * block
+  stop = jnp.minimum(start + block, group_stop[group])
+  return _Blocks(group, start, stop, last_block[-1])
+
+
+def _block_size(num_rows: int, num_groups: int, largest: int) -> int:
+  """A power of two near a group's mean size, so that little is padding."""
+  mean = max(num_rows // num_groups, 1)
+  return int(np.clip(2 ** int(np.log2(mean)), 8, largest))
+
+
+def _pad_rows(x: jax.Array, count: int) -> jax.Array:
+  return jnp.pad(x, ((0, count), (0, 0)))
+
+
+def _product_loop(
+  lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
+) -> jax.Array:
+  num_rows = lhs.shape[0]
+  block = _block_size(num_rows, rhs.shape[0], 256)
+  blocks = _blocks(group_sizes, num_rows, block)
+  lhs = _pad_rows(lhs, block)
+
+  # A group's last block also fills rows of the next group; that group's own
+  # blocks come later and overwrite them.
+  def body(i: jax.Array, out: jax.Array) -> jax.Array:
+    matrix = lax.dynamic_index_in_dim(rhs, blocks.group[i], keepdims=False)
+    rows = lax.dynamic_slice_in_dim(lhs, blocks.start[i], block)
+    return lax.dynamic_update_slice_in_dim(
+      out, rows @ matrix, blocks.start[i], 0
+    )
+
+  out = jnp.zeros((num_rows + block, rhs.shape[2]), lhs.dtype)
+  out = lax.fori_loop(0, blocks.in_use, body, out)[:num_rows]
+  is_used = jnp.arange(num_rows) < jnp.sum(group_sizes)
+  return jnp.where(is_used[:, None], out, jnp.zeros_like(out))
+
+
+def _outer_loop(
+  lhs: jax.Array, grad: jax.Array, group_sizes: jax.Array
+) -> jax.Array:
+  """[E, K, N], `lhs[group].T @ grad[group]` of each group."""
+  num_groups = group_sizes.shape[0]
+  block = _block_size(lhs.shape[0], num_groups, 256)
+  blocks = _blocks(group_sizes, lhs.shape[0], block)
+  lhs, grad = _pad_rows(lhs, block), _pad_rows(grad, block)
+
+  def body(i: jax.Array, out: jax.Array) -> jax.Array:
+    rows = blocks.start[i] + jnp.arange(block)
+    left = lax.dynamic_slice_in_dim(lhs, blocks.start[i], block)
+    right = lax.dynamic_slice_in_dim(grad, blocks.start[i], block)
+    left = jnp.where((rows < blocks.stop[i])[:, None], left, 0)
+    product = jnp.matmul(left.T, right, preferred_element_type=jnp.float32)
+    return out.at[blocks.group[i]].add(product)
+
+  shape = (num_groups, lhs.shape[1], grad.shape[1])
+  out = lax.fori_loop(0, blocks.in_use, body, jnp.zeros(shape, jnp.float32))
+  return out.astype(lhs.dtype)
+
+
+def _gather_blocks(
+  x: jax.Array, blocks: _Blocks, block: int
+) -> tuple[jax.Array, jax.Array]:
+  """Rows of every block, zeros where it is padding, and their row numbers."""
+  rows = blocks.start[:, None] + jnp.arange(block)[None, :]
+  rows = jnp.where(rows < blocks.stop[:, None], rows, x.shape[0])
+  return x.at[rows].get(mode="fill", fill_value=0), rows
+
+
+def _product_batched(
+  lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
+) -> jax.Array:
+  num_rows = lhs.shape[0]
+  block = _block_size(num_rows, rhs.shape[0], 512)
+  blocks = _blocks(group_sizes, num_rows, block)
+  padded, rows = _gather_blocks(lhs, blocks, block)
+  product = jnp.einsum("gbk,gkn->gbn", padded, rhs[blocks.group])
+  out = jnp.zeros((num_rows, rhs.shape[2]), lhs.dtype)
+  return out.at[rows].set(product, mode="drop")
+
+
+def _outer_batched(
+  lhs: jax.Array, grad: jax.Array, group_sizes: jax.Array
+) -> jax.Array:
+  num_groups = group_sizes.shape[0]
+  block = _block_size(lhs.shape[0], num_groups, 512)
+  blocks = _blocks(group_sizes, lhs.shape[0], block)
+  left, _ = _gather_blocks(lhs, blocks, block)
+  right, _ = _gather_blocks(grad, blocks, block)
+  product = jnp.einsum(
+    "gbk,gbn->gkn", left, right, preferred_element_type=jnp.float32
+  )
+  out = jax.ops.segment_sum(product, blocks.group, num_groups)
+  return out.astype(lhs.dtype)
