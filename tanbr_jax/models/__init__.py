@@ -2,6 +2,7 @@
 
 from tanbr_jax.models.byte_lm import ByteLM, ByteLMConfig
 from tanbr_jax.models.merging import (
+  Params,
   expert_bytes,
   merge,
   upcycle,
@@ -17,6 +18,7 @@ from tanbr_jax.models.scoring import (
 __all__ = [
   "ByteLM",
   "ByteLMConfig",
+  "Params",
   "Score",
   "expert_bytes",
   "merge",

@@ -53,7 +53,7 @@ def test_all_experts_are_the_soft_mixture_with_its_gradients(case):
     return moe.routed(experts, x, moe.top_k(logits, NUM_EXPERTS))
 
   out, pullback = jax.vjp(jax.jit(routed), *case)
-  expected, expected_pullback = jax.vjp(_soft, *case)
+  expected, expected_pullback = jax.vjp(jax.jit(_soft), *case)
   np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
   cotangent = jax.random.normal(jax.random.key(4), out.shape)
   jax.tree.map(
@@ -77,8 +77,8 @@ def test_sparse_gradient_equals_the_masked_soft_one(case):
 
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-    jax.grad(routed, argnums=(0, 1, 2))(*case),
-    jax.grad(masked, argnums=(0, 1, 2))(*case),
+    jax.jit(jax.grad(routed, argnums=(0, 1, 2)))(*case),
+    jax.jit(jax.grad(masked, argnums=(0, 1, 2)))(*case),
   )
 
 
