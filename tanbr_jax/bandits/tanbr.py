@@ -139,7 +139,11 @@ def _select(
     lambda weights: sum(estimate(weights)), tree.representatives, tree.is_leaf
   )
   mean, bonus = estimate(best.weights)
-  leaf = bound.partition.locate(tree, best.weights)
+  # Representatives of boxes lie on faces that two cells share: a leaf that is
+  # played as it is must be credited itself.
+  climbed = jnp.any(best.weights != tree.representatives[best.candidate])
+  located = bound.partition.locate(tree, best.weights)
+  leaf = jnp.where(climbed, located, best.candidate)
   aux = {
     "leaf": leaf,
     "depth": tree.depths[leaf],
