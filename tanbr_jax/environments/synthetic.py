@@ -1,0 +1,203 @@
+"""Synthetic environments: rewards over the simplex with a known optimum.
+
+The landscape is drawn in `init` and lives in the state, so that seeds under
+`vmap` have landscapes of their own. Letters: V tasks, E experts.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from tanbr_jax.bandits.base import Context, Feedback
+from tanbr_jax.environments import families
+from tanbr_jax.environments.base import Environment, Outcome
+from tanbr_jax.environments.static import Static
+from tanbr_jax.environments.task_mix import TaskMix
+
+
+class SyntheticState(NamedTuple):
+  """State of `synthetic`.
+
+  Attributes:
+    landscape: the family's parameters.
+    mix: the state of the task-mix process, for the slot that comes.
+    monitor: the monitor's state; None if the true mix is shown.
+  """
+
+  landscape: Any
+  mix: Any
+  monitor: Any
+
+
+def synthetic(
+  family: str,
+  *,
+  num_experts: int = 8,
+  num_tasks: int = 8,
+  task_mix: TaskMix,
+  noise: float = 0.05,
+  monitor: Any = None,
+  requests: int | None = None,
+  **options: Any,
+) -> Environment:
+  """A stream of slots over a random landscape of the named family.
+
+  With `requests=None` each slot shows the reward of every task, h(x) plus
+  N(0, noise^2), with count 1. With `requests=n` the slot holds n requests, each
+  of a task drawn from the mix: a task with count c > 0 shows h(x) plus
+  N(0, noise^2 / c), a task with count 0 shows 0. The realised reward is the
+  shown rewards' mean over the mix, respectively over the requests.
+
+  Args:
+    family: "quadratic", "network" or "saturating" (see `families`).
+    num_experts: E.
+    num_tasks: V.
+    task_mix: the process of task mixes, over the same V tasks.
+    noise: standard deviation of the reward of one request.
+    monitor: a `Monitor` that estimates the mix from the counts of the slots
+      before; None shows the true mix.
+    requests: requests of a slot; None for all tasks in every slot.
+    **options: of the family's constructor.
+
+  Returns:
+    An `Environment`; `Outcome.optimal_reward` is exact to 1e-4.
+
+  Raises:
+    ValueError: if the family is unknown, a number is out of range, the mix has
+      another length, or a monitor is given without requests.
+  """
+  _check(family, num_experts, num_tasks, noise, monitor, requests)
+  _check_mix_length(task_mix, num_tasks)
+  landscape = families.FAMILIES[family](
+    num_experts=num_experts, num_tasks=num_tasks, **options
+  )
+  return Environment(
+    Partial(_init, landscape, task_mix, monitor),
+    Partial(_context, task_mix, monitor),
+    Partial(
+      _step, landscape, task_mix, monitor, Static(requests), jnp.float32(noise)
+    ),
+  )
+
+
+def _check(
+  family: str,
+  num_experts: int,
+  num_tasks: int,
+  noise: float,
+  monitor: Any,
+  requests: int | None,
+) -> None:
+  if family not in families.FAMILIES:
+    raise ValueError(
+      f"family must be one of {sorted(families.FAMILIES)}, got {family!r}"
+    )
+  if num_experts < 2 or num_tasks < 2:
+    raise ValueError(
+      "num_experts and num_tasks must be at least 2, got "
+      f"num_experts={num_experts}, num_tasks={num_tasks}"
+    )
+  if not noise >= 0.0:
+    raise ValueError(f"noise must not be negative, got noise={noise}")
+  if requests is not None and requests < 1:
+    raise ValueError(f"requests must be at least 1, got requests={requests}")
+  if monitor is not None and requests is None:
+    raise ValueError("a monitor needs counts: give requests, got requests=None")
+
+
+def _check_mix_length(task_mix: TaskMix, num_tasks: int) -> None:
+  shape = jax.eval_shape(
+    lambda key: task_mix.mix(task_mix.init(key)), jax.random.key(0)
+  ).shape
+  if shape != (num_tasks,):
+    raise ValueError(
+      f"task_mix must have shape [num_tasks], got shape {list(shape)}, "
+      f"num_tasks={num_tasks}"
+    )
+
+
+def _init(
+  family: families.Family, task_mix: TaskMix, monitor: Any, key: jax.Array
+) -> SyntheticState:
+  landscape_key, mix_key = jax.random.split(key)
+  return SyntheticState(
+    landscape=family.init(landscape_key),
+    mix=task_mix.init(mix_key),
+    monitor=None if monitor is None else monitor.init(),
+  )
+
+
+def _context(task_mix: TaskMix, monitor: Any, state: SyntheticState) -> Context:
+  if monitor is None:
+    return Context(task_mix.mix(state.mix))
+  return Context(monitor.estimate(state.monitor))
+
+
+def _step(
+  family: families.Family,
+  task_mix: TaskMix,
+  monitor: Any,
+  requests: Static,
+  noise: jax.Array,
+  key: jax.Array,
+  state: SyntheticState,
+  merge_weights: jax.Array,
+) -> tuple[Feedback, Outcome, SyntheticState]:
+  """One slot: see `synthetic`."""
+  observe_key, mix_key = jax.random.split(key)
+  mix = task_mix.mix(state.mix)
+  mean_reward = family.reward(state.landscape, merge_weights)
+  feedback, shares = _observe(
+    observe_key, mean_reward, mix, noise=noise, requests=requests.value
+  )
+  best = family.optimum(state.landscape, mix)
+  outcome = Outcome(
+    task_mix=mix,
+    expected_reward=mix @ mean_reward,
+    realised_reward=shares @ feedback.task_reward,
+    optimal_reward=mix @ family.reward(state.landscape, best),
+    optimal_weights=best,
+  )
+  new_monitor = state.monitor
+  if monitor is not None:
+    new_monitor = monitor.update(state.monitor, feedback.task_count)
+  new_mix = task_mix.step(mix_key, state.mix)
+  return feedback, outcome, state._replace(mix=new_mix, monitor=new_monitor)
+
+
+def _observe(
+  key: jax.Array,
+  mean_reward: jax.Array,
+  mix: jax.Array,
+  *,
+  noise: jax.Array,
+  requests: int | None,
+) -> tuple[Feedback, jax.Array]:
+  """The slot's feedback, and the share [V] that each task has in its mean."""
+  count_key, noise_key = jax.random.split(key)
+  noises = noise * jax.random.normal(noise_key, mean_reward.shape)
+  if requests is None:
+    count = jnp.ones(mix.shape, jnp.int32)
+    return Feedback(mean_reward + noises, count), mix
+  count = draw_counts(count_key, mix, requests=requests)
+  spread = jnp.sqrt(jnp.maximum(count, 1).astype(jnp.float32))
+  reward = jnp.where(count > 0, mean_reward + noises / spread, 0.0)
+  return Feedback(reward, count), count.astype(jnp.float32) / requests
+
+
+def draw_counts(key: jax.Array, mix: jax.Array, *, requests: int) -> jax.Array:
+  """Multinomial(requests, mix) counts [V] int32, by inverting the sum."""
+  tasks = draw_tasks(key, mix, requests=requests)
+  hits = tasks[:, None] == jnp.arange(mix.shape[0])[None, :]
+  return jnp.sum(hits, axis=0, dtype=jnp.int32)
+
+
+def draw_tasks(key: jax.Array, mix: jax.Array, *, requests: int) -> jax.Array:
+  """The task [requests] int32 of each request, drawn from the mix [V]."""
+  edges = jnp.cumsum(mix)
+  # Scaled by the last edge, which rounding keeps from being exactly 1.
+  draws = jax.random.uniform(key, (requests,)) * edges[-1]
+  passed = draws[:, None] >= edges[None, :-1]
+  return jnp.sum(passed, axis=1, dtype=jnp.int32)
