@@ -16,12 +16,31 @@ def _join(texts: Sequence[bytes]) -> np.ndarray:
   return np.frombuffer(b"\n".join(texts), np.uint8)
 
 
+def _take(
+  documents: list[Document], wanted: float
+) -> tuple[list[Document], list[Document]]:
+  """Takes documents until they hold the wanted bytes; returns also the rest.
+
+  Documents that overshoot by more than a quarter are taken only if the
+  smaller ones do not suffice.
+  """
+  taken, size = [], 0
+  for most in (1.25 * wanted, float("inf")):
+    rest = []
+    for name, text in documents:
+      fits = size < wanted and size + len(text) <= most
+      (taken if fits else rest).append((name, text))
+      size += len(text) if fits else 0
+    documents = rest
+  return taken, documents
+
+
 def assign_splits(documents: Sequence[Document]) -> dict[str, list[Document]]:
   """Deals documents to the splits in the order of their names' hashes.
 
   Test and validation text are filled until each holds its share of the bytes;
-  the rest is training text. Hence each of those two has at least its share,
-  and at most one document more.
+  the rest is training text. Hence test text has at least its share, and
+  validation text too unless the documents run out.
 
   Args:
     documents: (name, text) pairs with distinct names, in any order.
@@ -31,13 +50,9 @@ def assign_splits(documents: Sequence[Document]) -> dict[str, list[Document]]:
   """
   ordered = sorted(documents, key=lambda document: name_key(document[0]))
   total = sum(len(text) for _, text in ordered)
-  parts = {}
-  for split in ("test", "validation"):
-    parts[split], size = [], 0
-    while ordered and size < SHARES[split] * total:
-      parts[split].append(ordered.pop(0))
-      size += len(parts[split][-1][1])
-  return {"train": ordered, **parts}
+  test, ordered = _take(ordered, SHARES["test"] * total)
+  validation, train = _take(ordered, SHARES["validation"] * total)
+  return {"train": train, "validation": validation, "test": test}
 
 
 def split_by_document(documents: Sequence[Document]) -> SplitText:
