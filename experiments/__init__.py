@@ -1,0 +1,1 @@
+"""Experiments: what is compared, on what, into which files."""

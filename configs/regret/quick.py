@@ -1,0 +1,44 @@
+"""Regret on synthetic environments, in a few minutes.
+
+  python -m experiments.regret --config=configs/regret/quick.py
+
+Run time: to be measured.
+Expected: to be measured.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The config; see the fields' comments."""
+  config = ml_collections.ConfigDict()
+  config.num_experts = 8
+  config.num_tasks = 8
+  config.num_rounds = 2000
+  config.num_seeds = 4
+  config.first_seed = 0
+  # Comma lists: of environments.families, of environments.task_mix, of
+  # bandits.REGISTRY or of `methods` below.
+  config.families = "quadratic,network,saturating"
+  config.mixes = "drift"
+  config.bandits = "tanbr,tanbr_paper,neural_ucb,lin_ucb,uniform"
+  # The method that the ratios of the table divide by.
+  config.baseline = "tanbr_paper"
+  # Methods of one's own: name -> {"bandit": name in the registry, options...}.
+  config.methods = ml_collections.ConfigDict()
+  # Standard deviation of the reward of one request.
+  config.noise = 0.05
+  # Requests in a slot; 0 shows every task in every slot, and the true mix.
+  config.requests = 0
+  # Of the moving average that estimates the mix when requests are counted.
+  config.monitor_decay = 0.95
+  config.mix_options = ml_collections.ConfigDict(
+    {
+      "drift": {"rate": 0.002, "concentration": 0.25},
+      "fixed": {"concentration": 0.25},
+      "piecewise": {"length": 250, "concentration": 0.25},
+    }
+  )
+  config.chunk_size = 250
+  config.loop = "vmap"
+  return config

@@ -1,0 +1,112 @@
+"""Draws the figures and the report of a run's folder from its files alone."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from tanbr_jax import html_report, plotting, reporting, tables, trace
+from tanbr_jax.html_report import ReportFigure
+from tanbr_jax.trace import Trace
+
+
+def draw_stream(
+  workdir: str | os.PathLike[str],
+  traces: Mapping[str, Trace],
+  *,
+  prefix: str = "",
+  where: str = "",
+  task_names: Sequence[str] | None = None,
+  reward_name: str = "expected reward",
+  unit: str = "reward",
+  shown: str = "tanbr",
+) -> list[ReportFigure]:
+  """Writes the figures of methods that were served the same stream.
+
+  Args:
+    workdir: the run's folder.
+    traces: method -> trace.
+    prefix: of the files' names.
+    where: of the captions, for instance "quadratic, drift: ".
+    task_names: V names.
+    reward_name: of the reward axis, unit included.
+    unit: of a reward.
+    shown: the method whose weights are drawn, if it was run.
+
+  Returns:
+    What to put into a report.
+  """
+  drawn: list[tuple[str, Figure | None, str]] = [
+    (
+      "regret",
+      plotting.cumulative_regret(traces, unit=unit),
+      "cumulative expected regret of each method; the line is the mean over "
+      "seeds, the band its 95 % Student interval.",
+    ),
+    (
+      "growth",
+      plotting.regret_growth(traces),
+      "expected regret divided by the root of the round; flat is the square "
+      "root law, a rise of slope 1/2 is linear regret.",
+    ),
+    (
+      "reward",
+      plotting.reward_and_mix(
+        traces, task_names=task_names, reward_name=reward_name
+      ),
+      "what each method earned in one seed, above the task mix of the stream.",
+    ),
+    (
+      "tree",
+      plotting.tree_growth(traces),
+      "leaves and depth of the trees.",
+    ),
+  ]
+  if shown in traces:
+    weights = plotting.merge_weights(traces[shown], task_names=task_names)
+    caption = f"merge weights of {shown} in one seed, above the task mix."
+    drawn.insert(3, ("weights", weights, caption))
+  report = []
+  for name, figure, caption in drawn:
+    if figure is not None:
+      file = f"{prefix}{name}.png"
+      plotting.save(figure, Path(workdir) / file)
+      report.append(ReportFigure(file, _sentence(where + caption)))
+  return report
+
+
+def finish(
+  workdir: str | os.PathLike[str],
+  *,
+  title: str,
+  columns: Sequence[tables.Column],
+  figures: Sequence[ReportFigure],
+  notes: Sequence[str] = (),
+) -> None:
+  """Prints the table of `summary.json` and writes `report.html`."""
+  workdir = Path(workdir)
+  rows = tables.rows(reporting.read_json(workdir / reporting.SUMMARY), columns)
+  path = html_report.write_report(
+    workdir, title=title, rows=rows, figures=figures, notes=notes
+  )
+  tables.print_rows(rows)
+  print(f"report: {path}")
+
+
+def load_groups(
+  workdir: str | os.PathLike[str],
+) -> dict[str, dict[str, Trace]]:
+  """Reads `trace.npz` as stream -> method -> trace.
+
+  The name of a trace is `<stream>/<method>`; a stream may contain slashes.
+  """
+  groups: dict[str, dict[str, Trace]] = {}
+  for name, one in trace.load(Path(workdir) / reporting.TRACE).items():
+    stream, _, method = name.rpartition("/")
+    groups.setdefault(stream, {})[method] = one
+  return groups
+
+
+def _sentence(text: str) -> str:
+  return text[:1].upper() + text[1:]
