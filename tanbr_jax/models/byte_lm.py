@@ -112,15 +112,10 @@ class _Embedding(nn.Module):
     table = self.param("bytes", init, shape).astype(config.dtype)
     shape = (config.context, config.model_dim)
     position = self.param("position", init, shape).astype(config.dtype)
-    x = jnp.broadcast_to(
-      position[None, :length], (*input_ids.shape, config.model_dim)
-    )
-    # A product with one-hot rows: the gradient of a gather is a scatter-add,
-    # which takes longer than the whole product on a CPU.
-    one_hot = jax.nn.one_hot(input_ids, NUM_BYTES, dtype=config.dtype)
-    for back in range(min(NUM_PREVIOUS + 1, length)):
-      shifted = one_hot[:, : length - back] @ table[back]
-      x = x + jnp.pad(shifted, ((0, 0), (back, 0), (0, 0)))
+    x = position[None, :length] + table[0][input_ids]
+    for back in range(1, min(NUM_PREVIOUS + 1, length)):
+      previous = table[back][input_ids[:, :-back]]
+      x = x + jnp.pad(previous, ((0, 0), (back, 0), (0, 0)))
     return x
 
 

@@ -1,0 +1,33 @@
+"""A mergeable byte model on two CPU cores.
+
+  python -m experiments.pretrain --config=configs/pretrain/quick.py
+
+Run time: to be measured.
+Expected: to be measured.
+"""
+
+import dataclasses
+
+import ml_collections
+
+from tanbr_jax import pretraining
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The config; see `pretraining.PretrainConfig` for most fields."""
+  config = ml_collections.ConfigDict()
+  config.pretrain = dataclasses.asdict(pretraining.PretrainConfig())
+  # The experiment's seeds take this one's place.
+  del config.pretrain["seed"]
+  config.num_seeds = 1
+  config.first_seed = 0
+  # A folder with one sub-folder of text for each task; empty for built-in text.
+  config.data = ml_collections.ConfigDict({"path": ""})
+  # Where text and trained models are kept; empty for the default.
+  config.cache_dir = ""
+  # Windows of each task that merge weights are chosen and scored on.
+  config.validation_windows = 16
+  config.test_windows = 64
+  config.search_steps = 20
+  config.search_learning_rate = 0.3
+  return config

@@ -1,0 +1,201 @@
+"""What pre-training minimises: losses of the dense, merged and routed forms.
+
+Every loss is a module-level function whose arrays and text are bound with
+`jax.tree_util.Partial`; it takes `({"model": params, "table": logits}, key)`.
+
+Letters: V tasks, E experts, G mixes a step, B windows, S bytes of context.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tanbr_jax import data, models, moe
+
+Params = dict[str, Any]
+
+
+def far_anchors(
+  seed: int, *, num_tasks: int, num_experts: int, concentration: float
+) -> np.ndarray:
+  """Draws points of the simplex that are far from each other.
+
+  [R] reconstruction: from 512 draws of a symmetric Dirichlet, each next anchor
+  is the draw whose nearest earlier anchor is farthest away.
+
+  Args:
+    seed: of the draws.
+    num_tasks: V.
+    num_experts: E.
+    concentration: of the Dirichlet; smaller is closer to the vertices.
+
+  Returns:
+    [V, E] float32.
+  """
+  rng = np.random.default_rng(seed)
+  draws = rng.dirichlet(np.full(num_experts, concentration), 512)
+  chosen = [0]
+  distances = np.linalg.norm(draws - draws[0], axis=1)
+  while len(chosen) < num_tasks:
+    chosen.append(int(distances.argmax()))
+    to_last = np.linalg.norm(draws - draws[chosen[-1]], axis=1)
+    distances = np.minimum(distances, to_last)
+  return draws[chosen].astype(np.float32)
+
+
+def sample_mixes(
+  key: jax.Array,
+  num_mixes: int,
+  *,
+  num_tasks: int,
+  concentration: jax.Array,
+  one_hot_fraction: jax.Array,
+) -> jax.Array:
+  """Draws task mixes: one task alone, or a symmetric Dirichlet's.
+
+  Args:
+    key: random key, consumed.
+    num_mixes: G.
+    num_tasks: V.
+    concentration: [] of the Dirichlet.
+    one_hot_fraction: [] the probability of one task alone.
+
+  Returns:
+    [G, V] float32 on the simplex.
+  """
+  mix_key, task_key, kind_key = jax.random.split(key, 3)
+  broad = jax.random.dirichlet(
+    mix_key, jnp.full(num_tasks, concentration), (num_mixes,)
+  )
+  tasks = jax.random.randint(task_key, (num_mixes,), 0, num_tasks)
+  alone = jax.nn.one_hot(tasks, num_tasks)
+  is_alone = jax.random.uniform(kind_key, (num_mixes,)) < one_hot_fraction
+  return jnp.where(is_alone[:, None], alone, broad)
+
+
+def table_weights(logits: jax.Array, *, is_learnt: bool) -> jax.Array:
+  """Returns [V, E]: the rows' softmax, without a gradient if not learnt."""
+  weights = jax.nn.softmax(logits, axis=-1)
+  return weights if is_learnt else jax.lax.stop_gradient(weights)
+
+
+def merged_loss(
+  text: data.TaskText,
+  settings: dict[str, jax.Array],
+  params: Params,
+  key: jax.Array,
+  *,
+  model: models.ByteLM,
+  batch_size: int,
+  num_mixes: int,
+  is_learnt: bool,
+) -> jax.Array:
+  """Mean loss of merged models, each on text of the mix that it is for.
+
+  Args:
+    text: of V tasks.
+    settings: scalars "mix_concentration", "one_hot_fraction" and
+      "weight_noise", the share of x that is a uniform point of the simplex.
+    params: of the model with experts, and the table's logits [V, E].
+    key: random key, consumed.
+    model: the model with experts.
+    batch_size: B, over all mixes.
+    num_mixes: G; each has B / G windows and merge weights of its own.
+    is_learnt: whether the table is trained.
+
+  Returns:
+    [] float32, nats a byte.
+  """
+  mix_key, task_key, window_key, noise_key = jax.random.split(key, 4)
+  num_tasks, num_experts = params["table"].shape
+  mixes = sample_mixes(
+    mix_key,
+    num_mixes,
+    num_tasks=num_tasks,
+    concentration=settings["mix_concentration"],
+    one_hot_fraction=settings["one_hot_fraction"],
+  )
+  weights = mixes @ table_weights(params["table"], is_learnt=is_learnt)
+  random = jax.random.dirichlet(noise_key, jnp.ones(num_experts), (num_mixes,))
+  weights += settings["weight_noise"] * (random - weights)
+  tasks = jax.random.categorical(
+    task_key,
+    jnp.log(mixes)[:, None],
+    shape=(num_mixes, batch_size // num_mixes),
+  )
+  windows = data.sample_task_windows(
+    window_key, text, tasks.reshape(-1), model.config.context + 1
+  )
+
+  def loss(weights: jax.Array, windows: jax.Array) -> jax.Array:
+    dense, dense_params = models.merge(model, params["model"], weights)
+    return jnp.mean(models.score(dense, dense_params, windows).loss)
+
+  windows = windows.reshape(num_mixes, -1, windows.shape[-1])
+  return jnp.mean(jax.vmap(loss)(weights, windows))
+
+
+def routed_loss(
+  text: data.TaskText,
+  settings: dict[str, jax.Array],
+  params: Params,
+  key: jax.Array,
+  *,
+  model: models.ByteLM,
+  batch_size: int,
+) -> jax.Array:
+  """Loss of the routed model on all tasks alike, router losses included.
+
+  Args:
+    text: of V tasks.
+    settings: scalars "load_balance" and "z_loss", the weights of those losses.
+    params: of the model with experts, and the table, which has no part here.
+    key: random key, consumed.
+    model: the model with experts.
+    batch_size: B.
+
+  Returns:
+    [] float32, nats a byte.
+  """
+  windows = _uniform_windows(key, text, batch_size, model.config.context)
+  logits, router_logits = models.route(
+    model, params["model"], windows[:, :-1].astype(jnp.int32)
+  )
+  loss = models.score_logits(logits, windows[:, 1:].astype(jnp.int32)).loss
+  balance = jax.vmap(
+    lambda x: moe.load_balance_loss(moe.top_k(x, model.config.num_selected))
+  )(router_logits)
+  total = jnp.mean(loss) + settings["load_balance"] * jnp.mean(balance)
+  return total + settings["z_loss"] * moe.z_loss(router_logits)
+
+
+def dense_loss(
+  text: data.TaskText,
+  params: Params,
+  key: jax.Array,
+  *,
+  model: models.ByteLM,
+  batch_size: int,
+) -> jax.Array:
+  """Loss of a dense model on all tasks alike.
+
+  Args:
+    text: of V tasks.
+    params: the dense model's.
+    key: random key, consumed.
+    model: the dense model.
+    batch_size: B.
+  """
+  windows = _uniform_windows(key, text, batch_size, model.config.context)
+  return jnp.mean(models.score(model, params, windows).loss)
+
+
+def _uniform_windows(
+  key: jax.Array, text: data.TaskText, batch_size: int, context: int
+) -> jax.Array:
+  task_key, window_key = jax.random.split(key)
+  num_tasks = text.lengths.shape[0]
+  tasks = jax.random.randint(task_key, (batch_size,), 0, num_tasks)
+  return data.sample_task_windows(window_key, text, tasks, context + 1)

@@ -1,0 +1,367 @@
+"""Pre-training of a model of experts that can be merged.
+
+Experts that were only ever routed do not average into anything useful, so the
+merged form itself is trained: a step draws a task mix psi, text of that mix,
+and the merge weights x = psi A that a table A [V, E] gives to the mix; its loss
+is the merged model's. Every few steps the routed form of the same parameters
+takes a step, so that the router is of use. A short dense start trains one FFN
+whose copies become the experts. [R] reconstruction: the paper takes a
+pre-trained model as given and does not say how its experts became mergeable.
+
+Letters: V tasks, E experts, B windows, S bytes of context.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tanbr_jax import atomic, data, models, objectives, training
+
+TABLES = ("anchors", "identity", "learnt")
+FINISHED = "finished.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+  """Everything that decides a pre-training; flat, so that it can be swept.
+
+  Attributes:
+    num_layers: of the model, like the next eight; see `ByteLMConfig`.
+    seed: of initialisation, batches and mixes.
+    num_steps: steps with experts.
+    dense_steps: steps of one dense model before them.
+    batch_size: B, windows a step.
+    mixes_per_step: mixes a step, each with its share of the windows.
+    learning_rate: highest rate; see `training.adamw` for the next three.
+    table: "anchors" (fixed and far apart), "learnt" (from those anchors on)
+      or "identity" (expert v for task v; V = E).
+    anchor_concentration: of the Dirichlet that anchors are drawn from.
+    learnt_mixing: share of the uniform point in a learnt table's first rows.
+    weight_noise: share of x that is a random point of the simplex.
+    mix_concentration: of the Dirichlet that psi is drawn from.
+    one_hot_fraction: share of mixes that are one task alone.
+    routed_every: every such step is a routed one; 0 for none.
+    load_balance: weight of the load-balance loss.
+    z_loss: weight of the router's z loss.
+    upcycle_noise: of the experts' copies, relative.
+  """
+
+  num_layers: int = 3
+  model_dim: int = 128
+  num_heads: int = 2
+  head_dim: int = 32
+  expert_dim: int = 512
+  num_experts: int = 8
+  num_selected: int = 2
+  context: int = 64
+  dtype: str = "float32"
+  seed: int = 0
+  num_steps: int = 600
+  dense_steps: int = 80
+  batch_size: int = 64
+  mixes_per_step: int = 4
+  learning_rate: float = 4e-3
+  warmup_steps: int = 40
+  weight_decay: float = 0.01
+  clip_norm: float = 1.0
+  table: str = "anchors"
+  anchor_concentration: float = 0.5
+  learnt_mixing: float = 0.3
+  weight_noise: float = 0.0
+  mix_concentration: float = 0.3
+  one_hot_fraction: float = 0.5
+  routed_every: int = 5
+  load_balance: float = 0.01
+  z_loss: float = 1e-4
+  upcycle_noise: float = 0.0
+
+  def model_config(self) -> models.ByteLMConfig:
+    """The shape of the model with experts."""
+    names = {field.name for field in dataclasses.fields(models.ByteLMConfig)}
+    values = dataclasses.asdict(self)
+    return models.ByteLMConfig(**{name: values[name] for name in names})
+
+
+class Pretrained(NamedTuple):
+  """A finished pre-training.
+
+  Attributes:
+    model: the routed model.
+    params: its parameters.
+    task_weights: [V, E] the table that training used. A bandit never sees it.
+    seconds: wall clock of the training, compilation included; None if the
+      model came from the cache.
+    path: its folder in the cache, None without one.
+  """
+
+  model: models.ByteLM
+  params: models.Params
+  task_weights: jax.Array
+  seconds: float | None
+  path: Path | None
+
+
+def pretrain(
+  config: PretrainConfig,
+  corpus: data.Corpus,
+  *,
+  cache_dir: str | os.PathLike[str] | None = None,
+  progress: bool = True,
+) -> Pretrained:
+  """Trains a mergeable model, or reads it if it has been trained before.
+
+  Args:
+    config: what is trained, and how.
+    corpus: its "train" split is used, nothing else.
+    cache_dir: where trained models are kept, by config and corpus. A training
+      that was interrupted has no finished marker there and goes on from its
+      last checkpoint. None keeps nothing.
+    progress: whether bars are drawn.
+
+  Returns:
+    The model, its parameters and the table.
+
+  Raises:
+    ValueError: impossible sizes; a task with less text than a window; a
+      loss that is not finite.
+  """
+  check(config, num_tasks=len(corpus.task_names))
+  text = data.from_arrays(corpus.splits["train"], min_length=config.context + 1)
+  path = None
+  if cache_dir is not None:
+    path = Path(cache_dir) / f"pretrain-{cache_key(config, corpus)}"
+  if path is not None and (path / FINISHED).exists():
+    return _load(config, path, num_tasks=len(corpus.task_names))
+  start = time.perf_counter()
+  params = _train_dense(config, text, path, progress)
+  params = _train_experts(config, text, params, path, progress)
+  jax.block_until_ready(params)
+  seconds = time.perf_counter() - start
+  if path is not None:
+    _save(config, corpus, params, path, seconds)
+  return _make(config, params, path, seconds)
+
+
+def _make(
+  config: PretrainConfig,
+  params: dict[str, Any],
+  path: Path | None,
+  seconds: float | None,
+) -> Pretrained:
+  return Pretrained(
+    model=models.ByteLM(config.model_config()),
+    params=params["model"],
+    task_weights=jax.nn.softmax(params["table"], axis=-1),
+    seconds=seconds,
+    path=path,
+  )
+
+
+def _save(
+  config: PretrainConfig,
+  corpus: data.Corpus,
+  params: dict[str, Any],
+  path: Path,
+  seconds: float,
+) -> None:
+  training.save(path / "params", params)
+  atomic.write_json(
+    path / FINISHED,
+    {
+      "config": dataclasses.asdict(config),
+      "corpus_fingerprint": corpus.fingerprint,
+      "seconds": seconds,
+    },
+  )
+  # Optimiser states, three times the size of the model, are of no use now.
+  for phase in ("dense", "experts"):
+    shutil.rmtree(path / phase, ignore_errors=True)
+
+
+def _load(config: PretrainConfig, path: Path, *, num_tasks: int) -> Pretrained:
+  model = models.ByteLM(config.model_config())
+  one = jnp.zeros((1, 1), jnp.int32)
+  like = {
+    "model": jax.eval_shape(model.init, jax.random.key(0), input_ids=one),
+    "table": jax.ShapeDtypeStruct((num_tasks, config.num_experts), jnp.float32),
+  }
+  return _make(config, training.load(path / "params", like), path, None)
+
+
+def check(config: PretrainConfig, *, num_tasks: int) -> None:
+  """Raises a ValueError of one line if the config cannot be trained."""
+  config.model_config()
+  if config.table not in TABLES:
+    raise ValueError(f"table must be one of {TABLES}, got {config.table!r}")
+  if config.table == "identity" and num_tasks != config.num_experts:
+    raise ValueError(
+      "table='identity' needs as many experts as tasks, got "
+      f"num_experts={config.num_experts}, num_tasks={num_tasks}"
+    )
+  if config.mixes_per_step < 1 or config.batch_size % config.mixes_per_step:
+    raise ValueError(
+      "batch_size must be a multiple of mixes_per_step, got batch_size="
+      f"{config.batch_size}, mixes_per_step={config.mixes_per_step}"
+    )
+  if config.num_steps < 1 or min(config.dense_steps, config.routed_every) < 0:
+    raise ValueError(
+      "num_steps must be at least 1, dense_steps and routed_every at least 0, "
+      f"got num_steps={config.num_steps}, dense_steps={config.dense_steps}, "
+      f"routed_every={config.routed_every}"
+    )
+
+
+def cache_key(config: PretrainConfig, corpus: data.Corpus) -> str:
+  """Names a pre-training by its config and the text's fingerprint."""
+  content = json.dumps(
+    [dataclasses.asdict(config), corpus.fingerprint], sort_keys=True
+  )
+  return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _train_dense(
+  config: PretrainConfig,
+  text: data.TaskText,
+  path: Path | None,
+  progress: bool,
+) -> models.Params:
+  """The dense start: one FFN a layer."""
+  model = models.ByteLM(
+    dataclasses.replace(config.model_config(), num_experts=None)
+  )
+  init_key, train_seed = _streams(config.seed, 0)
+  one = jnp.zeros((1, 1), jnp.int32)
+  params = jax.jit(lambda key: model.init(key, input_ids=one))(init_key)
+  if config.dense_steps == 0:
+    return params
+  loss = jax.tree_util.Partial(
+    functools.partial(
+      objectives.dense_loss, model=model, batch_size=config.batch_size
+    ),
+    text,
+  )
+  return training.train(
+    [loss],
+    params,
+    optimiser=_optimiser(config, config.dense_steps),
+    num_steps=config.dense_steps,
+    seed=train_seed,
+    bytes_per_step=config.batch_size * config.context,
+    checkpoint_dir=path and path / "dense",
+    progress=progress,
+    name="dense start",
+  )
+
+
+def _train_experts(
+  config: PretrainConfig,
+  text: data.TaskText,
+  dense_params: models.Params,
+  path: Path | None,
+  progress: bool,
+) -> dict[str, Any]:
+  """The merged form, every few steps the routed one."""
+  model = models.ByteLM(config.model_config())
+  init_key, train_seed = _streams(config.seed, 1)
+  params = {
+    "model": jax.jit(
+      lambda key, dense: models.upcycle(
+        key, model, dense, noise=config.upcycle_noise
+      )
+    )(init_key, dense_params),
+    "table": _first_table(config, text.lengths.shape[0]),
+  }
+  every = config.routed_every
+  return training.train(
+    _losses(config, model, text),
+    params,
+    optimiser=_optimiser(config, config.num_steps),
+    num_steps=config.num_steps,
+    seed=train_seed,
+    choose=lambda step: int(every > 0 and step % every == every - 1),
+    bytes_per_step=config.batch_size * config.context,
+    checkpoint_dir=path and path / "experts",
+    progress=progress,
+    name="experts",
+  )
+
+
+def _losses(
+  config: PretrainConfig, model: models.ByteLM, text: data.TaskText
+) -> list[training.Loss]:
+  settings = {
+    name: jnp.float32(getattr(config, name))
+    for name in (
+      "mix_concentration",
+      "one_hot_fraction",
+      "weight_noise",
+      "load_balance",
+      "z_loss",
+    )
+  }
+  merged = functools.partial(
+    objectives.merged_loss,
+    model=model,
+    batch_size=config.batch_size,
+    num_mixes=config.mixes_per_step,
+    is_learnt=config.table == "learnt",
+  )
+  routed = functools.partial(
+    objectives.routed_loss, model=model, batch_size=config.batch_size
+  )
+  return [
+    jax.tree_util.Partial(merged, text, settings),
+    jax.tree_util.Partial(routed, text, settings),
+  ]
+
+
+def _first_table(config: PretrainConfig, num_tasks: int) -> jax.Array:
+  """Logits [V, E] whose softmax is the table that training starts from."""
+  if config.table == "identity":
+    weights = np.eye(num_tasks, dtype=np.float32)
+  else:
+    weights = objectives.far_anchors(
+      config.seed,
+      num_tasks=num_tasks,
+      num_experts=config.num_experts,
+      concentration=config.anchor_concentration,
+    )
+  if config.table == "learnt":
+    weights += config.learnt_mixing * (1 / config.num_experts - weights)
+  return jnp.log(jnp.asarray(weights) + 1e-9)
+
+
+def _optimiser(
+  config: PretrainConfig, num_steps: int
+) -> optax.GradientTransformation:
+  return training.adamw(
+    learning_rate=config.learning_rate,
+    num_steps=num_steps,
+    warmup_steps=min(config.warmup_steps, num_steps - 1),
+    weight_decay=config.weight_decay,
+    decays=_decays,
+    clip_norm=config.clip_norm,
+  )
+
+
+def _streams(seed: int, phase: int) -> tuple[jax.Array, int]:
+  """A key for the first parameters of a phase, a seed for its steps."""
+  root = np.random.SeedSequence([seed, phase]).generate_state(2)
+  return jax.random.key(int(root[0] >> 1)), int(root[1] >> 1)
+
+
+def _decays(params: Any) -> Any:
+  """Matrices of the model; decay would pull the table to the uniform one."""
+  marks = training.is_matrix(params)
+  return {**marks, "table": False} if "table" in params else marks

@@ -1,0 +1,254 @@
+"""A training loop: optax steps, orbax checkpoints, exact resume.
+
+A step's random key depends on nothing but the seed and the number of the step,
+so a run that was killed continues from its last whole checkpoint and ends with
+the same bits.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import tqdm
+
+Params = Any
+Loss = Callable[[Params, jax.Array], jax.Array]
+
+
+class TrainState(NamedTuple):
+  """What a checkpoint holds.
+
+  Attributes:
+    params: pytree of the trained arrays.
+    optimiser_state: the optimiser's.
+  """
+
+  params: Params
+  optimiser_state: optax.OptState
+
+
+def is_matrix(params: Params) -> Any:
+  """Marks the arrays of two or more axes, which weight decay is for."""
+  return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def adamw(
+  *,
+  learning_rate: float,
+  num_steps: int,
+  warmup_steps: int = 0,
+  weight_decay: float = 0.0,
+  decays: Callable[[Params], Any] = is_matrix,
+  clip_norm: float = 1.0,
+) -> optax.GradientTransformation:
+  """AdamW with clipped gradients, linear warm-up and a cosine to one tenth.
+
+  Args:
+    learning_rate: the highest rate, after the warm-up.
+    num_steps: length of the whole schedule.
+    warmup_steps: steps from zero to the highest rate, fewer than `num_steps`.
+    weight_decay: of the arrays that `decays` marks.
+    decays: params -> the same tree of booleans.
+    clip_norm: the gradient's largest norm over all parameters.
+
+  Raises:
+    ValueError: if the warm-up is not shorter than the schedule.
+  """
+  if not 0 <= warmup_steps < num_steps:
+    raise ValueError(
+      "warmup_steps must be in [0, num_steps), got "
+      f"warmup_steps={warmup_steps}, num_steps={num_steps}"
+    )
+  schedule = optax.warmup_cosine_decay_schedule(
+    init_value=0.0 if warmup_steps else learning_rate,
+    peak_value=learning_rate,
+    warmup_steps=warmup_steps,
+    decay_steps=num_steps,
+    end_value=0.1 * learning_rate,
+  )
+  return optax.chain(
+    optax.clip_by_global_norm(clip_norm),
+    optax.adamw(
+      schedule,
+      b2=0.98,
+      weight_decay=weight_decay,
+      mask=decays,
+    ),
+  )
+
+
+def train(
+  losses: Sequence[Loss],
+  params: Params,
+  *,
+  optimiser: optax.GradientTransformation,
+  num_steps: int,
+  seed: int,
+  choose: Callable[[int], int] = lambda step: 0,
+  bytes_per_step: int = 0,
+  checkpoint_dir: str | os.PathLike[str] | None = None,
+  checkpoint_every: int = 200,
+  check_every: int = 10,
+  progress: bool = True,
+  name: str = "training",
+) -> Params:
+  """Takes `num_steps` steps, resuming from the last checkpoint if there is one.
+
+  Args:
+    losses: functions of (params, key) -> [] float32. Text and other big arrays
+      are bound by `jax.tree_util.Partial`, so that jit takes them as arguments.
+    params: where training starts.
+    optimiser: an optax transformation.
+    num_steps: steps in all, counted from the very first start.
+    seed: fixes every step's key.
+    choose: step -> the index of that step's loss.
+    bytes_per_step: text that a step reads, for the progress bar.
+    checkpoint_dir: folder of this training's checkpoints; None saves nothing.
+      The state after the last step is always saved.
+    checkpoint_every: steps between checkpoints.
+    check_every: steps between two looks at the loss.
+    progress: whether a bar with loss and bytes/s is drawn on stderr.
+    name: the bar's title, and what an error names.
+
+  Returns:
+    The trained parameters.
+
+  Raises:
+    ValueError: the loss is not finite; names the step and the value.
+  """
+  state = TrainState(params, jax.jit(_strict(optimiser.init))(params))
+  update = _make_update(optimiser)
+  with _Checkpoints(checkpoint_dir) as checkpoints:
+    start, state = checkpoints.restore(state)
+    bar = tqdm.tqdm(
+      total=num_steps, initial=start, desc=name, disable=not progress
+    )
+    pending: list[jax.Array] = []
+    for step in range(start, num_steps):
+      key = jax.random.fold_in(jax.random.key(seed), step)
+      state, loss = update(losses[choose(step)], state, key)
+      pending.append(loss)
+      is_last = step + 1 == num_steps
+      is_saved = is_last or (step + 1) % checkpoint_every == 0
+      if is_saved or (step + 1) % check_every == 0:
+        mean = _check(pending, step, name)
+        bar.update(len(pending))
+        bar.set_postfix_str(_postfix(bar, mean, bytes_per_step))
+        pending = []
+      if is_saved:
+        checkpoints.save(step + 1, state)
+    bar.close()
+  return state.params
+
+
+def save(path: str | os.PathLike[str], params: Params) -> None:
+  """Writes a tree of arrays to a folder, which is whole or absent."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(Path(path).absolute(), params, force=True)
+
+
+def load(path: str | os.PathLike[str], like: Params) -> Params:
+  """Reads what `save` wrote, onto the default device.
+
+  Args:
+    path: the folder.
+    like: tree of arrays or `jax.ShapeDtypeStruct` of the same structure.
+  """
+  with ocp.StandardCheckpointer() as checkpointer:
+    return checkpointer.restore(Path(path).absolute(), _on_device(like))
+
+
+def _on_device(like: Params) -> Params:
+  """Shapes with a sharding, so that files of another device can be read."""
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    like,
+  )
+
+
+def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Optax multiplies counts with floats, which strict promotion refuses."""
+
+  def wrapped(*args: Any) -> Any:
+    with jax.numpy_dtype_promotion("standard"):
+      return function(*args)
+
+  return wrapped
+
+
+def _make_update(optimiser: optax.GradientTransformation) -> Callable[..., Any]:
+  update_params = _strict(optimiser.update)
+
+  def update(
+    loss: Loss, state: TrainState, key: jax.Array
+  ) -> tuple[TrainState, jax.Array]:
+    value, grads = jax.value_and_grad(loss)(state.params, key)
+    updates, optimiser_state = update_params(
+      grads, state.optimiser_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, optimiser_state), value
+
+  return jax.jit(update)
+
+
+def _check(pending: Sequence[jax.Array], step: int, name: str) -> float:
+  """The mean of the losses that end at `step`, all of them finite."""
+  values = np.array(jax.device_get(list(pending)))
+  wrong = np.flatnonzero(~np.isfinite(values))
+  if wrong.size:
+    first = step + 1 - len(values) + int(wrong[0])
+    raise ValueError(
+      f"{name}: loss must be finite, got {values[wrong[0]]} at step {first}"
+    )
+  return float(values.mean())
+
+
+def _postfix(bar: tqdm.tqdm, loss: float, bytes_per_step: int) -> str:
+  rate = (bar.format_dict["rate"] or 0.0) * bytes_per_step
+  return f"loss {loss:.3f}, {rate:,.0f} bytes/s"
+
+
+class _Checkpoints:
+  """Orbax checkpoints of a `TrainState`, or nothing at all without a folder."""
+
+  def __init__(self, path: str | os.PathLike[str] | None) -> None:
+    self._manager = None
+    if path is not None:
+      options = ocp.CheckpointManagerOptions(
+        max_to_keep=2, enable_async_checkpointing=False
+      )
+      self._manager = ocp.CheckpointManager(
+        Path(path).absolute(), options=options
+      )
+
+  def __enter__(self) -> "_Checkpoints":
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    if self._manager is not None:
+      self._manager.close()
+
+  def latest_step(self) -> int:
+    if self._manager is None:
+      return 0
+    return self._manager.latest_step() or 0
+
+  def restore(self, like: TrainState) -> tuple[int, TrainState]:
+    step = self.latest_step()
+    if step == 0:
+      return 0, like
+    like = ocp.args.StandardRestore(_on_device(like))
+    return step, self._manager.restore(step, args=like)
+
+  def save(self, step: int, state: TrainState) -> None:
+    if self._manager is not None:
+      self._manager.save(step, args=ocp.args.StandardSave(state))
