@@ -49,6 +49,4 @@ class Environment(NamedTuple):
 
   init: Callable[[jax.Array], State]
   context: Callable[[State], Context]
-  step: Callable[
-    [jax.Array, State, jax.Array], tuple[Feedback, Outcome, State]
-  ]
+  step: Callable[[jax.Array, State, jax.Array], tuple[Feedback, Outcome, State]]

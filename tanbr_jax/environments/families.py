@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.environments import network_search
+from tanbr_jax.environments.projection import project_on_simplex
 from tanbr_jax.environments.static import Static
 
 Params = Any
@@ -90,9 +91,7 @@ def network(
   """A random two-layer network h(x) = W' tanh(A x + b), not concave.
 
   Entries of A [H, E] are N(0, 4), of b N(0, 1/4), of W [H, V] N(0, .16 / H).
-  The best weights are found by search (see `network_search`): many starts for
-  many mixes in `init`, then a short ascent from the best of those in each
-  slot.
+  The best weights are found by search (see `network_search`).
 
   Args:
     num_experts: E.
@@ -108,26 +107,6 @@ def network(
     Partial(network_search.reward),
     Partial(network_search.optimum),
   )
-
-
-def project_on_simplex(point: jax.Array) -> jax.Array:
-  """Euclidean projection max(0, z - tau) of z [E] on the simplex, no sort.
-
-  For any subset S, tau_S = (sum_S z - 1) / |S| is at most the right tau, with
-  equality at the right support, which is {j: z_j >= z_e} for some e: tau is
-  the largest of E candidates. E^2 operations, faster than a sort at E = 8.
-
-  Args:
-    point: [E]; entries may be -inf.
-
-  Returns:
-    [E] on the simplex.
-  """
-  above = point[None, :] >= point[:, None]
-  sums = jnp.sum(jnp.where(above, point[None, :], 0.0), axis=1)
-  sizes = jnp.sum(above, axis=1, dtype=jnp.float32)
-  tau = jnp.max((sums - 1.0) / sizes)
-  return jnp.maximum(point - tau, 0.0)
 
 
 def _draw_centres(shape: Static, key: jax.Array) -> jax.Array:
