@@ -116,6 +116,30 @@ def paired_ratio(values: np.ndarray, baseline: np.ndarray) -> Estimate:
   return Estimate(*(float(np.exp(part)) for part in logs))
 
 
+def ratio_of_means(values: np.ndarray, baseline: np.ndarray) -> Estimate:
+  """Mean of values over mean of baseline, over paired seeds.
+
+  Unlike `paired_ratio` it allows any sign, and a seed whose baseline is near
+  zero does no harm.
+
+  Args:
+    values: [S].
+    baseline: [S], whose mean is not zero.
+
+  Returns:
+    The ratio; the interval is Student's on the jackknife's pseudo-values.
+  """
+  values = np.asarray(values, np.float64)
+  baseline = np.asarray(baseline, np.float64)
+  num_seeds = values.size
+  with np.errstate(divide="ignore", invalid="ignore"):
+    whole = float(values.mean() / baseline.mean())
+    without = (values.sum() - values) / (baseline.sum() - baseline)
+  found = mean(num_seeds * whole - (num_seeds - 1) * without)
+  half = found.high - found.value
+  return Estimate(whole, whole - half, whole + half)
+
+
 def _slope(rounds: np.ndarray, regret: np.ndarray) -> float:
   if rounds.size < 2 or (regret <= 0).any():
     return np.nan

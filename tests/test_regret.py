@@ -52,3 +52,14 @@ def test_paired_ratio():
   np.testing.assert_allclose(found, [1.0, 1 / high, high], rtol=1e-5)
   with pytest.raises(ValueError, match=r"\(1,\) and \(2,\)"):
     regret.paired_ratio([1.0], [1.0, 2.0])
+
+
+def test_ratio_of_means():
+  # Equal baselines: the ratio is a plain mean, and so is its interval.
+  values = np.asarray([1.0, 2.0, 6.0])
+  found = regret.ratio_of_means(values, np.full(3, 2.0))
+  np.testing.assert_allclose(found, regret.mean(values / 2))
+  # Means 2 and 4; a seed whose baseline is zero does no harm.
+  found = regret.ratio_of_means([-1.0, 2.0, 5.0], [0.0, 4.0, 8.0])
+  assert found.value == 0.5
+  assert np.isnan(regret.ratio_of_means([1.0], [2.0]).low)
