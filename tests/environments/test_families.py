@@ -1,0 +1,131 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+from tanbr_jax.environments import families
+from tanbr_jax.environments.projection import project_on_simplex
+
+V = 4
+
+
+def _mixes():
+  sharp, broad = jax.random.split(jax.random.key(7))
+  return jnp.concatenate(
+    [
+      jax.random.dirichlet(sharp, jnp.full(V, 0.25), (20,)),
+      jax.random.dirichlet(broad, jnp.ones(V), (20,)),
+      jnp.eye(V),
+    ]
+  )
+
+
+def _optima(family, mixes, num_landscapes=2):
+  """Landscapes, their best weights [n, M, E] and rewards psi . h [n, M]."""
+
+  def one(key):
+    params = family.init(key)
+    best = jax.vmap(lambda mix: family.optimum(params, mix))(mixes)
+    reward = jax.vmap(lambda x: family.reward(params, x))(best)
+    return params, best, jnp.sum(mixes * reward, axis=1)
+
+  keys = jax.random.split(jax.random.key(0), num_landscapes)
+  return jax.jit(jax.vmap(one))(keys)
+
+
+def _grid(num_steps):
+  """All points of the simplex of three experts with this many steps a side."""
+  points = [
+    (i, j, num_steps - i - j)
+    for i in range(num_steps + 1)
+    for j in range(num_steps + 1 - i)
+  ]
+  return jnp.asarray(np.array(points) / num_steps, jnp.float32)
+
+
+@pytest.mark.parametrize("name", list(families.FAMILIES))
+def test_optimum_beats_a_grid(name):
+  family = families.FAMILIES[name](num_experts=3, num_tasks=V)
+  mixes = _mixes()
+  params, best, found = _optima(family, mixes)
+  assert (best >= 0).all()
+  np.testing.assert_allclose(best.sum(-1), 1.0, atol=1e-6)
+  on_grid = jax.vmap(
+    lambda p: jax.vmap(lambda x: family.reward(p, x))(_grid(200))
+  )(params)
+  largest = np.max(np.einsum("ngv,mv->nmg", on_grid, mixes), axis=-1)
+  assert (largest - found).max() < 1e-4
+  # The grid's cells have a diameter of .007: its own error is below slope
+  # times that, about .01; the optimum cannot be much better than the grid.
+  assert (found - largest).max() < 0.01
+
+
+def test_network_optimum_against_many_long_ascents():
+  family = families.network(num_experts=8, num_tasks=V)
+  mixes = _mixes()[::9]
+  params, _, found = _optima(family, mixes, num_landscapes=1)
+  hidden, bias, readout = (
+    np.asarray(part[0], np.float64)
+    for part in (params.hidden, params.bias, params.readout)
+  )
+  starts = np.random.default_rng(0).dirichlet(np.full(8, 0.5), 25)
+
+  def loss(x, output):
+    units = np.tanh(hidden @ x + bias)
+    return -output @ units, -hidden.T @ ((1 - units**2) * output)
+
+  for mix, value in zip(np.asarray(mixes, np.float64), found[0], strict=True):
+    ends = [
+      scipy.optimize.minimize(
+        loss,
+        start,
+        args=(mix @ readout,),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * 8,
+        constraints={"type": "eq", "fun": lambda x: x.sum() - 1},
+      ).fun
+      for start in starts
+    ]
+    assert -min(ends) - float(value) < 1e-4
+
+
+def test_water_filling_against_a_convex_solver():
+  family = families.saturating(num_experts=6, num_tasks=V, rate=3.0)
+  mixes = _mixes()[::6]
+  gains, _, found = _optima(family, mixes, num_landscapes=1)
+  for mix, value in zip(np.asarray(mixes, np.float64), found[0], strict=True):
+    scale = mix @ np.asarray(gains[0], np.float64)
+    solved = scipy.optimize.minimize(
+      lambda x, scale=scale: -scale @ (1 - np.exp(-3 * x)),
+      np.full(6, 1 / 6),
+      method="SLSQP",
+      bounds=[(0, 1)] * 6,
+      constraints={"type": "eq", "fun": lambda x: x.sum() - 1},
+      options={"ftol": 1e-12},
+    )
+    assert float(value) == pytest.approx(-solved.fun, abs=1e-5)
+
+
+def test_quadratic_by_hand():
+  family = families.quadratic(num_experts=2, num_tasks=2, scale=2.0)
+  centres = jnp.array([[1.0, 0.0], [0.5, 0.5]])
+  # |(.5, .5) - (1, 0)|^2 = .5, times 2.
+  reward = family.reward(centres, jnp.array([0.5, 0.5]))
+  np.testing.assert_allclose(reward, [-1.0, 0.0], atol=1e-6)
+  best = family.optimum(centres, jnp.array([0.5, 0.5]))
+  np.testing.assert_allclose(best, [0.75, 0.25], atol=1e-6)
+
+
+def test_projection_against_the_sorted_algorithm():
+  points = np.random.default_rng(1).normal(size=(50, 7))
+  points[0] = 0.0
+  for point in points:
+    ordered = np.sort(point)[::-1]
+    taus = (np.cumsum(ordered) - 1) / np.arange(1, 8)
+    tau = taus[np.flatnonzero(ordered > taus)[-1]]
+    found = project_on_simplex(jnp.asarray(point, jnp.float32))
+    np.testing.assert_allclose(found, np.maximum(point - tau, 0), atol=1e-6)
+  with_zero_gain = project_on_simplex(jnp.array([-jnp.inf, 0.2, 0.0]))
+  np.testing.assert_allclose(with_zero_gain, [0.0, 0.6, 0.4], atol=1e-6)
