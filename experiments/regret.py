@@ -32,6 +32,7 @@ COLUMNS = (
   tables.Column("ratio", "ratio to baseline", 3),
   tables.Column("mean_reward", "mean reward", 4),
   tables.Column("rounds_per_second", "rounds/s per seed", 0),
+  tables.Column("slots_per_second", "rounds/s, all seeds", 0),
 )
 
 

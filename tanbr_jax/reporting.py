@@ -85,8 +85,8 @@ def summarise(trace: Trace) -> dict[str, float]:
     `mean_reward` and `last_quarter_reward` (expected rewards, means over seeds
     and rounds), `expected_regret` and `realised_regret` at the last round,
     `growth_exponent` over the last decade of rounds, each regret and exponent
-    with `_low` and `_high`, `rounds_per_second` (of each seed) and
-    `nonfinite_rewards`.
+    with `_low` and `_high`, `rounds_per_second` (of each seed),
+    `slots_per_second` (of all seeds) and `nonfinite_rewards`.
   """
   expected = regret.expected(trace)
   quarter = max(1, trace.num_rounds // 4)
@@ -101,6 +101,7 @@ def summarise(trace: Trace) -> dict[str, float]:
     ),
     **estimate_entries("growth_exponent", regret.growth_exponent(expected)),
     "rounds_per_second": trace.rounds_per_second,
+    "slots_per_second": trace.num_seeds * trace.rounds_per_second,
     "nonfinite_rewards": int(trace.nonfinite_rewards.sum()),
   }
 
