@@ -62,7 +62,8 @@ def synthetic(
     **options: of the family's constructor.
 
   Returns:
-    An `Environment`; `Outcome.optimal_reward` is exact to 1e-4.
+    An `Environment`. `Outcome.optimal_reward` is exact but for rounding,
+    except in the network family (see `network_search` for the error).
 
   Raises:
     ValueError: if the family is unknown, a number is out of range, the mix has

@@ -101,7 +101,7 @@ def test_regret_is_not_negative_and_zero_at_the_optimum(family):
   @jax.jit
   def play(environment, key):
     def body(state, step_key):
-      drawn = jax.random.dirichlet(step_key, jnp.ones(E))
+      drawn = jax.nn.softmax(2 * jax.random.normal(step_key, (E,)))
       _, random, _ = environment.step(step_key, state, drawn)
       _, best, state = environment.step(step_key, state, random.optimal_weights)
       return state, (
