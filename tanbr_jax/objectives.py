@@ -45,34 +45,34 @@ def far_anchors(
   return draws[chosen].astype(np.float32)
 
 
-def sample_mixes(
-  key: jax.Array,
-  num_mixes: int,
+def draw_mixes(
+  seed: int,
   *,
   num_tasks: int,
-  concentration: jax.Array,
-  one_hot_fraction: jax.Array,
-) -> jax.Array:
-  """Draws task mixes: one task alone, or a symmetric Dirichlet's.
+  concentration: float,
+  one_hot_fraction: float,
+  count: int = 4096,
+) -> np.ndarray:
+  """Draws the task mixes that training chooses from.
+
+  They are drawn beforehand because XLA takes seconds to compile a gamma draw.
 
   Args:
-    key: random key, consumed.
-    num_mixes: G.
+    seed: of the draws.
     num_tasks: V.
-    concentration: [] of the Dirichlet.
-    one_hot_fraction: [] the probability of one task alone.
+    concentration: of a symmetric Dirichlet.
+    one_hot_fraction: share of mixes that are one task alone instead.
+    count: number of mixes.
 
   Returns:
-    [G, V] float32 on the simplex.
+    [count, V] float32 on the simplex.
   """
-  mix_key, task_key, kind_key = jax.random.split(key, 3)
-  broad = jax.random.dirichlet(
-    mix_key, jnp.full(num_tasks, concentration), (num_mixes,)
-  )
-  tasks = jax.random.randint(task_key, (num_mixes,), 0, num_tasks)
-  alone = jax.nn.one_hot(tasks, num_tasks)
-  is_alone = jax.random.uniform(kind_key, (num_mixes,)) < one_hot_fraction
-  return jnp.where(is_alone[:, None], alone, broad)
+  rng = np.random.default_rng(seed)
+  mixes = rng.dirichlet(np.full(num_tasks, concentration), count)
+  alone = np.eye(num_tasks)[rng.integers(0, num_tasks, count)]
+  is_alone = rng.uniform(size=count) < one_hot_fraction
+  mixes = np.where(is_alone[:, None], alone, mixes)
+  return mixes.astype(np.float32)
 
 
 def table_weights(logits: jax.Array, *, is_learnt: bool) -> jax.Array:
@@ -96,8 +96,8 @@ def merged_loss(
 
   Args:
     text: of V tasks.
-    settings: scalars "mix_concentration", "one_hot_fraction" and
-      "weight_noise", the share of x that is a uniform point of the simplex.
+    settings: "mixes" [M, V] to choose from, and the scalar "weight_noise",
+      the share of x that is a uniform point of the simplex.
     params: of the model with experts, and the table's logits [V, E].
     key: random key, consumed.
     model: the model with experts.
@@ -109,16 +109,12 @@ def merged_loss(
     [] float32, nats a byte.
   """
   mix_key, task_key, window_key, noise_key = jax.random.split(key, 4)
-  num_tasks, num_experts = params["table"].shape
-  mixes = sample_mixes(
-    mix_key,
-    num_mixes,
-    num_tasks=num_tasks,
-    concentration=settings["mix_concentration"],
-    one_hot_fraction=settings["one_hot_fraction"],
-  )
+  num_experts = params["table"].shape[1]
+  mixes = jax.random.choice(mix_key, settings["mixes"], (num_mixes,))
   weights = mixes @ table_weights(params["table"], is_learnt=is_learnt)
-  random = jax.random.dirichlet(noise_key, jnp.ones(num_experts), (num_mixes,))
+  # A uniform point of the simplex is a normalised vector of exponentials.
+  random = jax.random.exponential(noise_key, (num_mixes, num_experts))
+  random /= jnp.sum(random, axis=1, keepdims=True)
   weights += settings["weight_noise"] * (random - weights)
   tasks = jax.random.categorical(
     task_key,

@@ -302,14 +302,15 @@ def _losses(
 ) -> list[training.Loss]:
   settings = {
     name: jnp.float32(getattr(config, name))
-    for name in (
-      "mix_concentration",
-      "one_hot_fraction",
-      "weight_noise",
-      "load_balance",
-      "z_loss",
-    )
+    for name in ("weight_noise", "load_balance", "z_loss")
   }
+  mixes = objectives.draw_mixes(
+    config.seed,
+    num_tasks=text.lengths.shape[0],
+    concentration=config.mix_concentration,
+    one_hot_fraction=config.one_hot_fraction,
+  )
+  settings["mixes"] = jnp.asarray(mixes)
   merged = functools.partial(
     objectives.merged_loss,
     model=model,
