@@ -9,10 +9,10 @@ from tanbr_jax.environments import synthetic, task_mix
 
 
 def make_bandit(
-  config: ml_collections.ConfigDict, method: str
+  config: ml_collections.ConfigDict, method: str, **overrides: Any
 ) -> bandits.Bandit:
   """A method of `config.methods`, or a name of the registry."""
-  options = dict(config.methods.get(method, {}))
+  options = {**config.methods.get(method, {}), **overrides}
   constructor = bandits.REGISTRY[options.pop("bandit", method)]
   return constructor(
     num_experts=config.num_experts, num_tasks=config.num_tasks, **options

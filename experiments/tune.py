@@ -58,12 +58,7 @@ def points(grid) -> list[dict[str, float]]:
 def tune(config, method: str) -> list[dict[str, float]]:
   """One row a point: its values, its regret in each stream, its score."""
   options = points(config.grids[method])
-  arms = [
-    bandits.REGISTRY[method](
-      num_experts=config.num_experts, num_tasks=config.num_tasks, **point
-    )
-    for point in options
-  ]
+  arms = [streams.make_bandit(config, method, **point) for point in options]
   stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arms)
   rows = [dict(point) for point in options]
   for mix, family in itertools.product(
