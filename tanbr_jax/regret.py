@@ -5,6 +5,8 @@ were played: it holds no reward noise. Realised regret sums optimal minus what
 the slots gave. Letters: S seeds, T rounds.
 """
 
+import dataclasses
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +46,61 @@ def realised(trace: Trace) -> np.ndarray:
   finite = np.isfinite(trace.realised_reward)
   reward = np.where(finite, trace.realised_reward, trace.expected_reward)
   return np.cumsum(trace.optimal_reward.astype(np.float64) - reward, axis=1)
+
+
+def against(trace: Trace, oracle: Trace) -> Trace:
+  """The trace with an oracle's run on the same slots as its optimum.
+
+  For environments whose best reward is only known by serving the same requests
+  with the best weights, such as `moe_slots` with `paired=False`.
+
+  Args:
+    trace: of any method.
+    oracle: of the oracle, with the same seeds in the same environment.
+
+  Returns:
+    `trace` with the oracle's `expected_reward` as its `optimal_reward`.
+
+  Raises:
+    ValueError: if the runs did not serve the same slots.
+  """
+  for field in ("seeds", "task_mix"):
+    mine, theirs = getattr(trace, field), getattr(oracle, field)
+    if not np.array_equal(mine, theirs):
+      raise ValueError(
+        f"trace and oracle must have the same {field}, got shapes "
+        f"{mine.shape} and {theirs.shape}, or other values"
+      )
+  return dataclasses.replace(trace, optimal_reward=oracle.expected_reward)
+
+
+def against(trace: Trace, reference: Trace) -> Trace:
+  """Counts regret from what another method earned on the same slots.
+
+  Where the environment's own `optimal_reward` is only an estimate, the oracle's
+  rewards in a run of its own are a better yardstick: the noise of drawing the
+  requests is in both and cancels.
+
+  Args:
+    trace: of a method.
+    reference: of the oracle, on the same seeds and rounds.
+
+  Returns:
+    The trace with `optimal_reward` replaced by the reference's expected reward.
+
+  Raises:
+    ValueError: the two did not meet the same stream.
+  """
+  if not (
+    np.array_equal(trace.seeds, reference.seeds)
+    and np.array_equal(trace.task_mix, reference.task_mix)
+  ):
+    raise ValueError(
+      "trace and reference must be of the same stream, got seeds "
+      f"{trace.seeds.tolist()} and {reference.seeds.tolist()}, rounds "
+      f"{trace.num_rounds} and {reference.num_rounds}"
+    )
+  return dataclasses.replace(trace, optimal_reward=reference.expected_reward)
 
 
 def mean(values: np.ndarray) -> Estimate:

@@ -12,6 +12,16 @@ def test_cumulative_regret_by_hand():
   np.testing.assert_array_equal(regret.realised(played), [[0.25, 1.0]])
 
 
+def test_regret_against_another_run():
+  played = toy.make_trace([[0.5, 0.25]], [[0.5, 0.25]], [[1.0, 1.0]])
+  oracle = toy.make_trace([[0.75, 0.0]], [[0.75, 0.0]], [[1.0, 1.0]])
+  found = regret.expected(regret.against(played, oracle))
+  np.testing.assert_array_equal(found, [[0.25, 0.0]])
+  other = toy.make_trace([[0.5]], [[0.5]], [[1.0]])
+  with pytest.raises(ValueError, match="seeds .0. and .0., rounds 2 and 1"):
+    regret.against(played, other)
+
+
 @pytest.mark.parametrize("exponent", [0.5, 1.0])
 def test_growth_exponent_of_a_power(exponent):
   rounds = np.arange(1, 5001)

@@ -1,0 +1,65 @@
+"""The main job on two CPU cores.
+
+  python -m experiments.online_merging
+
+Run time: to be measured.
+Expected: to be measured.
+"""
+
+import ml_collections
+
+from configs.pretrain import quick as pretrain_quick
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The config; see the fields' comments."""
+  config = ml_collections.ConfigDict()
+  # See `pretraining.PretrainConfig`.
+  config.pretrain = pretrain_quick.get_config().pretrain
+  config.model_seed = 0
+  # A folder with one sub-folder of text for each task; empty for built-in text.
+  config.data = ml_collections.ConfigDict({"path": ""})
+  # Where text and trained models are kept; empty for the default.
+  config.cache_dir = ""
+  # How the oracle is found, see `environments.oracle`, and how its error is
+  # estimated, see `environments.oracle_error`.
+  config.oracle = ml_collections.ConfigDict(
+    {
+      "seed": 0,
+      "steps": 16,
+      "search_windows": 16,
+      "windows": 16,
+      "error_mixes": 4,
+      "error_starts": 2,
+      "error_steps": 24,
+    }
+  )
+  config.num_rounds = 800
+  config.num_seeds = 2
+  config.first_seed = 0
+  config.requests = 16
+  # "accuracy" or "log_likelihood" of the next byte.
+  config.reward = "accuracy"
+  config.mix = "drift"
+  config.mix_options = ml_collections.ConfigDict(
+    {
+      "drift": {"rate": 0.005, "concentration": 0.25},
+      "fixed": {"concentration": 0.25},
+      "piecewise": {"length": 100, "concentration": 0.25},
+    }
+  )
+  # Of the moving average of request counts that the methods see.
+  config.monitor_decay = 0.8
+  # A comma list of bandits.REGISTRY, of `methods`, and best_static,
+  # follow_task_mix, routed; the oracle always runs.
+  config.bandits = (
+    "tanbr,tanbr_paper,neural_ucb,lin_ucb,uniform,best_static,"
+    "follow_task_mix,routed"
+  )
+  # Methods of one's own: name -> {"bandit": name in the registry, options...}.
+  config.methods = ml_collections.ConfigDict()
+  config.chunk_size = 100
+  # Seeds one after the other: each has weights, hence a model, of its own.
+  config.loop = "map"
+  config.latency_repeats = 40
+  return config
