@@ -1,4 +1,4 @@
-"""A pre-trained model, its oracle and its stream, as a config describes them."""
+"""A pre-trained model, its oracle and its stream, as a config has them."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -6,7 +6,6 @@ the slots gave. Letters: S seeds, T rounds.
 """
 
 import dataclasses
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -72,35 +71,6 @@ def against(trace: Trace, oracle: Trace) -> Trace:
         f"{mine.shape} and {theirs.shape}, or other values"
       )
   return dataclasses.replace(trace, optimal_reward=oracle.expected_reward)
-
-
-def against(trace: Trace, reference: Trace) -> Trace:
-  """Counts regret from what another method earned on the same slots.
-
-  Where the environment's own `optimal_reward` is only an estimate, the oracle's
-  rewards in a run of its own are a better yardstick: the noise of drawing the
-  requests is in both and cancels.
-
-  Args:
-    trace: of a method.
-    reference: of the oracle, on the same seeds and rounds.
-
-  Returns:
-    The trace with `optimal_reward` replaced by the reference's expected reward.
-
-  Raises:
-    ValueError: the two did not meet the same stream.
-  """
-  if not (
-    np.array_equal(trace.seeds, reference.seeds)
-    and np.array_equal(trace.task_mix, reference.task_mix)
-  ):
-    raise ValueError(
-      "trace and reference must be of the same stream, got seeds "
-      f"{trace.seeds.tolist()} and {reference.seeds.tolist()}, rounds "
-      f"{trace.num_rounds} and {reference.num_rounds}"
-    )
-  return dataclasses.replace(trace, optimal_reward=reference.expected_reward)
 
 
 def mean(values: np.ndarray) -> Estimate:
