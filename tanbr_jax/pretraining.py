@@ -71,7 +71,7 @@ class PretrainConfig:
   dense_steps: int = 80
   batch_size: int = 64
   mixes_per_step: int = 4
-  learning_rate: float = 4e-3
+  learning_rate: float = 6e-3
   warmup_steps: int = 40
   weight_decay: float = 0.01
   clip_norm: float = 1.0
@@ -80,7 +80,7 @@ class PretrainConfig:
   learnt_mixing: float = 0.3
   weight_noise: float = 0.0
   mix_concentration: float = 0.3
-  one_hot_fraction: float = 0.5
+  one_hot_fraction: float = 0.9
   routed_every: int = 5
   load_balance: float = 0.01
   z_loss: float = 1e-4
