@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import toy
@@ -45,6 +47,16 @@ def test_an_oracle_has_no_exponent():
   cumulative = np.stack([np.zeros(100), np.arange(1.0, 101)])
   assert np.isnan(regret.growth_exponent(cumulative[:1]).value)
   assert regret.growth_exponent(cumulative).value == pytest.approx(1.0)
+
+
+def test_against_an_oracles_run():
+  played = toy.make_trace([[0.5, 0.25]], [[0.5, 0.25]], [[9.0, 9.0]])
+  oracle = toy.make_trace([[0.75, 0.0]], [[0.75, 0.0]], [[9.0, 9.0]])
+  paired = regret.against(played, oracle)
+  np.testing.assert_array_equal(regret.expected(paired), [[0.25, 0.0]])
+  other = dataclasses.replace(oracle, task_mix=oracle.task_mix / 2)
+  with pytest.raises(ValueError, match="same task_mix"):
+    regret.against(played, other)
 
 
 def test_student_interval():

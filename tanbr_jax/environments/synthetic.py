@@ -13,8 +13,9 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits.base import Context, Feedback
 from tanbr_jax.environments import families
 from tanbr_jax.environments.base import Environment, Outcome
+from tanbr_jax.environments.requests import draw_counts
 from tanbr_jax.environments.static import Static
-from tanbr_jax.environments.task_mix import TaskMix
+from tanbr_jax.environments.task_mix import TaskMix, check_mix_length
 
 
 class SyntheticState(NamedTuple):
@@ -70,7 +71,7 @@ def synthetic(
       another length, or a monitor is given without requests.
   """
   _check(family, num_experts, num_tasks, noise, monitor, requests)
-  _check_mix_length(task_mix, num_tasks)
+  check_mix_length(task_mix, num_tasks)
   landscape = families.FAMILIES[family](
     num_experts=num_experts, num_tasks=num_tasks, **options
   )
@@ -106,17 +107,6 @@ def _check(
     raise ValueError(f"requests must be at least 1, got requests={requests}")
   if monitor is not None and requests is None:
     raise ValueError("a monitor needs counts: give requests, got requests=None")
-
-
-def _check_mix_length(task_mix: TaskMix, num_tasks: int) -> None:
-  shape = jax.eval_shape(
-    lambda key: task_mix.mix(task_mix.init(key)), jax.random.key(0)
-  ).shape
-  if shape != (num_tasks,):
-    raise ValueError(
-      f"task_mix must have shape [num_tasks], got shape {list(shape)}, "
-      f"num_tasks={num_tasks}"
-    )
 
 
 def _init(
@@ -186,19 +176,3 @@ def _observe(
   spread = jnp.sqrt(jnp.maximum(count, 1).astype(jnp.float32))
   reward = jnp.where(count > 0, mean_reward + noises / spread, 0.0)
   return Feedback(reward, count), count.astype(jnp.float32) / requests
-
-
-def draw_counts(key: jax.Array, mix: jax.Array, *, requests: int) -> jax.Array:
-  """Multinomial(requests, mix) counts [V] int32, by inverting the sum."""
-  tasks = draw_tasks(key, mix, requests=requests)
-  hits = tasks[:, None] == jnp.arange(mix.shape[0])[None, :]
-  return jnp.sum(hits, axis=0, dtype=jnp.int32)
-
-
-def draw_tasks(key: jax.Array, mix: jax.Array, *, requests: int) -> jax.Array:
-  """The task [requests] int32 of each request, drawn from the mix [V]."""
-  edges = jnp.cumsum(mix)
-  # Scaled by the last edge, which rounding keeps from being exactly 1.
-  draws = jax.random.uniform(key, (requests,)) * edges[-1]
-  passed = draws[:, None] >= edges[None, :-1]
-  return jnp.sum(passed, axis=1, dtype=jnp.int32)

@@ -176,6 +176,18 @@ def create(name: str, *, num_tasks: int, **options: Any) -> TaskMix:
   return constructors[name](num_tasks=num_tasks, **options)
 
 
+def check_mix_length(task_mix: TaskMix, num_tasks: int) -> None:
+  """Raises a ValueError unless the mixes of `task_mix` are [num_tasks]."""
+  shape = jax.eval_shape(
+    lambda key: task_mix.mix(task_mix.init(key)), jax.random.key(0)
+  ).shape
+  if shape != (num_tasks,):
+    raise ValueError(
+      f"task_mix must have shape [num_tasks], got shape {list(shape)}, "
+      f"num_tasks={num_tasks}"
+    )
+
+
 def _check(num_tasks: int, concentration: float) -> None:
   if num_tasks < 2:
     raise ValueError(f"num_tasks must be at least 2, got num_tasks={num_tasks}")

@@ -5,7 +5,7 @@ import pytest
 
 from tanbr_jax import monitor as monitors
 from tanbr_jax.environments import synthetic, task_mix
-from tanbr_jax.environments.synthetic import draw_counts, draw_tasks
+from tanbr_jax.environments.requests import draw_counts, draw_tasks
 
 V = 3
 E = 4

@@ -1,0 +1,65 @@
+"""What a merged byte model earns on windows of text.
+
+Letters: V tasks, E experts, B windows, n windows of a task, S bytes of context.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from tanbr_jax import models
+
+REWARDS = ("accuracy", "log_likelihood")
+
+
+def check_reward(reward: str) -> None:
+  """Raises a ValueError if the reward is none of `REWARDS`."""
+  if reward not in REWARDS:
+    raise ValueError(f"reward must be one of {list(REWARDS)}, got {reward!r}")
+
+
+def window_rewards(
+  model: models.ByteLM,
+  params: models.Params,
+  windows: jax.Array,
+  *,
+  merge_weights: jax.Array | None,
+  reward: str,
+) -> jax.Array:
+  """The mean reward over the predicted bytes of each window.
+
+  Args:
+    model: a model with experts.
+    params: its parameters.
+    windows: [B, S + 1] uint8; the last S bytes are predicted.
+    merge_weights: [E] merges the experts and serves the dense model; None
+      serves the routed model.
+    reward: "accuracy", the share of bytes whose likeliest prediction is right,
+      or "log_likelihood", nats per byte, differentiable in the weights.
+
+  Returns:
+    [B] float32.
+  """
+  if merge_weights is not None:
+    model, params = models.merge(model, params, merge_weights)
+  score = models.score(model, params, windows)
+  return score.accuracy if reward == "accuracy" else -score.loss
+
+
+def task_rewards(
+  model: models.ByteLM,
+  params: models.Params,
+  windows: jax.Array,
+  merge_weights: jax.Array,
+  *,
+  reward: str,
+) -> jax.Array:
+  """Mean rewards by task, [V], of windows [V, n, S + 1] under weights [E]."""
+  num_tasks, num_windows, length = windows.shape
+  rewards = window_rewards(
+    model,
+    params,
+    windows.reshape(-1, length),
+    merge_weights=merge_weights,
+    reward=reward,
+  )
+  return jnp.mean(rewards.reshape(num_tasks, num_windows), axis=1)

@@ -1,0 +1,255 @@
+"""A real Mixture-of-Experts model that serves slots of requests.
+
+A slot draws the task of each request from the mix and a window of that task's
+text, uniformly; the experts are merged with the played weights and the dense
+model predicts every next byte of the windows. Letters: V tasks, E experts, B
+requests of a slot, S bytes of context.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from tanbr_jax import data, models
+from tanbr_jax.bandits.base import Context, Feedback
+from tanbr_jax.environments.base import Environment, Outcome
+from tanbr_jax.environments.merged_reward import check_reward, window_rewards
+from tanbr_jax.environments.oracle import OracleTable, choose
+from tanbr_jax.environments.requests import count_tasks, draw_tasks
+from tanbr_jax.environments.static import Static
+from tanbr_jax.environments.task_mix import TaskMix, check_mix_length
+
+
+class MoeSlotsState(NamedTuple):
+  """State of `moe_slots`.
+
+  Attributes:
+    mix: the state of the task-mix process, for the slot that comes.
+    monitor: the monitor's state; None if the true mix is shown.
+  """
+
+  mix: Any
+  monitor: Any
+
+
+class _Settings(NamedTuple):
+  """What the program's structure depends on."""
+
+  model: models.ByteLM
+  requests: int
+  context: int
+  serve: str
+  reward: str
+  paired: bool
+
+
+class _Arrays(NamedTuple):
+  """What passes through `jit` as arguments."""
+
+  params: models.Params
+  text: data.TaskText
+  table: OracleTable
+  task_mix: TaskMix
+  monitor: Any
+
+
+def moe_slots(
+  model: models.ByteLM,
+  params: models.Params,
+  text: data.TaskText,
+  *,
+  task_mix: TaskMix,
+  optimal_table: OracleTable,
+  requests_per_slot: int = 16,
+  context: int | None = None,
+  monitor: Any = None,
+  serve: str = "merged",
+  reward: str = "accuracy",
+  paired: bool = True,
+) -> Environment:
+  """Slots of requests over held-out text, served by the merged model.
+
+  `Feedback` holds each task's mean reward over its requests in the slot, and
+  how many there were; a task without requests has reward 0. What a slot is
+  depends on the keys alone: every method that runs with the same keys serves
+  the same windows.
+
+  `Outcome.expected_reward` and `realised_reward` are the mean reward over the
+  slot's requests: the noise of drawing them is in both. With `paired=True`,
+  `optimal_reward` is that of the table's weights for the true mix on the same
+  requests, a second forward: the difference is an unbiased estimate of the
+  slot's regret against the table, without the noise that both share, and can
+  be negative. With `paired=False` it is the table's own estimate on validation
+  text, without a second forward: right for a progress bar, but biased by the
+  difference between the texts. `regret.against` then puts in its place what
+  the oracle earned in a run of its own on the same keys, which makes the same
+  numbers at the cost of one forward a slot for all methods together.
+
+  Args:
+    model: a `ByteLM` with experts.
+    params: its parameters.
+    text: the test text of V tasks, each longer than `context`.
+    task_mix: the process of task mixes.
+    optimal_table: best weights by mix (see `oracle`).
+    requests_per_slot: B.
+    context: S, None for the model's.
+    monitor: a `Monitor` that estimates the mix from the counts of the slots
+      before; None shows the true mix.
+    serve: "merged", or "routed", which serves the model of experts itself and
+      ignores the weights played.
+    reward: "accuracy" or "log_likelihood" of the next byte.
+    paired: whether the oracle serves each slot too.
+
+  Returns:
+    An `Environment`; model parameters, text and table are leaves.
+
+  Raises:
+    ValueError: if a name is unknown, a size is out of range, or text, mix and
+      table do not fit each other.
+  """
+  context = model.config.context if context is None else context
+  _check(model, text, optimal_table, requests_per_slot, context, serve)
+  check_reward(reward)
+  check_mix_length(task_mix, text.lengths.shape[0])
+  settings = Static(
+    _Settings(model, requests_per_slot, context, serve, reward, paired)
+  )
+  arrays = _Arrays(params, text, optimal_table, task_mix, monitor)
+  return Environment(
+    Partial(_init, task_mix, monitor),
+    Partial(_context, task_mix, monitor),
+    Partial(_step, settings, arrays),
+  )
+
+
+def _check(
+  model: models.ByteLM,
+  text: data.TaskText,
+  table: OracleTable,
+  requests: int,
+  context: int,
+  serve: str,
+) -> None:
+  if serve not in ("merged", "routed"):
+    raise ValueError(f"serve must be 'merged' or 'routed', got {serve!r}")
+  if requests < 1:
+    raise ValueError(
+      f"requests_per_slot must be at least 1, got requests_per_slot={requests}"
+    )
+  shortest = int(jnp.min(text.lengths))
+  if not 1 <= context <= min(model.config.context, shortest - 1):
+    raise ValueError(
+      "context must be at least 1, at most the model's, and shorter than each "
+      f"task's text, got context={context}, model's "
+      f"context={model.config.context}, shortest text={shortest}"
+    )
+  expected = (text.lengths.shape[0], model.config.num_experts)
+  found = (table.rewards.shape[1], table.weights.shape[1])
+  if found != expected:
+    raise ValueError(
+      "optimal_table must be over the text's tasks and the model's experts, "
+      f"got (V, E)={found}, expected {expected}"
+    )
+
+
+def _init(task_mix: TaskMix, monitor: Any, key: jax.Array) -> MoeSlotsState:
+  return MoeSlotsState(
+    mix=task_mix.init(key), monitor=None if monitor is None else monitor.init()
+  )
+
+
+def _context(task_mix: TaskMix, monitor: Any, state: MoeSlotsState) -> Context:
+  if monitor is None:
+    return Context(task_mix.mix(state.mix))
+  return Context(monitor.estimate(state.monitor))
+
+
+def _step(
+  settings: Static,
+  arrays: _Arrays,
+  key: jax.Array,
+  state: MoeSlotsState,
+  merge_weights: jax.Array,
+) -> tuple[Feedback, Outcome, MoeSlotsState]:
+  """One slot: see `moe_slots`."""
+  request_key, mix_key = jax.random.split(key)
+  mix = arrays.task_mix.mix(state.mix)
+  tasks, windows = draw_requests(
+    request_key,
+    arrays.text,
+    mix,
+    requests=settings.value.requests,
+    context=settings.value.context,
+  )
+  rewards = _serve(
+    settings.value, arrays, windows, merge_weights, settings.value.serve
+  )
+  best_weights, best_reward = choose(arrays.table, mix)
+  if settings.value.paired:
+    best = _serve(settings.value, arrays, windows, best_weights, "merged")
+    best_reward = jnp.mean(best)
+  feedback = _feedback(tasks, rewards, num_tasks=mix.shape[0])
+  outcome = Outcome(
+    task_mix=mix,
+    expected_reward=jnp.mean(rewards),
+    realised_reward=jnp.mean(rewards),
+    optimal_reward=best_reward,
+    optimal_weights=best_weights,
+  )
+  new_monitor = state.monitor
+  if arrays.monitor is not None:
+    new_monitor = arrays.monitor.update(state.monitor, feedback.task_count)
+  new_mix = arrays.task_mix.step(mix_key, state.mix)
+  return feedback, outcome, MoeSlotsState(new_mix, new_monitor)
+
+
+def draw_requests(
+  key: jax.Array,
+  text: data.TaskText,
+  mix: jax.Array,
+  *,
+  requests: int,
+  context: int,
+) -> tuple[jax.Array, jax.Array]:
+  """The requests of a slot.
+
+  Args:
+    key: random key, consumed.
+    text: of V tasks.
+    mix: [V].
+    requests: B.
+    context: S.
+
+  Returns:
+    Tasks [B] int32, and windows [B, S + 1] uint8 of their text.
+  """
+  task_key, window_key = jax.random.split(key)
+  tasks = draw_tasks(task_key, mix, requests=requests)
+  return tasks, data.sample_task_windows(window_key, text, tasks, context + 1)
+
+
+def _serve(
+  settings: _Settings,
+  arrays: _Arrays,
+  windows: jax.Array,
+  merge_weights: jax.Array,
+  serve: str,
+) -> jax.Array:
+  return window_rewards(
+    settings.model,
+    arrays.params,
+    windows,
+    merge_weights=merge_weights if serve == "merged" else None,
+    reward=settings.reward,
+  )
+
+
+def _feedback(
+  tasks: jax.Array, rewards: jax.Array, *, num_tasks: int
+) -> Feedback:
+  count = count_tasks(tasks, num_tasks=num_tasks)
+  total = jnp.zeros(num_tasks).at[tasks].add(rewards)
+  seen = jnp.maximum(count, 1).astype(jnp.float32)
+  return Feedback(task_reward=total / seen, task_count=count)
