@@ -115,47 +115,54 @@ def _block_size(num_rows: int, num_groups: int, largest: int) -> int:
   return int(np.clip(2 ** int(np.log2(mean)), 8, largest))
 
 
-def _pad_rows(x: jax.Array, count: int) -> jax.Array:
-  return jnp.pad(x, ((0, count), (0, 0)))
+def _rows_of(
+  blocks: _Blocks, i: jax.Array, block: int, num_rows: int
+) -> tuple[jax.Array, jax.Array]:
+  """First row of a slice that holds block i, and which of its rows are it.
+
+  At the end of the array the slice begins before the block does, so that
+  nothing has to be padded, which would copy the whole array.
+  """
+  first = jnp.minimum(blocks.start[i], num_rows - block)
+  rows = first + jnp.arange(block, dtype=first.dtype)
+  is_row = (rows >= blocks.start[i]) & (rows < blocks.stop[i])
+  return first, is_row[:, None]
 
 
 def _product_loop(
   lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
 ) -> jax.Array:
   num_rows = lhs.shape[0]
-  block = _block_size(num_rows, rhs.shape[0], 256)
+  block = min(_block_size(num_rows, rhs.shape[0], 256), num_rows)
   blocks = _blocks(group_sizes, num_rows, block)
-  lhs = _pad_rows(lhs, block)
 
-  # A group's last block also fills rows of the next group; that group's own
-  # blocks come later and overwrite them.
   def body(i: jax.Array, out: jax.Array) -> jax.Array:
+    first, is_row = _rows_of(blocks, i, block, num_rows)
     matrix = lax.dynamic_index_in_dim(rhs, blocks.group[i], keepdims=False)
-    rows = lax.dynamic_slice_in_dim(lhs, blocks.start[i], block)
-    return lax.dynamic_update_slice_in_dim(
-      out, rows @ matrix, blocks.start[i], 0
-    )
+    product = lax.dynamic_slice_in_dim(lhs, first, block) @ matrix
+    others = lax.dynamic_slice_in_dim(out, first, block)
+    rows = jnp.where(is_row, product, others)
+    return lax.dynamic_update_slice_in_dim(out, rows, first, 0)
 
-  out = jnp.zeros((num_rows + block, rhs.shape[2]), lhs.dtype)
-  out = lax.fori_loop(0, blocks.in_use, body, out)[:num_rows]
-  is_used = jnp.arange(num_rows) < jnp.sum(group_sizes)
-  return jnp.where(is_used[:, None], out, jnp.zeros_like(out))
+  out = jnp.zeros((num_rows, rhs.shape[2]), lhs.dtype)
+  return lax.fori_loop(0, blocks.in_use, body, out)
 
 
 def _outer_loop(
   lhs: jax.Array, grad: jax.Array, group_sizes: jax.Array
 ) -> jax.Array:
   """[E, K, N], `lhs[group].T @ grad[group]` of each group."""
-  num_groups = group_sizes.shape[0]
-  block = _block_size(lhs.shape[0], num_groups, 256)
-  blocks = _blocks(group_sizes, lhs.shape[0], block)
-  lhs, grad = _pad_rows(lhs, block), _pad_rows(grad, block)
+  num_rows, num_groups = lhs.shape[0], group_sizes.shape[0]
+  block = min(_block_size(num_rows, num_groups, 256), num_rows)
+  blocks = _blocks(group_sizes, num_rows, block)
 
   def body(i: jax.Array, out: jax.Array) -> jax.Array:
-    rows = blocks.start[i] + jnp.arange(block)
-    left = lax.dynamic_slice_in_dim(lhs, blocks.start[i], block)
-    right = lax.dynamic_slice_in_dim(grad, blocks.start[i], block)
-    left = jnp.where((rows < blocks.stop[i])[:, None], left, 0)
+    first, is_row = _rows_of(blocks, i, block, num_rows)
+    left = lax.dynamic_slice_in_dim(lhs, first, block)
+    left = jnp.where(is_row, left, jnp.zeros_like(left))
+    right = lax.dynamic_slice_in_dim(grad, first, block)
+    # Both sides, because zero times a NaN past the groups would be a NaN.
+    right = jnp.where(is_row, right, jnp.zeros_like(right))
     product = jnp.matmul(left.T, right, preferred_element_type=jnp.float32)
     return out.at[blocks.group[i]].add(product)
 
