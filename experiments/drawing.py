@@ -83,10 +83,21 @@ def finish(
   columns: Sequence[tables.Column],
   figures: Sequence[ReportFigure],
   notes: Sequence[str] = (),
+  methods: Sequence[str] | None = None,
 ) -> None:
-  """Prints the table of `summary.json` and writes `report.html`."""
+  """Prints the table of `summary.json` and writes `report.html`.
+
+  Args:
+    workdir: the run's folder.
+    title: of the report.
+    columns: of the table.
+    figures: of the report.
+    notes: paragraphs of the report.
+    methods: rows of the table; None for all.
+  """
   workdir = Path(workdir)
-  rows = tables.rows(reporting.read_json(workdir / reporting.SUMMARY), columns)
+  summary = reporting.read_json(workdir / reporting.SUMMARY)
+  rows = tables.rows(summary, columns, methods=methods)
   path = html_report.write_report(
     workdir, title=title, rows=rows, figures=figures, notes=notes
   )

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from tanbr_jax.data import cache
@@ -80,6 +80,7 @@ def run(main: Callable[[], Any], *, command_line: Flags) -> None:
       return _stop(str(error))
 
   def guarded(argv: Sequence[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
     if len(argv) > 1:
       _stop(f"unknown arguments {argv[1:]}")
     try:

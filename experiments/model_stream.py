@@ -169,6 +169,7 @@ def _oracle(
   key = chunk_store.fingerprint(trained.params, parts, settings)
   path = cache_dir / f"oracle-{key}.npz"
   if not path.exists():
+    print("searching the best weights of every mix (once, then cached)")
     table, error = _search_oracle(config, trained, parts)
     arrays = {"weights": table.weights, "rewards": table.rewards}
     atomic.write_arrays(path, {**arrays, "error": np.float64(error)})

@@ -221,9 +221,10 @@ def draw(folder: Path, *, task_names: tuple[str, ...] | None = None) -> None:
     "accuracy": "next-byte accuracy",
     "log_likelihood": "log-likelihood (nats a byte)",
   }[settings["reward"]]
+  traces = trace.load(folder / reporting.TRACE)
   figures = drawing.draw_stream(
     folder,
-    trace.load(folder / reporting.TRACE),
+    traces,
     task_names=task_names,
     reward_name=reward,
     unit=reward,
@@ -234,6 +235,7 @@ def draw(folder: Path, *, task_names: tuple[str, ...] | None = None) -> None:
     columns=COLUMNS,
     figures=figures,
     notes=_notes(settings, reward),
+    methods=list(traces),
   )
 
 

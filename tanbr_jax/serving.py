@@ -29,7 +29,7 @@ def measure(
 
   Returns:
     `routed/slot_latency_ms`, `merged/slot_latency_ms` (the dense model, merged
-    before) and `merged/merge_ms` (medians, with `_low` and `_high` quartiles),
+    before) and `merged/merge_ms` (medians, with quartiles `_q1` and `_q3`),
     `merged/latency_saving` (1 - merged / routed), and `routed/expert_bytes`,
     `merged/expert_bytes`, what is resident to serve.
   """
@@ -47,8 +47,8 @@ def measure(
   )
   found: dict[str, Any] = {}
   for name, time in times.items():
-    found |= {name: time.median, f"{name}_low": time.low}
-    found[f"{name}_high"] = time.high
+    found |= {name: time.median, f"{name}_q1": time.low}
+    found[f"{name}_q3"] = time.high
   found["merged/latency_saving"] = 1 - (
     found["merged/slot_latency_ms"] / found["routed/slot_latency_ms"]
   )

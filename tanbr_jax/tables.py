@@ -25,21 +25,25 @@ class Column(NamedTuple):
 
 
 def rows(
-  summary: Mapping[str, Any], columns: Sequence[Column]
+  summary: Mapping[str, Any],
+  columns: Sequence[Column],
+  *,
+  methods: Sequence[str] | None = None,
 ) -> list[dict[str, str]]:
   """The table of a summary: a row a method, a column a quantity.
 
   Args:
     summary: flat keys `<method>/<quantity>`; a method may contain slashes.
     columns: which quantities; one that no method has is left out.
+    methods: which methods, in this order; None for all that have any of the
+      columns, in the order of the summary.
 
   Returns:
-    Rows in the order of the summary, every cell formatted.
+    Rows with every cell formatted.
   """
   summary = atomic.jsonable(summary)
-  methods = list(
-    dict.fromkeys(k.rpartition("/")[0] for k in summary if "/" in k)
-  )
+  if methods is None:
+    methods = dict.fromkeys(k.rpartition("/")[0] for k in summary if "/" in k)
   shown = [
     column
     for column in columns

@@ -44,8 +44,8 @@ def test_costs_of_both_forms(monkeypatch):
     repeats=7,
   )
   assert found["routed/slot_latency_ms"] == 10.0
-  assert found["merged/slot_latency_ms_high"] == 4.5
-  assert found["merged/merge_ms_low"] == 0.5
+  assert found["merged/slot_latency_ms_q3"] == 4.5
+  assert found["merged/merge_ms_q1"] == 0.5
   assert found["merged/latency_saving"] == pytest.approx(0.6)
   # Two layers of two matrices of 8 x 16 float32: 2048 bytes, and 4 experts.
   assert found["merged/expert_bytes"] == 2048

@@ -28,6 +28,11 @@ def test_rows():
   ]
 
 
+def test_rows_of_some_methods():
+  (row,) = tables.rows(SUMMARY, COLUMNS, methods=["uniform"])
+  assert row == {"method": "uniform", "regret": "1,234.50"}
+
+
 def test_text():
   text = tables.format_rows(tables.rows(SUMMARY, COLUMNS))
   assert text.splitlines() == [
