@@ -1,0 +1,91 @@
+"""What decides a pre-training, checked before it starts."""
+
+import dataclasses
+
+from tanbr_jax import models
+
+TABLES = ("anchors", "identity", "learnt")
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+  """Everything that decides a pre-training; flat, so that it can be swept.
+
+  Attributes:
+    num_layers: of the model, like the next eight; see `ByteLMConfig`.
+    seed: of initialisation, batches and mixes.
+    num_steps: steps with experts.
+    dense_steps: steps of one dense model before them.
+    batch_size: B, windows a step.
+    mixes_per_step: mixes a step, each with its share of the windows.
+    learning_rate: highest rate; see `training.adamw` for the next three.
+    table: "anchors" (fixed and far apart), "learnt" (from those anchors on)
+      or "identity" (expert v for task v; V = E).
+    anchor_concentration: of the Dirichlet that anchors are drawn from.
+    learnt_mixing: share of the uniform point in a learnt table's first rows.
+    weight_noise: share of x that is a random point of the simplex.
+    mix_concentration: of the Dirichlet that psi is drawn from.
+    one_hot_fraction: share of mixes that are one task alone.
+    routed_every: every such step is a routed one; 0 for none.
+    load_balance: weight of the load-balance loss.
+    z_loss: weight of the router's z loss.
+    upcycle_noise: of the experts' copies, relative.
+  """
+
+  num_layers: int = 3
+  model_dim: int = 128
+  num_heads: int = 2
+  head_dim: int = 32
+  expert_dim: int = 512
+  num_experts: int = 8
+  num_selected: int = 2
+  context: int = 64
+  dtype: str = "float32"
+  seed: int = 0
+  num_steps: int = 600
+  dense_steps: int = 80
+  batch_size: int = 64
+  mixes_per_step: int = 4
+  learning_rate: float = 6e-3
+  warmup_steps: int = 40
+  weight_decay: float = 0.01
+  clip_norm: float = 1.0
+  table: str = "anchors"
+  anchor_concentration: float = 0.5
+  learnt_mixing: float = 0.3
+  weight_noise: float = 0.0
+  mix_concentration: float = 0.3
+  one_hot_fraction: float = 0.9
+  routed_every: int = 5
+  load_balance: float = 0.01
+  z_loss: float = 1e-4
+  upcycle_noise: float = 0.0
+
+  def model_config(self) -> models.ByteLMConfig:
+    """The shape of the model with experts."""
+    names = {field.name for field in dataclasses.fields(models.ByteLMConfig)}
+    values = dataclasses.asdict(self)
+    return models.ByteLMConfig(**{name: values[name] for name in names})
+
+
+def check(config: PretrainConfig, *, num_tasks: int) -> None:
+  """Raises a ValueError of one line if the config cannot be trained."""
+  config.model_config()
+  if config.table not in TABLES:
+    raise ValueError(f"table must be one of {TABLES}, got {config.table!r}")
+  if config.table == "identity" and num_tasks != config.num_experts:
+    raise ValueError(
+      "table='identity' needs as many experts as tasks, got "
+      f"num_experts={config.num_experts}, num_tasks={num_tasks}"
+    )
+  if config.mixes_per_step < 1 or config.batch_size % config.mixes_per_step:
+    raise ValueError(
+      "batch_size must be a multiple of mixes_per_step, got batch_size="
+      f"{config.batch_size}, mixes_per_step={config.mixes_per_step}"
+    )
+  if config.num_steps < 1 or min(config.dense_steps, config.routed_every) < 0:
+    raise ValueError(
+      "num_steps must be at least 1, dense_steps and routed_every at least 0, "
+      f"got num_steps={config.num_steps}, dense_steps={config.dense_steps}, "
+      f"routed_every={config.routed_every}"
+    )
