@@ -109,14 +109,16 @@ class _Embedding(nn.Module):
     length = input_ids.shape[1]
     init = nn.initializers.normal(0.5)
     shape = (NUM_PREVIOUS + 1, NUM_BYTES, config.model_dim)
-    table = self.param("bytes", init, shape).astype(config.dtype)
+    # Looked up in float32, whatever the type: the gradient is a scatter-add of
+    # many tokens into few rows, which has no fast bfloat16 form on a GPU.
+    table = self.param("bytes", init, shape)
     shape = (config.context, config.model_dim)
-    position = self.param("position", init, shape).astype(config.dtype)
+    position = self.param("position", init, shape)
     x = position[None, :length] + table[0][input_ids]
     for back in range(1, min(NUM_PREVIOUS + 1, length)):
       previous = table[back][input_ids[:, :-back]]
       x = x + jnp.pad(previous, ((0, 0), (back, 0), (0, 0)))
-    return x
+    return x.astype(config.dtype)
 
 
 class _Block(nn.Module):

@@ -1,0 +1,25 @@
+"""The main job on one GPU.
+
+  python -m experiments.online_merging --config=configs/online/gpu.py \
+    --workdir=runs/online_gpu
+
+Run time: to be measured.
+Expected: to be measured.
+"""
+
+import ml_collections
+
+from configs.online import quick
+from configs.pretrain import gpu as pretrain_gpu
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The quick config with a model, slots and seeds of a GPU's size."""
+  config = quick.get_config()
+  config.pretrain = pretrain_gpu.get_config().pretrain
+  config.num_rounds = 1000
+  config.num_seeds = 4
+  config.chunk_size = 250
+  # A GPU is fastest when it serves all seeds at once.
+  config.loop = "vmap"
+  return config
