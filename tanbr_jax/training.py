@@ -121,7 +121,7 @@ def train(
   Raises:
     ValueError: the loss is not finite; names the step and the value.
   """
-  state = TrainState(params, jax.jit(_strict(optimiser.init))(params))
+  state = TrainState(params, jax.jit(_promoting(optimiser.init))(params))
   update = _make_update(optimiser)
   with _Checkpoints(checkpoint_dir) as checkpoints:
     start, state = checkpoints.restore(state)
@@ -174,8 +174,11 @@ def _on_device(like: Params) -> Params:
   )
 
 
-def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
-  """Optax multiplies counts with floats, which strict promotion refuses."""
+def _promoting(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Optax multiplies counts with floats, JAX's attention bfloat16 with float32.
+
+  Strict promotion, where a caller has asked for it, would refuse both.
+  """
 
   def wrapped(*args: Any) -> Any:
     with jax.numpy_dtype_promotion("standard"):
@@ -185,19 +188,17 @@ def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _make_update(optimiser: optax.GradientTransformation) -> Callable[..., Any]:
-  update_params = _strict(optimiser.update)
-
   def update(
     loss: Loss, state: TrainState, key: jax.Array
   ) -> tuple[TrainState, jax.Array]:
     value, grads = jax.value_and_grad(loss)(state.params, key)
-    updates, optimiser_state = update_params(
+    updates, optimiser_state = optimiser.update(
       grads, state.optimiser_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, optimiser_state), value
 
-  return jax.jit(update)
+  return jax.jit(_promoting(update))
 
 
 def _check(pending: Sequence[jax.Array], step: int, name: str) -> float:

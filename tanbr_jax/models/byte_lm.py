@@ -6,6 +6,7 @@ embeddings of its two previous bytes, which makes small models learn far faster.
 Letters: B batch, S sequence, D model width, E experts, L layers.
 """
 
+import contextlib
 import dataclasses
 from typing import TypeVar
 
@@ -93,7 +94,7 @@ class ByteLM(nn.Module):
     x = _Embedding(config, name="embedding")(input_ids)
     for layer in range(config.num_layers):
       x = _Block(config, name=f"layer_{layer}")(x)
-    x = _norm(config, "final_norm")(x)
+    x = _norm(config, "final_norm", x)
     logits = _dense(NUM_BYTES, config, "logits")(x)
     return logits.astype(jnp.float32)
 
@@ -128,9 +129,9 @@ class _Block(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     config = self.config
     x = x + _Attention(config, name="attention")(
-      _norm(config, "attention_norm")(x)
+      _norm(config, "attention_norm", x)
     )
-    hidden = _norm(config, "ffn_norm")(x)
+    hidden = _norm(config, "ffn_norm", x)
     if config.num_experts is None:
       return x + _FeedForward(config, name="experts")(hidden)
     return x + _RoutedExperts(config, name="experts")(hidden)
@@ -145,9 +146,10 @@ class _Attention(nn.Module):
     width = config.num_heads * config.head_dim
     heads = (*x.shape[:2], 3, config.num_heads, config.head_dim)
     qkv = _dense(3 * width, config, "query_key_value")(x).reshape(heads)
-    out = jax.nn.dot_product_attention(
-      qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], is_causal=True
-    )
+    with _promotion():
+      out = jax.nn.dot_product_attention(
+        qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], is_causal=True
+      )
     return _dense(config.model_dim, config, "output")(
       out.reshape(*x.shape[:2], width)
     )
@@ -201,8 +203,17 @@ def _cast(tree: T, dtype: str) -> T:
   return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
 
 
-def _norm(config: ByteLMConfig, name: str) -> nn.RMSNorm:
-  return nn.RMSNorm(dtype=config.dtype, name=name)
+def _promotion() -> contextlib.AbstractContextManager[None]:
+  """Flax's norms and JAX's attention compute bfloat16 in float32 by promotion.
+
+  Strict promotion would refuse that.
+  """
+  return jax.numpy_dtype_promotion("standard")
+
+
+def _norm(config: ByteLMConfig, name: str, x: jax.Array) -> jax.Array:
+  with _promotion():
+    return nn.RMSNorm(dtype=config.dtype, name=name)(x)
 
 
 def _dense(features: int, config: ByteLMConfig, name: str) -> nn.Dense:
