@@ -1,11 +1,11 @@
-"""Twenty-four points for every learner, on seeds that no figure uses.
+"""Hyper-parameters of the learners, on seeds that no figure uses.
 
   python -m experiments.tune --config=configs/tune.py --workdir=runs/tune
   python -m experiments.tune --config=configs/tune.py:second \
     --workdir=runs/tune_second
 
-The second stage looks around the best points of the first. The best points of
-both are the defaults of the constructors.
+Twelve points for every learner; the second stage gives the two baselines
+twelve more. The best points are the defaults of the constructors.
 Run time: about five minutes a stage on one GPU.
 """
 
@@ -29,11 +29,6 @@ STAGES = {
     },
   },
   "second": {
-    "tanbr": {
-      "exploration": (0.4, 0.6, 0.8),
-      "regularisation": (3e-4, 3e-3),
-      "fourier_scale": (0.1, 0.3),
-    },
     "lin_ucb": {
       "exploration": (0.6, 1.0, 1.5, 2.0),
       "regularisation": (1e-4, 3e-4, 1e-3),

@@ -80,7 +80,7 @@ def lin_ucb(
   num_tasks: int,
   features: str = "quadratic",
   exploration: float = 1.0,
-  regularisation: float = 0.01,
+  regularisation: float = 0.001,
   num_candidates: int = 32,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.

@@ -44,10 +44,10 @@ def neural_ucb(
   num_experts: int,
   num_tasks: int,
   num_candidates: int = 20,
-  exploration: float = 1.0,
+  exploration: float = 0.03,
   regularisation: float = 0.01,
   ridge: float = 0.0,
-  learning_rate: float = 1e-2,
+  learning_rate: float = 3e-3,
   **structure: Any,
 ) -> Bandit:
   """NeuralUCB on `num_candidates` fresh Dirichlet(1) weight vectors a round.

@@ -71,8 +71,8 @@ class TanbrConfig:
   num_ascent_steps: int = 12
   model: str = "random_features"
   rule: str = "thompson"
-  exploration: float = 0.4
-  regularisation: float = 0.01
+  exploration: float = 0.6
+  regularisation: float = 0.1
   ridge: float = 0.0
   learning_rate: float = 1e-2
   hidden: tuple[int, ...] = (64, 64)
@@ -99,7 +99,7 @@ PRESETS = {
     regularisation=1.0,
     ridge=1.0,
   ),
-  # The best that we found; see the README for what each part does.
+  # The best that we found (configs/tune.py).
   "practical": TanbrConfig(),
 }
 
