@@ -6,7 +6,7 @@ ascent from N starts, the best end kept as a candidate. In a slot, `optimum`
 scores all candidates under the slot's mix and polishes the best of each of a
 few groups of them. Against ascent from 308 starts per mix, on 4 landscapes
 and 400 mixes at V = E = 8, the value that this finds is 1e-5 too low on
-average, more than 1e-4 in 0.9 % of the mixes, 0.003 at worst; rewards
+average, more than 1e-4 in 0.6 % of the mixes, 0.003 at worst; rewards
 range over about 2. Letters: V tasks, E experts, H hidden units, M search mixes
 and candidates, N starts.
 """

@@ -14,8 +14,8 @@ def _mixes():
   sharp, broad = jax.random.split(jax.random.key(7))
   return jnp.concatenate(
     [
-      jax.random.dirichlet(sharp, jnp.full(V, 0.25), (20,)),
-      jax.random.dirichlet(broad, jnp.ones(V), (20,)),
+      jax.random.dirichlet(sharp, jnp.full(V, 0.25), (8,)),
+      jax.random.dirichlet(broad, jnp.ones(V), (8,)),
       jnp.eye(V),
     ]
   )
@@ -52,18 +52,18 @@ def test_optimum_beats_a_grid(name):
   assert (best >= 0).all()
   np.testing.assert_allclose(best.sum(-1), 1.0, atol=1e-6)
   on_grid = jax.vmap(
-    lambda p: jax.vmap(lambda x: family.reward(p, x))(_grid(200))
+    lambda p: jax.vmap(lambda x: family.reward(p, x))(_grid(100))
   )(params)
   largest = np.max(np.einsum("ngv,mv->nmg", on_grid, mixes), axis=-1)
   assert (largest - found).max() < 1e-4
-  # The grid's cells have a diameter of .007: its own error is below slope
-  # times that, about .01; the optimum cannot be much better than the grid.
-  assert (found - largest).max() < 0.01
+  # The grid's cells have a diameter of .014: its own error is below slope
+  # times that, about .02; the optimum cannot be much better than the grid.
+  assert (found - largest).max() < 0.02
 
 
 def test_network_optimum_against_many_long_ascents():
   family = families.network(num_experts=8, num_tasks=V)
-  mixes = _mixes()[::9]
+  mixes = _mixes()[::5]
   params, _, found = _optima(family, mixes, num_landscapes=1)
   hidden, bias, readout = (
     np.asarray(part[0], np.float64)
@@ -97,7 +97,7 @@ def test_network_optimum_against_many_long_ascents():
 
 def test_water_filling_against_a_convex_solver():
   family = families.saturating(num_experts=6, num_tasks=V, rate=3.0)
-  mixes = _mixes()[::6]
+  mixes = _mixes()[::5]
   gains, _, found = _optima(family, mixes, num_landscapes=1)
   for mix, value in zip(np.asarray(mixes, np.float64), found[0], strict=True):
     scale = mix @ np.asarray(gains[0], np.float64)

@@ -93,6 +93,7 @@ def test_one_hot_weights_serve_that_expert(tiny, make):
   """Without merging: the dense model with the expert's own matrices."""
   environment = make(reward="log_likelihood")
   dense, dense_params = models.merge(tiny.model, tiny.params, jnp.eye(E)[0])
+  score = jax.jit(lambda params, windows: models.score(dense, params, windows))
   for expert in range(E):
     stack = tiny.params["params"]["layer_0"]["experts"]["stack"]
     dense_params["params"]["layer_0"]["experts"]["stack"] = type(
@@ -102,7 +103,7 @@ def test_one_hot_weights_serve_that_expert(tiny, make):
       environment, KEY, environment.init(KEY), jnp.eye(E)[expert]
     )
     _, windows = _requests(tiny)
-    loss = models.score(dense, dense_params, jnp.asarray(windows)).loss
+    loss = score(dense_params, jnp.asarray(windows)).loss
     assert float(outcome.expected_reward) == pytest.approx(
       -float(loss.mean()), abs=1e-5
     )

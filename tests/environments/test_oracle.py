@@ -9,6 +9,9 @@ from tanbr_jax.environments.text_parts import split_text
 
 V = 3
 E = 3
+# Equal shapes everywhere, so that the search compiles as seldom as possible.
+STEPS = 40
+WINDOWS = 24
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +28,8 @@ def table(tiny, windows):
     search_text=tiny.text,
     select_windows=windows,
     guesses=jnp.eye(E),
-    steps=40,
-    search_windows=24,
+    steps=STEPS,
+    search_windows=WINDOWS,
     reward="log_likelihood",
   )
 
@@ -51,15 +54,15 @@ def test_choice_is_the_best_candidate():
 
 
 def test_table_measures_its_candidates(tiny, windows, table):
+  @jax.jit
+  def loss(weights, task_windows):
+    dense, dense_params = models.merge(tiny.model, tiny.params, weights)
+    return models.score(dense, dense_params, task_windows).loss
+
   for index in (0, 2, -1):
-    dense, dense_params = models.merge(
-      tiny.model, tiny.params, table.weights[index]
-    )
     for task in range(V):
-      loss = models.score(dense, dense_params, windows[task]).loss
-      assert float(table.rewards[index, task]) == pytest.approx(
-        -float(loss.mean()), abs=1e-4
-      )
+      mean = float(loss(table.weights[index], windows[task]).mean())
+      assert float(table.rewards[index, task]) == pytest.approx(-mean, abs=1e-4)
 
 
 def test_table_is_near_the_best_of_a_grid_of_weights(tiny, windows, table):
@@ -90,20 +93,20 @@ def test_table_is_near_the_best_of_a_grid_of_weights(tiny, windows, table):
 def test_search_climbs_its_own_objective(tiny):
   """One task whose windows are all the same: the objective is known."""
   one = data.from_arrays([np.arange(7, dtype=np.uint8) + v for v in range(V)])
-  starts = jnp.concatenate([jnp.full((1, E), 1 / E), jnp.eye(E)])
+  starts = jnp.array([[0.4, 0.3, 0.3], [0.0, 0.0, 1.0]])
   best = oracle.search(
     jax.random.key(0),
     model=tiny.model,
     params=tiny.params,
     text=one,
-    mixes=jnp.eye(V)[1:2],
-    starts=starts[None],
-    steps=60,
-    num_windows=1,
+    mixes=jnp.eye(V),
+    starts=jnp.tile(starts[None], (V, 1, 1)),
+    steps=STEPS,
+    num_windows=WINDOWS,
     learning_rate=0.3,
     context=6,
   )
-  points = jnp.concatenate([best, starts])
+  points = jnp.concatenate([best[1:2], starts])
   found = oracle.measure(
     tiny.model,
     tiny.params,
@@ -119,13 +122,15 @@ def test_search_climbs_its_own_objective(tiny):
 def test_error_is_small_for_the_table_and_large_for_a_bad_one(
   tiny, windows, table
 ):
-  mixes = jnp.array([[0.7, 0.3, 0.0], [0.2, 0.2, 0.6]])
+  mixes = jnp.array([[0.7, 0.3, 0.0], [0.2, 0.2, 0.6], [0.1, 0.4, 0.5]])
   worst = oracle.OracleTable(table.weights, -table.rewards)
   options = dict(
     mixes=mixes,
     search_text=tiny.text,
     score_windows=windows,
-    steps=40,
+    num_starts=2,
+    steps=STEPS,
+    search_windows=WINDOWS,
     reward="log_likelihood",
   )
   args = (jax.random.key(7), tiny.model, tiny.params)
