@@ -27,6 +27,7 @@ from tanbr_jax import (
   tables,
   trace,
 )
+from tanbr_jax.environments import merged_reward
 from tanbr_jax.environments.oracle import choose
 from tanbr_jax.trace import Trace
 
@@ -127,6 +128,7 @@ def check(config: ml_collections.ConfigDict) -> list[str]:
   for field in ("num_rounds", "num_seeds", "chunk_size", "requests"):
     if config[field] < 1:
       raise ValueError(f"{field} must be at least 1, got {config[field]}")
+  merged_reward.check_reward(config.reward)
   model_stream.make_monitor(config, num_tasks=2)
   model_stream.make_mix(config, num_tasks=2)
   model_stream.pretrain_config(config).model_config()

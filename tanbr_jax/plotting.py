@@ -302,6 +302,8 @@ def _over(num_seeds: int) -> str:
 
 def _legend(axes: Axes, *, reverse: bool = False) -> None:
   """A legend outside the data; `reverse` matches the order of a stack."""
+  if not axes.get_legend_handles_labels()[0]:
+    return
   axes.legend(
     loc="upper left",
     bbox_to_anchor=(1.01, 1.0),

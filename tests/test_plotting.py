@@ -57,6 +57,12 @@ def test_growth_divides_by_the_root(traces):
   np.testing.assert_allclose(ratio, ratio[0])
 
 
+def test_growth_of_an_oracle_alone_is_empty(traces):
+  oracle = regret.against(traces["tanbr"], traces["tanbr"])
+  (axes,) = plotting.regret_growth({"oracle": oracle}).axes
+  assert not axes.lines and axes.get_legend() is None
+
+
 def test_smoothing_is_a_trailing_mean(traces):
   figure = plotting.reward_and_mix(traces, seed_index=1, window=5)
   upper, lower = figure.axes

@@ -1,0 +1,173 @@
+import json
+
+import numpy as np
+import pytest
+
+from configs.online import quick
+from experiments import online_merging
+from tanbr_jax import regret, reporting, trace
+
+METHODS = "uniform,best_static,routed"
+
+
+def make_config(folder):
+  config = quick.get_config()
+  config.data.path = str(folder / "text")
+  config.cache_dir = str(folder / "cache")
+  config.pretrain.update(
+    num_layers=1,
+    model_dim=8,
+    num_heads=1,
+    head_dim=4,
+    expert_dim=8,
+    num_experts=3,
+    context=8,
+    num_steps=2,
+    dense_steps=0,
+    warmup_steps=0,
+    batch_size=4,
+    mixes_per_step=2,
+  )
+  config.oracle.update(
+    steps=2,
+    search_windows=4,
+    windows=4,
+    error_mixes=2,
+    error_starts=1,
+    error_steps=2,
+  )
+  config.num_rounds, config.chunk_size, config.requests = 8, 4, 4
+  config.num_seeds = 1
+  config.bandits, config.latency_repeats = METHODS, 2
+  return config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("online")
+  for task, text in (("up", "abcdefgh "), ("down", "hgfedcba, ")):
+    path = folder / "text" / task
+    path.mkdir(parents=True)
+    for part in range(10):
+      (path / f"{part}.txt").write_text(text * (40 + part))
+  online_merging.run(
+    make_config(folder), workdir=folder / "run", progress=False
+  )
+  return folder
+
+
+def test_folder_is_complete(folder):
+  files = {path.name for path in (folder / "run").iterdir()}
+  assert files >= {
+    "config.json",
+    "metrics.jsonl",
+    "trace.npz",
+    "summary.json",
+    "report.html",
+    "regret.png",
+    "reward.png",
+    "growth.png",
+  }
+  summary = reporting.read_json(folder / "run" / "summary.json")
+  for method in (*METHODS.split(","), "oracle"):
+    assert np.isfinite(summary[f"{method}/mean_reward"])
+  # One layer of two 8 x 8 float32 matrices, and three experts.
+  assert summary["merged/expert_bytes"] == 512
+  assert summary["routed/expert_bytes"] == 3 * 512
+  assert summary["merged/slot_latency_ms"] > 0
+  assert summary["pretrain_seconds"] > 0
+  assert np.isfinite(summary["oracle_search_error"])
+
+
+def test_regret_counts_from_the_oracle_on_the_same_slots(folder):
+  traces = trace.load(folder / "run" / "trace.npz")
+  summary = reporting.read_json(folder / "run" / "summary.json")
+  oracle = traces["oracle"].expected_reward.astype(float)
+  for method in METHODS.split(","):
+    one = traces[method]
+    # The same requests, whatever is played and whoever serves.
+    np.testing.assert_array_equal(one.task_count, traces["oracle"].task_count)
+    np.testing.assert_array_equal(one.optimal_reward, oracle.astype("f4"))
+    final = (oracle - one.expected_reward).sum(axis=1).mean()
+    assert summary[f"{method}/expected_regret"] == pytest.approx(
+      final, abs=1e-5
+    )
+  np.testing.assert_allclose(traces["uniform"].merge_weights, 1 / 3)
+  assert np.ptp(traces["best_static"].merge_weights, axis=(0, 1)).max() == 0
+  assert np.abs(regret.expected(traces["oracle"])).max() == 0
+
+
+def test_gap_recovered_by_hand(folder):
+  traces = trace.load(folder / "run" / "trace.npz")
+  last = {n: t.expected_reward[:, -2:].mean() for n, t in traces.items()}
+  lead = last["oracle"] - last["best_static"]
+  summary = reporting.read_json(folder / "run" / "summary.json")
+  if abs(lead) > 1e-6:
+    assert summary["uniform/gap_recovered"] == pytest.approx(
+      (last["uniform"] - last["best_static"]) / lead, rel=1e-3
+    )
+
+
+def test_a_second_start_reads_everything(folder):
+  before = (folder / "run" / "trace.npz").read_bytes()
+  online_merging.run(
+    make_config(folder), workdir=folder / "run", progress=False
+  )
+  assert (folder / "run" / "trace.npz").read_bytes() == before
+  summary = reporting.read_json(folder / "run" / "summary.json")
+  assert "pretrain_seconds" not in summary  # the model came from the cache
+  lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+  # Three methods and the oracle, eight rounds in fours.
+  assert len({(x["run"], x["chunk"]) for x in map(json.loads, lines)}) == 8
+  assert len(lines) == 8
+
+
+def test_other_text_is_refused(folder):
+  path = folder / "text" / "up" / "10.txt"
+  path.write_text("more text " * 50)
+  try:
+    with pytest.raises(ValueError, match="corpus_fingerprint='.* there"):
+      online_merging.run(
+        make_config(folder), workdir=folder / "run", progress=False
+      )
+  finally:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+  "field, value, message",
+  [
+    ("bandits", "tanbr,routd", "unknown bandit 'routd', did you mean 'routed'"),
+    ("mix", "drfit", "mix must be one of .*, got 'drfit'"),
+    ("requests", 0, "requests must be at least 1, got 0"),
+    ("num_rounds", -1, "num_rounds must be at least 1, got -1"),
+    ("monitor_decay", 1.5, r"decay must be in \[0, 1\), got decay=1.5"),
+    ("reward", "loss", "reward must be one of .*, got 'loss'"),
+  ],
+)
+def test_bad_values(field, value, message, tmp_path):
+  config = make_config(tmp_path)
+  config[field] = value
+  with pytest.raises(ValueError, match=message):
+    online_merging.check(config)
+
+
+@pytest.mark.parametrize(
+  "update, message",
+  [
+    ({"num_selected": 4}, "num_selected=4, num_experts=3"),
+    ({"table": "identity"}, "num_experts=3, num_tasks=2"),
+  ],
+)
+def test_bad_models(update, message, tmp_path):
+  config = make_config(tmp_path)
+  config.pretrain.update(update)
+  with pytest.raises(ValueError, match=message):
+    online_merging.make_learners(config, ["uniform"], num_tasks=2)
+
+
+def test_bad_options_of_a_method(tmp_path):
+  config = make_config(tmp_path)
+  config.methods.mine = {"bandit": "tanbr", "rho": 1.5}
+  with pytest.raises(ValueError, match=r"rho must be in \(0, 1\), got rho=1.5"):
+    online_merging.make_learners(config, ["mine"], num_tasks=2)
