@@ -44,7 +44,10 @@ def _grid(num_steps):
   return jnp.asarray(np.array(points) / num_steps, jnp.float32)
 
 
-@pytest.mark.parametrize("name", list(families.FAMILIES))
+@pytest.mark.parametrize(
+  "name",
+  ["quadratic", "saturating", pytest.param("network", marks=pytest.mark.slow)],
+)
 def test_optimum_beats_a_grid(name):
   family = families.FAMILIES[name](num_experts=3, num_tasks=V)
   mixes = _mixes()

@@ -92,7 +92,13 @@ def test_table_is_near_the_best_of_a_grid_of_weights(tiny, windows, table):
 
 def test_search_climbs_its_own_objective(tiny):
   """One task whose windows are all the same: the objective is known."""
-  one = data.from_arrays([np.arange(7, dtype=np.uint8) + v for v in range(V)])
+  single = (
+    jnp.arange(7, dtype=jnp.uint8)[None]
+    + jnp.arange(V, dtype=jnp.uint8)[:, None]
+  )
+  one = data.TaskText(
+    tiny.text.bytes.at[:, :7].set(single), jnp.full(V, 7, jnp.int32)
+  )
   starts = jnp.array([[0.4, 0.3, 0.3], [0.0, 0.0, 1.0]])
   best = oracle.search(
     jax.random.key(0),
@@ -111,7 +117,7 @@ def test_search_climbs_its_own_objective(tiny):
     tiny.model,
     tiny.params,
     points,
-    windows=one.bytes[:, None],
+    windows=jnp.tile(single[:, None], (1, 6, 1)),
     reward="log_likelihood",
   )
   # A search from a vertex starts 1e-3 inside of it.

@@ -25,33 +25,47 @@ def _roll(process, keys, num_slots):
   return jax.vmap(lambda key: _rollout(process, key, num_slots))(keys)
 
 
-def _rollouts(process, *, num_slots, num_seeds=4):
+def _rollouts(process, *, num_slots, num_seeds):
   keys = jax.random.split(jax.random.key(0), num_seeds)
   return np.asarray(_roll(process, keys, num_slots))
 
 
-@pytest.mark.parametrize("name", ["fixed", "drift", "piecewise"])
-def test_every_mix_is_on_the_simplex(name):
-  mixes = _rollouts(task_mix.create(name, num_tasks=V), num_slots=40)
-  assert mixes.shape == (4, 40, V)
+# Equal shapes in several tests, so that each process compiles once.
+FIXED = {"num_slots": 6, "num_seeds": 4}
+DRIFT = {"num_slots": 4000, "num_seeds": 8}
+PIECEWISE = {"num_slots": 15, "num_seeds": 4}
+PHASES = {"length": 3, "num_phases": 4}
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "shape"),
+  [
+    ("fixed", {}, FIXED),
+    ("drift", {}, DRIFT),
+    ("piecewise", PHASES, PIECEWISE),
+  ],
+)
+def test_every_mix_is_on_the_simplex(name, options, shape):
+  mixes = _rollouts(task_mix.create(name, num_tasks=V, **options), **shape)
+  assert mixes.shape == (shape["num_seeds"], shape["num_slots"], V)
   assert (mixes >= 0).all()
   # Five float32 shares: rounding of a few ulp.
   np.testing.assert_allclose(mixes.sum(-1), 1.0, atol=1e-6)
 
 
 def test_fixed_stays_and_differs_between_seeds():
-  mixes = _rollouts(task_mix.fixed(num_tasks=V), num_slots=40)[:, :6]
+  mixes = _rollouts(task_mix.fixed(num_tasks=V), **FIXED)
   np.testing.assert_array_equal(mixes, mixes[:, :1].repeat(6, 1))
   assert len(np.unique(mixes[:, 0, 0])) == 4
   given = jnp.array([0.5, 0.25, 0.125, 0.125, 0.0])
-  mixes = _rollouts(task_mix.fixed(given), num_slots=2)
-  np.testing.assert_array_equal(mixes, np.broadcast_to(given, (4, 2, V)))
+  mixes = _rollouts(task_mix.fixed(given), **FIXED)
+  np.testing.assert_array_equal(mixes, np.broadcast_to(given, (4, 6, V)))
 
 
 def test_drift_is_an_ornstein_uhlenbeck_process():
   rate, concentration = 0.1, 0.5
   process = task_mix.drift(num_tasks=V, rate=rate, concentration=concentration)
-  mixes = _rollouts(process, num_slots=4000, num_seeds=8)
+  mixes = _rollouts(process, **DRIFT)
   # Softmax loses the common shift: differences of log shares are z_1 - z_0,
   # an OU process of variance 2 scale^2 and lag-1 correlation 1 - rate.
   difference = np.log(mixes[..., 1]) - np.log(mixes[..., 0])
@@ -66,15 +80,15 @@ def test_drift_is_an_ornstein_uhlenbeck_process():
 
 
 def test_drift_visits_concentrated_mixes():
-  process = task_mix.drift(num_tasks=8, rate=0.5)
-  mixes = np.sort(_rollouts(process, num_slots=500), -1)
+  process = task_mix.drift(num_tasks=V, rate=0.5)
+  mixes = np.sort(_rollouts(process, **DRIFT), -1)
   assert np.median(mixes[..., -2:].sum(-1)) > 0.9
   assert (mixes[..., -1] > 0.8).mean() > 0.3
 
 
 def test_piecewise_changes_every_length_slots_and_repeats():
-  process = task_mix.piecewise(num_tasks=V, length=3, num_phases=4)
-  mixes = _rollouts(process, num_slots=15)
+  process = task_mix.piecewise(num_tasks=V, **PHASES)
+  mixes = _rollouts(process, **PIECEWISE)
   phases = mixes.reshape(4, 5, 3, V)
   np.testing.assert_array_equal(phases, phases[:, :, :1].repeat(3, 2))
   np.testing.assert_array_equal(phases[:, 4], phases[:, 0])
