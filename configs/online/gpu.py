@@ -20,6 +20,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_rounds = 1000
   config.num_seeds = 4
   config.chunk_size = 250
+  config.mix_options.drift.concentration = 0.25
+  # Every learner as its constructor has it.
+  config.methods = ml_collections.ConfigDict()
   # A GPU is fastest when it serves all seeds at once.
   config.loop = "vmap"
   return config

@@ -81,6 +81,7 @@ def lin_ucb(
   features: str = "quadratic",
   exploration: float = 1.0,
   regularisation: float = 0.001,
+  constant_scale: float = 1.0,
   num_candidates: int = 32,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.
@@ -91,6 +92,8 @@ def lin_ucb(
     features: "quadratic" (E (E + 1) / 2 of them) or "linear" (E).
     exploration: beta, the factor of the posterior's standard deviation.
     regularisation: lambda, the noise's variance over the coefficients'.
+    constant_scale: prior standard deviation of the rewards' constant part,
+      where that of the others is 1; large where rewards lie far from zero.
     num_candidates: fresh Dirichlet(1/2) starts a round, besides the vertices,
       the centre and the weights played last.
 
@@ -102,7 +105,11 @@ def lin_ucb(
       f"features must be 'quadratic' or 'linear', got {features=}"
     )
   model = linear_model(
-    polynomial.fixed_features(num_experts, quadratic=features == "quadratic"),
+    polynomial.fixed_features(
+      num_experts,
+      quadratic=features == "quadratic",
+      scales=(constant_scale, 1.0, 1.0),
+    ),
     num_tasks=num_tasks,
     exploration=exploration,
     regularisation=regularisation,

@@ -56,10 +56,12 @@ class TanbrConfig:
     confidence: "last_layer", "diagonal" or "full", of the network.
     num_steps: J, gradient steps of the network a round.
     batch_size: slots in one such step.
+    constant_scale: prior standard deviation of the rewards' constant part,
+      where the linear and the quadratic part's is 1; large where rewards lie
+      far from zero.
     num_fourier: random Fourier features.
     length_scale: of the Fourier features, in units of the weights.
-    fourier_scale: prior standard deviation of the Fourier part, where the
-      quadratic part's is 1.
+    fourier_scale: likewise, of the Fourier part.
   """
 
   cells: str = "simplex"
@@ -79,6 +81,7 @@ class TanbrConfig:
   confidence: str = "last_layer"
   num_steps: int = 2
   batch_size: int = 64
+  constant_scale: float = 1.0
   num_fourier: int = 64
   length_scale: float = 0.45
   fourier_scale: float = 1.0
@@ -195,6 +198,7 @@ def _model(config: TanbrConfig, num_experts: int, num_tasks: int):
     quadratic=num_experts <= 16,
     num_fourier=config.num_fourier,
     length_scale=config.length_scale,
+    scales=(config.constant_scale, 1.0, 1.0),
     fourier_scale=config.fourier_scale,
   )
   return linear_model(
