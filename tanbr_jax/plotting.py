@@ -65,10 +65,10 @@ def cumulative_regret(
   num_seeds = next(iter(traces.values())).num_seeds
   for index, (name, trace) in enumerate(traces.items()):
     _band(axes, regret.expected(trace), index, name)
-  axes.set_ylim(bottom=0)
   axes.set_xlim(left=0)
   axes.set_xlabel("round")
-  axes.set_ylabel(f"cumulative expected regret ({unit})\n{_over(num_seeds)}")
+  axes.set_ylabel(f"cumulative expected regret\n({unit})")
+  axes.set_title(_over(num_seeds), loc="left", fontsize="small")
   _legend(axes)
   return figure
 
@@ -132,7 +132,9 @@ def reward_and_mix(
   figure, (upper, lower) = _figure(2, height=4.6, ratios=(3, 2))
   for index, (name, trace) in enumerate(traces.items()):
     _smooth_line(upper, trace.expected_reward[seed_index], window, index, name)
-  _smooth_line(upper, first.optimal_reward[seed_index], window, None, "optimum")
+  if "oracle" not in traces:
+    best = first.optimal_reward[seed_index]
+    _smooth_line(upper, best, window, None, "optimum")
   upper.set_ylabel(f"{reward_name}\n(mean of {window} rounds)")
   _legend(upper)
   mix = first.task_mix[seed_index]
@@ -193,7 +195,8 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
       lower, played, window, index, f"{name}, leaf played", linestyle=":"
     )
   num_seeds = next(iter(trees.values())).num_seeds
-  upper.set_ylabel(f"leaves\n{_over(num_seeds)}")
+  upper.set_ylabel("leaves")
+  upper.set_title(_over(num_seeds), loc="left", fontsize="small")
   upper.set_ylim(bottom=0)
   lower.set_ylim(bottom=0)
   lower.set_ylabel("depth (splits)")
