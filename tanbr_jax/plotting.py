@@ -43,6 +43,8 @@ _STYLE = {
 }
 _WIDTH = 6.5  # inches, the text width of a one-column paper
 _MAX_POINTS = 400
+# With fewer seeds Student's interval is many times the range of the data.
+_FEW_SEEDS = 5
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
@@ -55,7 +57,9 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 def cumulative_regret(
   traces: Mapping[str, Trace], *, unit: str = "reward"
 ) -> Figure:
-  """Expected regret against rounds: means over seeds and 95 % intervals.
+  """Expected regret against rounds: means over seeds, and bands.
+
+  The band is the 95 % Student interval, or the range with fewer than 5 seeds.
 
   Args:
     traces: method -> trace, of the same length.
@@ -170,7 +174,7 @@ def merge_weights(
 
 
 def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
-  """Leaves and depth of the trees over time, 95 % intervals over seeds.
+  """Leaves and depth of the trees over time, with bands over seeds.
 
   Args:
     traces: method -> trace; those without `num_leaves` and `depth` in `aux`
@@ -229,9 +233,13 @@ def _thin(length: int) -> np.ndarray:
 
 
 def _band(axes: Axes, values: np.ndarray, index: int, label: str) -> None:
-  """Mean over seeds of [S, T] and its 95 % Student interval."""
+  """Mean over seeds of [S, T] and a band, see `_over`."""
   rounds = _thin(values.shape[1])
-  parts = np.asarray([regret.mean(values[:, t]) for t in rounds])
+  if values.shape[0] < _FEW_SEEDS:
+    kept = values[:, rounds]
+    parts = np.stack([kept.mean(0), kept.min(0), kept.max(0)], axis=1)
+  else:
+    parts = np.asarray([regret.mean(values[:, t]) for t in rounds])
   axes.plot(rounds + 1, parts[:, 0], label=label, **_line(index))
   if values.shape[0] > 1:
     color = _line(index)["color"]
@@ -300,6 +308,8 @@ def _numbered(kind: str, count: int) -> list[str]:
 def _over(num_seeds: int) -> str:
   if num_seeds == 1:
     return "one seed"
+  if num_seeds < _FEW_SEEDS:
+    return f"mean of {num_seeds} seeds, band from least to most"
   return f"mean of {num_seeds} seeds, 95 % interval"
 
 

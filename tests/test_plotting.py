@@ -12,16 +12,16 @@ ROUNDS = 50
 @pytest.fixture(scope="module")
 def traces():
   rng = np.random.default_rng(0)
-  optimal = np.ones((3, ROUNDS))
+  optimal = np.ones((5, ROUNDS))
   made = {}
   for name in ("tanbr", "uniform"):
     played = optimal - rng.uniform(0.1, 0.3, optimal.shape)
     trace = toy.make_trace(played, played, optimal)
-    shares = rng.dirichlet(np.ones(12), (3, ROUNDS))
+    shares = rng.dirichlet(np.ones(12), (5, ROUNDS))
     made[name] = dataclasses.replace(
       trace, merge_weights=shares, task_mix=shares[..., :2] * 0 + 0.5
     )
-  tree = {"num_leaves": np.tile(np.arange(ROUNDS), (3, 1))}
+  tree = {"num_leaves": np.tile(np.arange(ROUNDS), (5, 1))}
   tree |= {"depth": tree["num_leaves"] // 2}
   made["tanbr"] = dataclasses.replace(made["tanbr"], aux=tree)
   return made
@@ -42,7 +42,18 @@ def test_cumulative_regret_draws_means_and_intervals(traces):
   band = axes.collections[0].get_datalim(axes.transData)
   ends = regret.mean(regret.expected(traces["tanbr"])[:, -1])
   assert band.y1 == pytest.approx(ends.high)
-  assert "95 % interval" in axes.get_ylabel()
+  assert axes.get_title(loc="left") == "mean of 5 seeds, 95 % interval"
+
+
+def test_few_seeds_have_their_range_as_band(traces):
+  whole = traces["tanbr"]
+  few = toy.make_trace(
+    whole.expected_reward[:2], whole.expected_reward[:2], np.ones((2, ROUNDS))
+  )
+  (axes,) = plotting.cumulative_regret({"few": few}).axes
+  band = axes.collections[0].get_datalim(axes.transData)
+  assert band.y1 == pytest.approx(regret.expected(few)[:, -1].max())
+  assert "from least to most" in axes.get_title(loc="left")
 
 
 def test_growth_divides_by_the_root(traces):
