@@ -28,11 +28,11 @@ def window_rewards(
   """The mean reward over the predicted bytes of each window.
 
   Args:
-    model: a model with experts.
+    model: a model with experts, or a dense one.
     params: its parameters.
     windows: [B, S + 1] uint8; the last S bytes are predicted.
     merge_weights: [E] merges the experts and serves the dense model; None
-      serves the routed model.
+      serves the model as it is.
     reward: "accuracy", the share of bytes whose likeliest prediction is right,
       or "log_likelihood", nats per byte, differentiable in the weights.
 
@@ -54,12 +54,13 @@ def task_rewards(
   reward: str,
 ) -> jax.Array:
   """Mean rewards by task, [V], of windows [V, n, S + 1] under weights [E]."""
-  num_tasks, num_windows, length = windows.shape
-  rewards = window_rewards(
-    model,
-    params,
-    windows.reshape(-1, length),
-    merge_weights=merge_weights,
-    reward=reward,
-  )
-  return jnp.mean(rewards.reshape(num_tasks, num_windows), axis=1)
+  dense, dense_params = models.merge(model, params, merge_weights)
+
+  def of_task(windows: jax.Array) -> jax.Array:
+    rewards = window_rewards(
+      dense, dense_params, windows, merge_weights=None, reward=reward
+    )
+    return jnp.mean(rewards)
+
+  # Task by task: the activations of all windows at once outgrow the cache.
+  return jax.lax.map(of_task, windows)
