@@ -42,8 +42,8 @@ def draw_stream(
       "regret",
       plotting.cumulative_regret(traces, unit=unit),
       "cumulative expected regret of each method; the line is the mean over "
-      "seeds, the band its 95 % Student interval, or with fewer than five seeds "
-      "their range.",
+      "seeds, the band its 95 % Student interval, or the range of fewer than "
+      "five seeds.",
     ),
     (
       "growth",

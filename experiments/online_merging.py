@@ -119,8 +119,9 @@ def run(
     repeats=config.latency_repeats,
   )
   summary = summarise(traces, costs) | stream.figures
+  summary["task_names"] = ",".join(corpus.task_names)
   reporting.write_summary(folder, summary)
-  draw(folder, task_names=corpus.task_names)
+  draw(folder)
 
 
 def check(config: ml_collections.ConfigDict) -> list[str]:
@@ -216,18 +217,19 @@ def summarise(
   return summary
 
 
-def draw(folder: Path, *, task_names: tuple[str, ...] | None = None) -> None:
+def draw(folder: Path) -> None:
   """Figures, table and report from the files of the run's folder."""
   settings = reporting.read_json(folder / reporting.CONFIG)["config"]
   reward = {
     "accuracy": "next-byte accuracy",
     "log_likelihood": "log-likelihood (nats a byte)",
   }[settings["reward"]]
+  summary = reporting.read_json(folder / reporting.SUMMARY)
   traces = trace.load(folder / reporting.TRACE)
   figures = drawing.draw_stream(
     folder,
     traces,
-    task_names=task_names,
+    task_names=summary["task_names"].split(","),
     reward_name=reward,
     unit=reward,
   )

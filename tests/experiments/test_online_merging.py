@@ -77,6 +77,7 @@ def test_folder_is_complete(folder):
   assert summary["merged/slot_latency_ms"] > 0
   assert summary["pretrain_seconds"] > 0
   assert np.isfinite(summary["oracle_search_error"])
+  assert summary["task_names"] == "down,up"
 
 
 def test_regret_counts_from_the_oracle_on_the_same_slots(folder):
@@ -106,6 +107,14 @@ def test_gap_recovered_by_hand(folder):
     assert summary["uniform/gap_recovered"] == pytest.approx(
       (last["uniform"] - last["best_static"]) / lead, rel=1e-3
     )
+
+
+def test_figures_are_drawn_again_from_the_files(folder):
+  before = (folder / "run" / "report.html").read_bytes()
+  for figure in (folder / "run").glob("*.png"):
+    figure.unlink()
+  online_merging.draw(folder / "run")
+  assert (folder / "run" / "report.html").read_bytes() == before
 
 
 def test_a_second_start_reads_everything(folder):
