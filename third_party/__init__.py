@@ -1,0 +1,1 @@
+"""Adapters to outside implementations that we compare with."""

@@ -25,7 +25,9 @@ def test_reaches_the_optimum_of_a_concave_score():
   @jax.jit
   @jax.vmap
   def solve(target):
-    score = lambda x: -jnp.sum((x - target) ** 2)
+    def score(x):
+      return -jnp.sum((x - target) ** 2)
+
     return Ascent(num_starts=3, num_steps=60)(
       score, jnp.asarray(starts), jnp.ones(6, bool)
     )
@@ -42,7 +44,10 @@ def test_is_never_below_the_best_active_candidate_and_skips_inactive_ones():
   rng = np.random.default_rng(1)
   candidates = rng.dirichlet(np.ones(4), 9).astype(np.float32)
   frequencies = rng.normal(0, 9, (4, 3)).astype(np.float32)
-  score = lambda x: jnp.sum(jnp.sin(x @ frequencies))
+
+  def score(x):
+    return jnp.sum(jnp.sin(x @ frequencies))
+
   values = np.sin(candidates.astype(np.float64) @ frequencies).sum(1)
   active = np.ones(9, bool)
   active[np.argmax(values)] = False
