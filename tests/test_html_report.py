@@ -1,7 +1,7 @@
 import base64
 import html.parser
 
-from tanbr_jax import html_report, plotting, reporting
+from tanbr_jax import html_report, plot_parts, plotting, reporting
 
 VOID = {"meta", "img"}
 
@@ -29,7 +29,7 @@ class Checker(html.parser.HTMLParser):
 
 
 def test_report_is_whole_escaped_and_offline(tmp_path):
-  figure, _ = plotting._figure(1, height=1.0)
+  figure, _ = plot_parts.make_figure(1, height=1.0)
   plotting.save(figure, tmp_path / "a.png")
   reporting.open_workdir(tmp_path, {"x": "<b>&"}, seeds=(0,))
   reporting.write_summary(tmp_path, {"tanbr/regret": 1.5})
