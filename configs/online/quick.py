@@ -34,7 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
       "error_steps": 24,
     }
   )
-  config.num_rounds = 500
+  config.num_rounds = 400
   config.num_seeds = 3
   config.first_seed = 0
   config.requests = 16
