@@ -68,8 +68,17 @@ def make_monitor(
   config: ml_collections.ConfigDict, num_tasks: int
 ) -> monitor.Monitor:
   """The monitor that the config asks for."""
-  return monitor.exponential_moving_average(
-    num_tasks=num_tasks, decay=config.monitor_decay
+  if config.monitor == "moving_average":
+    return monitor.exponential_moving_average(
+      num_tasks=num_tasks, decay=config.monitor_decay
+    )
+  if config.monitor == "count_min_sketch":
+    return monitor.count_min_sketch(
+      num_tasks=num_tasks, window=config.monitor_window
+    )
+  raise ValueError(
+    "monitor must be 'moving_average' or 'count_min_sketch', got "
+    f"{config.monitor!r}"
   )
 
 

@@ -48,8 +48,12 @@ def get_config() -> ml_collections.ConfigDict:
       "piecewise": {"length": 100, "concentration": 0.1},
     }
   )
-  # Of the moving average of request counts that the methods see.
+  # How the mix that the methods see is estimated from the requests of the slots
+  # before: "moving_average" (with its decay) or "count_min_sketch" (over a
+  # window of slots).
+  config.monitor = "moving_average"
   config.monitor_decay = 0.8
+  config.monitor_window = 5
   # A comma list of bandits.REGISTRY, of `methods`, and best_static,
   # follow_task_mix, routed; the oracle always runs.
   config.bandits = (
