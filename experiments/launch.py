@@ -70,7 +70,7 @@ def run(main: Callable[[], Any], *, command_line: Flags) -> None:
   """Runs `main` after parsing flags; a known mistake costs one line.
 
   A ValueError whose message is one line is such a mistake and exits with 1;
-  every other exception keeps its traceback.
+  every other exception keeps its traceback, as do all with `--verbosity=1`.
   """
 
   def parse(argv: Sequence[str]) -> list[str]:
@@ -80,20 +80,21 @@ def run(main: Callable[[], Any], *, command_line: Flags) -> None:
       return _stop(str(error))
 
   def guarded(argv: Sequence[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
+    if flags.FLAGS.verbosity <= 0:
+      logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
     if len(argv) > 1:
       _stop(f"unknown arguments {argv[1:]}")
     try:
+      _keep_compiled_programs(command_line.config)
       main()
     except ValueError as error:
-      if "\n" in str(error):
+      if "\n" in str(error) or flags.FLAGS.verbosity > 0:
         raise
       _stop(str(error))
 
   path = _config_path(sys.argv, command_line.default)
   if not Path(path).exists():
     _stop(f"no config file {path}")
-  _keep_compiled_programs()
   try:
     command_line.define()
   except AttributeError as error:  # how ml_collections says "no such field"
@@ -130,9 +131,10 @@ def suggest(name: str, known: Iterable[str]) -> str:
   return f"{hint} (known: {', '.join(known)})"
 
 
-def _keep_compiled_programs() -> None:
+def _keep_compiled_programs(config: ml_collections.ConfigDict) -> None:
   """Keeps what XLA compiled between runs: a third of a short run's time."""
-  jax.config.update("jax_compilation_cache_dir", str(cache.cache_dir() / "xla"))
+  folder = cache.cache_dir(config.get("cache_dir") or None)
+  jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -28,6 +28,8 @@ class ModelStream(NamedTuple):
     model: the model with experts.
     params: its parameters.
     table: the oracle's.
+    search_text: text that weights are searched on.
+    select_windows: [V, n, S + 1] uint8, text that they are selected on.
     usage: [V, E] how much the router sends each task to each expert.
     merged: serves the merged model and shows an estimate of the mix.
     routed: serves the model of experts whatever is played.
@@ -39,6 +41,8 @@ class ModelStream(NamedTuple):
   model: models.ByteLM
   params: models.Params
   table: oracle.OracleTable
+  search_text: data.TaskText
+  select_windows: jax.Array
   usage: jax.Array
   merged: Environment
   routed: Environment
@@ -95,14 +99,17 @@ def prepare(
   among its candidates, and both halves of the estimate of its error. The
   stream is drawn from test text.
   """
-  trained = pretraining.pretrain(
-    pretrain_config(config), corpus, cache_dir=cache_dir, progress=progress
-  )
   length = config.pretrain.context + 1
+  # All text first, because text that is too short is an error, and training
+  # takes minutes.
   parts = [
     data.from_arrays(part, min_length=length)
     for part in text_parts.split_text(corpus.splits["validation"], 4)
   ]
+  data.from_arrays(corpus.splits["test"], min_length=length)
+  trained = pretraining.pretrain(
+    pretrain_config(config), corpus, cache_dir=cache_dir, progress=progress
+  )
   table, error = _oracle(config, trained, parts, cache_dir)
   windows = data.evaluation_windows(parts[1], config.oracle.windows, length)
   flat = windows.reshape(-1, length)[:, :-1].astype(jnp.int32)
@@ -113,6 +120,8 @@ def prepare(
     trained.model,
     trained.params,
     table,
+    parts[0],
+    windows,
     models.task_usage(trained.model, trained.params, windows),
     *_environments(config, corpus, trained, table),
     input_ids=flat[:: max(1, flat.shape[0] // config.requests)][
@@ -120,6 +129,41 @@ def prepare(
     ],
     figures=figures,
   )
+
+
+def best_weights(
+  config: ml_collections.ConfigDict, stream: ModelStream, mix: jax.Array
+) -> jax.Array:
+  """The best weights [E] for one mix [V], by a search of its own.
+
+  Ascent from the table's choice and from uniform weights, on four times the
+  windows of the table's ascents; the best of starts and end is selected on
+  other text.
+  """
+  settings = config.oracle
+  num_experts = stream.usage.shape[1]
+  uniform = jnp.full(num_experts, 1 / num_experts)
+  starts = jnp.stack([uniform, oracle.choose(stream.table, mix)[0]])
+  found = oracle.search(
+    jax.random.key(settings.seed),
+    model=stream.model,
+    params=stream.params,
+    text=stream.search_text,
+    mixes=mix[None],
+    starts=starts[None],
+    steps=settings.error_steps,
+    num_windows=4 * settings.search_windows,
+    learning_rate=0.3,
+    context=config.pretrain.context,
+  )
+  candidates = oracle.measure(
+    stream.model,
+    stream.params,
+    jnp.concatenate([starts, found]),
+    windows=stream.select_windows,
+    reward=config.reward,
+  )
+  return oracle.choose(candidates, mix)[0]
 
 
 def policy(table: oracle.OracleTable) -> Partial:

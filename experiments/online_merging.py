@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import drawing, launch, model_stream
+from experiments import drawing, launch, model_stream, streams
 from tanbr_jax import (
   bandits,
   data,
@@ -28,7 +28,6 @@ from tanbr_jax import (
   trace,
 )
 from tanbr_jax.environments import merged_reward
-from tanbr_jax.environments.oracle import choose
 from tanbr_jax.trace import Trace
 
 COMMAND_LINE = launch.Flags(
@@ -91,7 +90,7 @@ def run(
 
   # First, because all regret counts from what it earns.
   oracle = play("oracle", make_oracle(stream), stream.informed)
-  static = make_best_static(stream, oracle)
+  static = make_best_static(config, stream, oracle)
   learners |= {
     "best_static": static,
     "follow_task_mix": make_follow_task_mix(stream),
@@ -126,9 +125,32 @@ def run(
 
 def check(config: ml_collections.ConfigDict) -> list[str]:
   """The methods, after everything that needs no text has been checked."""
-  for field in ("num_rounds", "num_seeds", "chunk_size", "requests"):
-    if config[field] < 1:
-      raise ValueError(f"{field} must be at least 1, got {config[field]}")
+  positive = {
+    name: config[name]
+    for name in (
+      "num_rounds",
+      "num_seeds",
+      "chunk_size",
+      "requests",
+      "latency_repeats",
+    )
+  }
+  positive |= {
+    f"oracle.{name}": config.oracle[name]
+    for name in config.oracle
+    if name != "seed"
+  }
+  for name, value in positive.items():
+    if value < 1:
+      raise ValueError(f"{name} must be at least 1, got {name}={value}")
+  if config.first_seed < 0:
+    raise ValueError(
+      f"first_seed must not be negative, got first_seed={config.first_seed}"
+    )
+  if config.loop not in ("vmap", "map"):
+    raise ValueError(f"loop must be 'vmap' or 'map', got {config.loop!r}")
+  if ignored := sorted(set(config.methods) & set(OF_MODEL)):
+    raise ValueError(f"methods made of the model take no options: {ignored}")
   merged_reward.check_reward(config.reward)
   model_stream.make_monitor(config, num_tasks=2)
   model_stream.make_mix(config, num_tasks=2)
@@ -145,10 +167,11 @@ def make_learners(
   learners = {}
   for method in methods:
     if method not in OF_MODEL:
-      options = dict(config.methods.get(method, {}))
-      constructor = bandits.REGISTRY[options.pop("bandit", method)]
-      learners[method] = constructor(
-        num_experts=config.pretrain.num_experts, num_tasks=num_tasks, **options
+      learners[method] = streams.construct(
+        method,
+        config.methods.get(method, {}),
+        num_experts=config.pretrain.num_experts,
+        num_tasks=num_tasks,
       )
   return learners
 
@@ -164,17 +187,20 @@ def make_oracle(stream: model_stream.ModelStream) -> bandits.Bandit:
 
 
 def make_best_static(
-  stream: model_stream.ModelStream, oracle: Trace
+  config: ml_collections.ConfigDict,
+  stream: model_stream.ModelStream,
+  oracle: Trace,
 ) -> bandits.Bandit:
-  """Plays the table's choice for the mean mix of all that the stream serves.
+  """Plays the best weights for the mean mix of all that the stream serves.
 
   Nobody knows that mix beforehand: the best static weights in hindsight.
   """
   num_tasks, num_experts = stream.usage.shape
   mean_mix = jnp.asarray(oracle.task_mix.mean(axis=(0, 1)))
-  weights, _ = choose(stream.table, mean_mix)
   return bandits.fixed(
-    num_experts=num_experts, num_tasks=num_tasks, weights=weights
+    num_experts=num_experts,
+    num_tasks=num_tasks,
+    weights=model_stream.best_weights(config, stream, mean_mix),
   )
 
 

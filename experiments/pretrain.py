@@ -30,6 +30,8 @@ COLUMNS = (
 
 def main() -> None:
   config = COMMAND_LINE.config
+  if config.num_seeds < 1:
+    raise ValueError(f"num_seeds must be at least 1, got {config.num_seeds}")
   seeds = range(config.first_seed, config.first_seed + config.num_seeds)
   cache = data.cache_dir(config.cache_dir or None)
   corpus = data.load_corpus(

@@ -88,7 +88,9 @@ def build(config: ml_collections.ConfigDict) -> list[Job]:
       raise ValueError(f"{field} must be at least 1, got {config[field]}")
   families = launch.names(config.families, known=FAMILIES, kind="family")
   mixes = launch.names(config.mixes, known=MIXES, kind="mix")
-  known = {*bandits.REGISTRY, *config.methods}
+  # An oracle needs a policy, which these environments keep to themselves: the
+  # regret is counted from their optimum.
+  known = {*bandits.REGISTRY, *config.methods} - {"oracle"}
   methods = launch.names(config.bandits, known=known, kind="bandit")
   launch.names(config.baseline, known=known, kind="baseline")
   return [

@@ -1,4 +1,4 @@
-"""Tunes every learner on synthetic environments with one and the same budget.
+"""Tunes learners on synthetic environments, with one budget a stage.
 
   python -m experiments.tune --config=configs/tune.py
 

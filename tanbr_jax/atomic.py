@@ -7,23 +7,40 @@ renamed: the rename is atomic, so a reader sees the old file or the new one.
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-  """Replaces the file at `path` by `content`, atomically."""
+def write(
+  path: str | os.PathLike[str], write_to: Callable[[IO[bytes]], None]
+) -> None:
+  """Replaces the file at `path` by what `write_to` writes, atomically.
+
+  Args:
+    path: the file; its folder is made if need be.
+    write_to: called with a binary file object. If it raises, the old file
+      stays and nothing else is left.
+  """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  with open(temporary, "wb") as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  try:
+    with open(temporary, "wb") as file:
+      write_to(file)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+  """Replaces the file at `path` by `content`, atomically."""
+  write(path, lambda file: file.write(content))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -46,14 +63,7 @@ def write_arrays(
   path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]
 ) -> None:
   """Replaces the file at `path` by an uncompressed npz, atomically."""
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  with open(temporary, "wb") as file:
-    np.savez(file, **arrays)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  write(path, lambda file: np.savez(file, **arrays))
 
 
 def jsonable(value: Any) -> Any:

@@ -78,7 +78,20 @@ def check(config: PretrainConfig, *, num_tasks: int) -> None:
       "table='identity' needs as many experts as tasks, got "
       f"num_experts={config.num_experts}, num_tasks={num_tasks}"
     )
-  if config.mixes_per_step < 1 or config.batch_size % config.mixes_per_step:
+  for name in ("mix_concentration", "anchor_concentration", "learning_rate"):
+    if not getattr(config, name) > 0:
+      raise ValueError(
+        f"{name} must be positive, got {name}={getattr(config, name)}"
+      )
+  if not 0 <= config.one_hot_fraction <= 1:
+    raise ValueError(
+      "one_hot_fraction must be in [0, 1], got "
+      f"one_hot_fraction={config.one_hot_fraction}"
+    )
+  if (
+    min(config.mixes_per_step, config.batch_size) < 1
+    or config.batch_size % config.mixes_per_step
+  ):
     raise ValueError(
       "batch_size must be a multiple of mixes_per_step, got batch_size="
       f"{config.batch_size}, mixes_per_step={config.mixes_per_step}"

@@ -58,7 +58,8 @@ class Ascent:
     Args:
       score: pure differentiable function [E] -> [].
       candidates: [N, E] on the simplex, N >= S.
-      active: [N] bool; the others are never chosen.
+      active: [N] bool; the others are begun from only if fewer than S are
+        active.
     """
     values = jnp.where(active, jax.vmap(score)(candidates), -jnp.inf)
     best_values, starts = jax.lax.top_k(values, max(self.num_starts, 1))

@@ -215,15 +215,26 @@ def _partition(config: TanbrConfig, num_experts: int) -> Partition:
     return partitions.box(
       num_experts=num_experts, capacity=config.capacity, budget=config.budget
     )
-  if config.budget is not None and config.budget != num_experts:
-    raise ValueError(
-      "a budget below num_experts needs cells='box', got "
-      f"budget={config.budget}, num_experts={num_experts}"
-    )
   return partitions.simplex(num_experts=num_experts, capacity=config.capacity)
 
 
-def _check(config: TanbrConfig) -> None:
+def _check(config: TanbrConfig, num_experts: int) -> None:
+  if num_experts < 2:
+    raise ValueError(
+      f"num_experts must be at least 2, got num_experts={num_experts}"
+    )
+  has_budget = config.budget not in (None, num_experts)
+  if has_budget and config.cells != "box":
+    raise ValueError(
+      "a budget other than num_experts needs cells='box', got "
+      f"budget={config.budget}, num_experts={num_experts}"
+    )
+  if has_budget and config.num_ascent_steps:
+    raise ValueError(
+      "a budget below num_experts needs num_ascent_steps=0, because the ascent "
+      f"leaves the budget, got budget={config.budget}, "
+      f"num_ascent_steps={config.num_ascent_steps}"
+    )
   if not 0 < config.rho < 1:
     raise ValueError(f"rho must be in (0, 1), got rho={config.rho}")
   if config.cells not in ("box", "simplex"):
@@ -269,7 +280,7 @@ def tanbr(
   if unknown := sorted(set(overrides) - known):
     raise ValueError(f"unknown fields {unknown}, known are {sorted(known)}")
   config = dataclasses.replace(PRESETS[preset], **overrides)
-  _check(config)
+  _check(config, num_experts)
   bound = _Bound(
     _partition(config, num_experts),
     _model(config, num_experts, num_tasks),

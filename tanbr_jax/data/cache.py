@@ -3,11 +3,11 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 import numpy as np
+
+from tanbr_jax import atomic
 
 ENVIRONMENT_VARIABLE = "TANBR_JAX_CACHE"
 
@@ -37,26 +37,6 @@ def cache_dir(path: str | os.PathLike[str] | None = None) -> Path:
   return folder
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-  """Writes a file that others see whole or not at all.
-
-  Args:
-    path: the file; an old one is replaced.
-    write: called with a binary file object, open for writing.
-  """
-  # In the same folder, because `os.replace` is atomic within a file system.
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-  try:
-    with os.fdopen(handle, "wb") as file:
-      write(file)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  except BaseException:
-    Path(temporary).unlink(missing_ok=True)
-    raise
-
-
 def save_arrays(
   path: Path, arrays: dict[str, np.ndarray], header: dict
 ) -> None:
@@ -68,7 +48,7 @@ def save_arrays(
     header: a dict that JSON can hold.
   """
   text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-  write_atomic(path, lambda file: np.savez(file, header=text, **arrays))
+  atomic.write_arrays(path, {"header": text, **arrays})
 
 
 def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict]:

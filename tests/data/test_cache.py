@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tanbr_jax import atomic
 from tanbr_jax.data import cache
 
 
@@ -29,7 +30,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
-    cache.write_atomic(path, write)
+    atomic.write(path, write)
   assert path.read_bytes() == b"old"
   assert list(tmp_path.iterdir()) == [path]
 
