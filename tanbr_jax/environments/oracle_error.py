@@ -33,6 +33,14 @@ class SearchError:
     """Mean of search - table; negative if the table's choices are better."""
     return float(np.mean(self.search - self.table))
 
+  @property
+  def standard_error(self) -> float:
+    """Of `mean`, over the mixes; NaN with a single one."""
+    if self.table.size < 2:
+      return float("nan")
+    spread = np.std(self.search - self.table, ddof=1)
+    return float(spread / np.sqrt(self.table.size))
+
 
 def search_error(
   key: jax.Array,

@@ -150,6 +150,15 @@ def test_error_is_small_for_the_table_and_large_for_a_bad_one(
   assert bad.mean > 0.01 and abs(good.mean) < 0.2 * bad.mean
 
 
+def test_error_over_mixes_by_hand():
+  error = oracle_error.SearchError(
+    mixes=np.eye(2), table=np.array([0.1, 0.2]), search=np.array([0.2, 0.5])
+  )
+  assert error.mean == pytest.approx(0.2)
+  # Deviations of .1 from the mean: sqrt(.02 / 1) / sqrt(2) = .1.
+  assert error.standard_error == pytest.approx(0.1)
+
+
 def test_parts_are_disjoint_and_whole():
   arrays = [np.arange(n) % 251 for n in (100, 7)]
   arrays = [array.astype(np.uint8) for array in arrays]
