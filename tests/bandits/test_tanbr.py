@@ -106,6 +106,7 @@ def test_presets_keep_the_papers_choices():
     ({"model": "table"}, "table"),
     ({"preset": "paper", "budget": 4}, "budget=4, num_experts=3"),
     ({"budget": 2}, "budget=2"),
+    ({"cells": "box", "budget": 2}, "budget=2, num_ascent_steps=12"),
     ({"split_scale": -1.0}, "split_scale=-1.0"),
   ],
 )

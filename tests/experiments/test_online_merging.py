@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from configs.online import quick
-from experiments import online_merging
-from tanbr_jax import regret, reporting, trace
+from experiments import model_stream, online_merging
+from tanbr_jax import data, regret, reporting, trace
 
 METHODS = "uniform,best_static,routed"
 
@@ -148,15 +148,20 @@ def test_other_text_is_refused(folder):
   [
     ("bandits", "tanbr,routd", "unknown bandit 'routd', did you mean 'routed'"),
     ("mix", "drfit", "mix must be one of .*, got 'drfit'"),
-    ("requests", 0, "requests must be at least 1, got 0"),
-    ("num_rounds", -1, "num_rounds must be at least 1, got -1"),
+    ("requests", 0, "requests must be at least 1, got requests=0"),
+    ("num_rounds", -1, "num_rounds must be at least 1, got num_rounds=-1"),
+    ("latency_repeats", 0, "latency_repeats must be at least 1, .*=0"),
+    ("first_seed", -3, "first_seed=-3"),
+    ("loop", "scan", "loop must be .*, got 'scan'"),
+    ("monitor", "median", "monitor must be .*, got 'median'"),
+    ("oracle.steps", 0, "oracle.steps must be at least 1"),
     ("monitor_decay", 1.5, r"decay must be in \[0, 1\), got decay=1.5"),
     ("reward", "loss", "reward must be one of .*, got 'loss'"),
   ],
 )
 def test_bad_values(field, value, message, tmp_path):
   config = make_config(tmp_path)
-  config[field] = value
+  config.update_from_flattened_dict({field: value})
   with pytest.raises(ValueError, match=message):
     online_merging.check(config)
 
@@ -166,6 +171,9 @@ def test_bad_values(field, value, message, tmp_path):
   [
     ({"num_selected": 4}, "num_selected=4, num_experts=3"),
     ({"table": "identity"}, "num_experts=3, num_tasks=2"),
+    ({"batch_size": 0}, "batch_size=0"),
+    ({"one_hot_fraction": 1.5}, "one_hot_fraction=1.5"),
+    ({"mix_concentration": 0.0}, "mix_concentration=0.0"),
   ],
 )
 def test_bad_models(update, message, tmp_path):
@@ -175,8 +183,36 @@ def test_bad_models(update, message, tmp_path):
     online_merging.make_learners(config, ["uniform"], num_tasks=2)
 
 
-def test_bad_options_of_a_method(tmp_path):
+@pytest.mark.parametrize(
+  "options, message",
+  [
+    ({"bandit": "tanbr", "rho": 1.5}, r"rho must be in \(0, 1\), got rho=1.5"),
+    ({"bandit": "tanbrr"}, "unknown bandit 'tanbrr'.*did you mean 'tanbr"),
+    ({}, "unknown bandit 'mine' of method 'mine'"),
+    ({"bandit": "lin_ucb", "explor": 1.0}, "'mine'.*explor"),
+  ],
+)
+def test_bad_options_of_a_method(options, message, tmp_path):
   config = make_config(tmp_path)
-  config.methods.mine = {"bandit": "tanbr", "rho": 1.5}
-  with pytest.raises(ValueError, match=r"rho must be in \(0, 1\), got rho=1.5"):
+  config.methods.mine = options
+  with pytest.raises(ValueError, match=message):
     online_merging.make_learners(config, ["mine"], num_tasks=2)
+
+
+def test_options_of_a_method_made_of_the_model_are_refused(tmp_path):
+  config = make_config(tmp_path)
+  config.methods.routed = {"bandit": "tanbr"}
+  with pytest.raises(ValueError, match=r"take no options: \['routed'\]"):
+    online_merging.check(config)
+
+
+def test_short_text_is_refused_before_training(tmp_path):
+  config = make_config(tmp_path)
+  length = config.pretrain.context + 1
+  # Validation text for one window, and not for the four parts of it.
+  text = np.zeros(2 * length, np.uint8)
+  splits = {name: (text, text) for name in ("train", "validation", "test")}
+  corpus = data.Corpus(("a", "b"), splits, "fingerprint")
+  with pytest.raises(ValueError, match="at least"):
+    model_stream.prepare(config, corpus, cache_dir=tmp_path, progress=False)
+  assert not list(tmp_path.glob("pretrain-*"))
