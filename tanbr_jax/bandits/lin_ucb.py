@@ -7,13 +7,13 @@ of over a finite set of arms [R]. Letters: V tasks, E experts.
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import ascent
 from tanbr_jax.bandits.base import Bandit, Context, Decision
+from tanbr_jax.bandits.candidates import ascent_starts
 from tanbr_jax.bandits.linear_model import linear_model
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.networks import polynomial
@@ -31,15 +31,6 @@ class _State(NamedTuple):
   previous: jax.Array
 
 
-def dirichlet_half(key: chex.PRNGKey, shape: tuple[int, int]) -> jax.Array:
-  """Returns [N, E] draws of Dirichlet(1/2): squared normals, normalised.
-
-  `jax.random.dirichlet` draws by rejection, which is slow inside a scan.
-  """
-  squares = jax.random.normal(key, shape) ** 2
-  return squares / jnp.sum(squares, axis=-1, keepdims=True)
-
-
 def _init(model: RewardModel, example, key) -> _State:
   num_experts = example.shape[0]
   return _State(
@@ -52,12 +43,7 @@ def _select(
 ) -> Decision:
   model_key, candidate_key = jax.random.split(key)
   estimate = model.estimate(model_key, state.model, context.task_mix)
-  fresh = dirichlet_half(candidate_key, candidates.shape)
-  num_experts = candidates.shape[1]
-  centre = jnp.full((1, num_experts), 1 / num_experts, jnp.float32)
-  candidates = jnp.concatenate(
-    [jnp.eye(num_experts), centre, state.previous[None, :], fresh]
-  )
+  candidates = ascent_starts(candidate_key, state.previous, candidates.shape[0])
   best = climb(
     lambda weights: sum(estimate(weights)),
     candidates,
