@@ -19,6 +19,7 @@ from experiments import drawing, launch, model_stream, streams
 from tanbr_jax import (
   bandits,
   data,
+  estimates,
   pretraining,
   regret,
   reporting,
@@ -235,7 +236,7 @@ def summarise(
     for key in ("expert_bytes", "slot_latency_ms"):
       figures[key] = costs[f"{form}/{key}"]
     if "best_static" in last and name not in ("best_static", "oracle"):
-      recovered = regret.ratio_of_means(
+      recovered = estimates.ratio_of_means(
         last[name] - last["best_static"], last["oracle"] - last["best_static"]
       )
       figures |= reporting.estimate_entries("gap_recovered", recovered)
@@ -275,7 +276,7 @@ def _notes(settings: Mapping, reward: str) -> list[str]:
     f"{settings['requests']} requests, {settings['num_seeds']} seeds, mix "
     f"{settings['mix']!r}. Expected regret is counted from what the oracle, "
     "which sees the true mix, earned on the same requests. Brackets are 95 % "
-    "Student intervals over seeds.",
+    "intervals over seeds: Student's, for exponents the bootstrap's.",
     "tanbr is the practical preset, tanbr_paper the paper's as reconstructed; "
     "best_static is the best fixed merge in hindsight; follow_task_mix plays "
     "the mix times the router's usage; routed serves all experts. Gap "

@@ -17,7 +17,15 @@ import ml_collections
 import numpy as np
 
 from experiments import drawing, launch, streams
-from tanbr_jax import bandits, regret, reporting, rollout, tables, trace
+from tanbr_jax import (
+  bandits,
+  estimates,
+  regret,
+  reporting,
+  rollout,
+  tables,
+  trace,
+)
 from tanbr_jax.environments.families import FAMILIES
 from tanbr_jax.trace import Trace
 
@@ -122,14 +130,14 @@ def summarise(traces: Mapping[str, Trace], baseline: str) -> dict[str, float]:
     base = finals.get(f"{stream}/{baseline}")
     if base is None or method == baseline:
       continue
-    ratio = regret.paired_ratio(values, base)
+    ratio = estimates.paired_ratio(values, base)
     summary |= reporting.estimate_entries(f"{name}/ratio", ratio)
     pairs.setdefault(method, []).append((values, base))
   for method, entries in pairs.items():
     values, bases = (
       np.concatenate(side) for side in zip(*entries, strict=True)
     )
-    ratio = regret.paired_ratio(values, bases)
+    ratio = estimates.paired_ratio(values, bases)
     summary |= reporting.estimate_entries(f"all/{method}/ratio", ratio)
   return summary
 

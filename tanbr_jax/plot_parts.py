@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tanbr_jax import regret
+from tanbr_jax import estimates
 
 # Okabe and Ito's colours, which the colour-blind tell apart; yellow, too faint
 # for a line, is darkened.
@@ -74,7 +74,7 @@ def band(axes: Axes, values: np.ndarray, index: int, label: str) -> None:
     kept = values[:, rounds]
     parts = np.stack([kept.mean(0), kept.min(0), kept.max(0)], axis=1)
   else:
-    parts = np.asarray([regret.mean(values[:, t]) for t in rounds])
+    parts = np.asarray([estimates.mean(values[:, t]) for t in rounds])
   axes.plot(rounds + 1, parts[:, 0], label=label, **line_style(index))
   if values.shape[0] > 1:
     color = line_style(index)["color"]

@@ -1,4 +1,4 @@
-"""Regret of a trace, how fast it grows, and comparisons of paired seeds.
+"""Regret of a trace, how fast it grows, and what else it tells of learning.
 
 Expected (pseudo) regret sums optimal minus expected reward of the weights that
 were played: it holds no reward noise. Realised regret sums optimal minus what
@@ -6,35 +6,19 @@ the slots gave. Letters: S seeds, T rounds.
 """
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Iterable
 
 import numpy as np
-import scipy.stats
 
+from tanbr_jax.estimates import Estimate, bootstrap
 from tanbr_jax.trace import Trace
 
-_CONFIDENCE = 0.95
 _FIT_POINTS = 32
-
-
-class Estimate(NamedTuple):
-  """A mean over seeds with its 95 % Student interval.
-
-  Attributes:
-    value: the mean, NaN where nothing could be estimated.
-    low: lower end; NaN with a single seed.
-    high: upper end.
-  """
-
-  value: float
-  low: float
-  high: float
 
 
 def expected(trace: Trace) -> np.ndarray:
   """Cumulative expected regret, [S, T] float64."""
-  gap = trace.optimal_reward.astype(np.float64) - trace.expected_reward
-  return np.cumsum(gap, axis=1)
+  return np.cumsum(simple(trace), axis=1)
 
 
 def realised(trace: Trace) -> np.ndarray:
@@ -45,6 +29,23 @@ def realised(trace: Trace) -> np.ndarray:
   finite = np.isfinite(trace.realised_reward)
   reward = np.where(finite, trace.realised_reward, trace.expected_reward)
   return np.cumsum(trace.optimal_reward.astype(np.float64) - reward, axis=1)
+
+
+def simple(trace: Trace) -> np.ndarray:
+  """Simple regret: the gap of each round's recommendation, [S, T] float64.
+
+  The recommendation after t - 1 rounds is what the method plays in round t
+  [R], under the mix of that round (Bubeck, Munos and Stoltz 2009, "Pure
+  exploration in multi-armed bandits problems", leave the recommendation to the
+  forecaster). It thus holds what is still explored; the best decision so far
+  would not, but means nothing under a mix that moves.
+  """
+  return trace.optimal_reward.astype(np.float64) - trace.expected_reward
+
+
+def over_root(cumulative: np.ndarray) -> np.ndarray:
+  """R_t / sqrt(t) of [S, T] cumulative regret: flat is the square root law."""
+  return cumulative / np.sqrt(np.arange(1, cumulative.shape[1] + 1))
 
 
 def against(trace: Trace, oracle: Trace) -> Trace:
@@ -73,19 +74,68 @@ def against(trace: Trace, oracle: Trace) -> Trace:
   return dataclasses.replace(trace, optimal_reward=oracle.expected_reward)
 
 
-def mean(values: np.ndarray) -> Estimate:
-  """The mean of [S] values over seeds; values that are NaN are left out."""
-  values = np.asarray(values, np.float64)
-  values = values[np.isfinite(values)]
-  if values.size == 0:
-    return Estimate(np.nan, np.nan, np.nan)
-  centre = float(values.mean())
-  if values.size == 1:
-    return Estimate(centre, np.nan, np.nan)
-  error = values.std(ddof=1) / np.sqrt(values.size)
-  quantile = scipy.stats.t.ppf((1 + _CONFIDENCE) / 2, values.size - 1)
-  half = float(quantile * error)
-  return Estimate(centre, centre - half, centre + half)
+def reward_range(traces: Iterable[Trace]) -> np.ndarray:
+  """The rewards' range per seed, [S] float64: the scale of a gap.
+
+  Args:
+    traces: all methods on one stream, with the same seeds. A method that plays
+      badly makes the range wide; one that plays at random is enough for that.
+
+  Returns:
+    The largest optimal less the least expected reward of any method and round.
+  """
+  best, worst = -np.inf, np.inf
+  for trace in traces:
+    best = np.maximum(best, trace.optimal_reward.max(axis=1))
+    worst = np.minimum(worst, trace.expected_reward.min(axis=1))
+  return np.asarray(best, np.float64) - worst
+
+
+def optimal_play(
+  trace: Trace, *, scale: np.ndarray | None = None, tolerance: float = 0.01
+) -> np.ndarray:
+  """Rounds whose gap is at most `tolerance * scale`, [S, T] bool.
+
+  On a continuum no decision is exactly optimal, hence the tolerance [R].
+
+  Args:
+    trace: of any method.
+    scale: [S], the stream's `reward_range`; None for that of this trace alone,
+      which cannot be compared with another method's.
+    tolerance: share of the scale, not negative.
+
+  Raises:
+    ValueError: if `tolerance` is negative.
+  """
+  if not tolerance >= 0:
+    raise ValueError(
+      f"tolerance must not be negative, got tolerance={tolerance}"
+    )
+  scale = reward_range([trace]) if scale is None else np.asarray(scale)
+  return simple(trace) <= tolerance * scale[:, None]
+
+
+def model_error(trace: Trace) -> np.ndarray | None:
+  """|predicted - expected reward| of the played weights, [S, T] float64.
+
+  None for a method that does not report `predicted_reward` in its decision's
+  aux. With an estimated mix it holds the error of the mix besides.
+  """
+  if "predicted_reward" not in trace.aux:
+    return None
+  predicted = trace.aux["predicted_reward"].astype(np.float64)
+  return np.abs(predicted - trace.expected_reward)
+
+
+def exploration_bonus(trace: Trace) -> np.ndarray | None:
+  """|bonus| of the played weights, [S, T] float64, in units of reward.
+
+  None for a method that does not report `exploration_bonus`. The size is taken
+  because the draw of a Thompson sampler has a sign.
+  """
+  if "exploration_bonus" not in trace.aux:
+    return None
+  return np.abs(trace.aux["exploration_bonus"].astype(np.float64))
 
 
 def growth_exponent(
@@ -93,8 +143,11 @@ def growth_exponent(
 ) -> Estimate:
   """The exponent a of R_t ~ t^a, fitted per seed in log-log coordinates.
 
-  Points lie evenly in log t between `first_round` and T, so that every part of
-  the range counts alike. sqrt(T) regret has a = 1/2, linear regret a = 1.
+  Least squares of log R_t on log t, over points that lie evenly in log t
+  between `first_round` and T, so that every part of the range counts alike.
+  sqrt(T) regret has a = 1/2, linear regret a = 1. Fitting each seed and
+  averaging, rather than fitting the mean curve, counts an unlucky seed as one
+  seed, however large its regret.
 
   Args:
     cumulative: [S, T] cumulative regret.
@@ -102,8 +155,12 @@ def growth_exponent(
       last decade.
 
   Returns:
-    The mean of the seeds' exponents. A seed whose regret is not positive in
-    the range (an oracle's) has none and is left out.
+    The mean of the seeds' exponents, with the bootstrap's interval over seeds
+    (see `estimates.bootstrap`). A seed whose regret is not positive in the
+    range (an oracle's) has none and is left out.
+
+  Raises:
+    ValueError: if `first_round` is not one of the rounds.
   """
   num_rounds = cumulative.shape[1]
   first_round = first_round or max(1, num_rounds // 10)
@@ -115,59 +172,11 @@ def growth_exponent(
   points = np.unique(
     np.geomspace(first_round, num_rounds, _FIT_POINTS).round().astype(int)
   )
-  return mean(
-    np.asarray([_slope(points, row[points - 1]) for row in cumulative])
-  )
-
-
-def paired_ratio(values: np.ndarray, baseline: np.ndarray) -> Estimate:
-  """Geometric mean of values / baseline over paired seeds.
-
-  Args:
-    values: [S] positive, say the final regret of a method.
-    baseline: [S] positive, that of another method with the same seeds.
-
-  Returns:
-    The ratio; the interval is Student's on the logarithms. Pairs in which
-    either number is not positive are left out.
-  """
-  values = np.asarray(values, np.float64)
-  baseline = np.asarray(baseline, np.float64)
-  if values.shape != baseline.shape:
-    raise ValueError(
-      "values and baseline must be paired, got shapes "
-      f"{values.shape} and {baseline.shape}"
-    )
-  valid = (values > 0) & (baseline > 0)
-  logs = mean(np.log(values[valid]) - np.log(baseline[valid]))
-  return Estimate(*(float(np.exp(part)) for part in logs))
-
-
-def ratio_of_means(values: np.ndarray, baseline: np.ndarray) -> Estimate:
-  """Mean of values over mean of baseline, over paired seeds.
-
-  Unlike `paired_ratio` it allows any sign, and a seed whose baseline is near
-  zero does no harm.
-
-  Args:
-    values: [S].
-    baseline: [S], whose mean is not zero.
-
-  Returns:
-    The ratio; the interval is Student's on the jackknife's pseudo-values.
-  """
-  values = np.asarray(values, np.float64)
-  baseline = np.asarray(baseline, np.float64)
-  num_seeds = values.size
-  with np.errstate(divide="ignore", invalid="ignore"):
-    whole = float(values.mean() / baseline.mean())
-    without = (values.sum() - values) / (baseline.sum() - baseline)
-  found = mean(num_seeds * whole - (num_seeds - 1) * without)
-  half = found.high - found.value
-  return Estimate(whole, whole - half, whole + half)
+  slopes = np.asarray([_slope(points, row[points - 1]) for row in cumulative])
+  return bootstrap(slopes[np.isfinite(slopes)], np.mean)
 
 
 def _slope(rounds: np.ndarray, regret: np.ndarray) -> float:
-  if rounds.size < 2 or (regret <= 0).any():
+  if rounds.size < 2 or not (regret > 0).all():
     return np.nan
   return float(np.polyfit(np.log(rounds), np.log(regret), 1)[0])

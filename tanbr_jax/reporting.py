@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tanbr_jax import atomic, regret
+from tanbr_jax import atomic, estimates, regret
+from tanbr_jax.estimates import Estimate
 from tanbr_jax.trace import Trace
 
 CONFIG, SUMMARY, TRACE = "config.json", "summary.json", "trace.npz"
@@ -78,35 +79,72 @@ def open_workdir(
   )
 
 
-def summarise(trace: Trace) -> dict[str, float]:
-  """The figures of one method: rewards, regrets, growth, speed.
+def summarise(
+  trace: Trace, *, reward_range: np.ndarray | None = None
+) -> dict[str, float]:
+  """The figures of one method: rewards, regrets, growth, learning, speed.
+
+  Args:
+    trace: of the method.
+    reward_range: [S], see `regret.optimal_play`; None for this trace's own.
 
   Returns:
-    `mean_reward` and `last_quarter_reward` (expected rewards, means over seeds
-    and rounds), `expected_regret` and `realised_regret` at the last round,
-    `growth_exponent` over the last decade of rounds, each regret and exponent
-    with `_low` and `_high`, `rounds_per_second` (of each seed),
+    Of all rounds: `mean_reward`, `expected_regret`, `realised_regret`,
+    `regret_over_root` (expected regret over the root of T), `optimal_play_rate`
+    (share of rounds whose gap is within 1 % of the rewards' range). Of the last
+    decade of rounds: `growth_exponent`. Of the last quarter, as means:
+    `last_quarter_reward` (expected), `simple_regret`, and where the method
+    reports them `model_error`, `exploration_bonus`. Of the last round, where
+    there is a tree: `num_leaves`, `max_depth`. All but the rewards are means
+    over seeds with `_low` and `_high`. Then `rounds_per_second` (of each seed),
     `slots_per_second` (of all seeds) and `nonfinite_rewards`.
   """
-  expected = regret.expected(trace)
   quarter = max(1, trace.num_rounds // 4)
-  return {
+  per_seed = _per_seed(trace, quarter, reward_range)
+  summary = {
     "mean_reward": float(trace.expected_reward.mean(dtype=np.float64)),
     "last_quarter_reward": float(
       trace.expected_reward[:, -quarter:].mean(dtype=np.float64)
     ),
-    **estimate_entries("expected_regret", regret.mean(expected[:, -1])),
-    **estimate_entries(
-      "realised_regret", regret.mean(regret.realised(trace)[:, -1])
-    ),
-    **estimate_entries("growth_exponent", regret.growth_exponent(expected)),
+  }
+  for key, values in per_seed.items():
+    summary |= estimate_entries(key, estimates.mean(values))
+  exponent = regret.growth_exponent(regret.expected(trace))
+  return {
+    **summary,
+    **estimate_entries("growth_exponent", exponent),
     "rounds_per_second": trace.rounds_per_second,
     "slots_per_second": trace.num_seeds * trace.rounds_per_second,
     "nonfinite_rewards": int(trace.nonfinite_rewards.sum()),
   }
 
 
-def estimate_entries(key: str, estimate: regret.Estimate) -> dict[str, float]:
+def _per_seed(
+  trace: Trace, quarter: int, reward_range: np.ndarray | None
+) -> dict[str, np.ndarray]:
+  """The figures of each seed, [S] each."""
+  expected = regret.expected(trace)[:, -1]
+  optimal = regret.optimal_play(trace, scale=reward_range)
+  figures = {
+    "expected_regret": expected,
+    "realised_regret": regret.realised(trace)[:, -1],
+    "regret_over_root": expected / np.sqrt(trace.num_rounds),
+    "simple_regret": regret.simple(trace)[:, -quarter:].mean(axis=1),
+    "optimal_play_rate": optimal.mean(axis=1),
+  }
+  for key, curve in (
+    ("model_error", regret.model_error(trace)),
+    ("exploration_bonus", regret.exploration_bonus(trace)),
+  ):
+    if curve is not None:
+      figures[key] = curve[:, -quarter:].mean(axis=1)
+  for key in ("num_leaves", "max_depth"):
+    if key in trace.aux:
+      figures[key] = trace.aux[key][:, -1]
+  return figures
+
+
+def estimate_entries(key: str, estimate: Estimate) -> dict[str, float]:
   """`key`, `key_low` and `key_high` of an estimate."""
   value, low, high = estimate
   return {key: value, f"{key}_low": low, f"{key}_high": high}

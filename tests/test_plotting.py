@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import toy
 
-from tanbr_jax import plotting, regret
+from tanbr_jax import estimates, plotting, regret
 
 ROUNDS = 50
 
@@ -40,7 +40,7 @@ def test_cumulative_regret_draws_means_and_intervals(traces):
     np.testing.assert_array_equal(rounds, np.arange(1, ROUNDS + 1))
     np.testing.assert_allclose(means, cumulative.mean(axis=0), rtol=1e-6)
   band = axes.collections[0].get_datalim(axes.transData)
-  ends = regret.mean(regret.expected(traces["tanbr"])[:, -1])
+  ends = estimates.mean(regret.expected(traces["tanbr"])[:, -1])
   assert band.y1 == pytest.approx(ends.high)
   assert axes.get_title(loc="left") == "mean of 5 seeds, 95 % interval"
 

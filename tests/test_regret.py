@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import toy
 
-from tanbr_jax import regret
+from tanbr_jax import estimates, regret
 
 
 def test_cumulative_regret_by_hand():
@@ -59,29 +59,67 @@ def test_against_an_oracles_run():
     regret.against(played, other)
 
 
-def test_student_interval():
-  # Mean 3, s = 1 and n = 3: half = t(.975, 2) / sqrt(3) = 4.302653 / 1.732051.
-  found = regret.mean(np.asarray([2.0, 3.0, 4.0, np.nan]))
-  np.testing.assert_allclose(
-    found, [3.0, 3 - 2.484138, 3 + 2.484138], rtol=1e-6
-  )
+def test_growth_exponent_has_the_bootstraps_interval():
+  # Exact powers of different exponents: the slopes are the exponents, hence
+  # the interval must be that of resampled exponents.
+  powers = np.asarray([0.3, 0.45, 0.5, 0.55, 0.9, 0.6])
+  found = regret.growth_exponent(np.arange(1, 2001.0)[None] ** powers[:, None])
+  assert found == pytest.approx(estimates.bootstrap(powers, np.mean), abs=1e-9)
+  assert found.low < 0.5 < found.value < found.high
 
 
-def test_paired_ratio():
-  found = regret.paired_ratio([1.0, 8.0, 5.0], [2.0, 4.0, 0.0])
-  # Logs are -ln 2 and ln 2: mean 0, s = sqrt 2 ln 2, half = 12.7062 ln 2.
-  high = np.exp(12.706205 * np.log(2))
-  np.testing.assert_allclose(found, [1.0, 1 / high, high], rtol=1e-5)
-  with pytest.raises(ValueError, match=r"\(1,\) and \(2,\)"):
-    regret.paired_ratio([1.0], [1.0, 2.0])
+def test_growth_exponent_of_noisy_root_regret():
+  # Increments of mean sqrt(t) - sqrt(t - 1), exponential noise: over the last
+  # decade a seed's slope has a spread of a few hundredths.
+  rounds = np.arange(1, 5001.0)
+  steps = np.diff(np.sqrt(rounds), prepend=0)
+  noise = np.random.default_rng(0).exponential(size=(16, rounds.size))
+  found = regret.growth_exponent(np.cumsum(steps * noise, axis=1))
+  assert found.value == pytest.approx(0.5, abs=0.03)
+  assert found.low < found.value < found.high
 
 
-def test_ratio_of_means():
-  # Equal baselines: the ratio is a plain mean, and so is its interval.
-  values = np.asarray([1.0, 2.0, 6.0])
-  found = regret.ratio_of_means(values, np.full(3, 2.0))
-  np.testing.assert_allclose(found, regret.mean(values / 2))
-  # Means 2 and 4; a seed whose baseline is zero does no harm.
-  found = regret.ratio_of_means([-1.0, 2.0, 5.0], [0.0, 4.0, 8.0])
-  assert found.value == 0.5
-  assert np.isnan(regret.ratio_of_means([1.0], [2.0]).low)
+def test_simple_regret_and_root_against_loops():
+  rng = np.random.default_rng(0)
+  played, optimal = rng.uniform(0, 1, (2, 3, 40)).astype(np.float32)
+  trace = toy.make_trace(played, played, optimal)
+  gaps, totals = regret.simple(trace), regret.expected(trace)
+  scaled = regret.over_root(totals)
+  for s in range(3):
+    total = 0.0
+    for t in range(40):
+      gap = float(optimal[s, t]) - float(played[s, t])
+      total += gap
+      # Float64 on both sides: only the order of the sum may differ.
+      assert gaps[s, t] == pytest.approx(gap, abs=1e-12)
+      assert scaled[s, t] == pytest.approx(total / (t + 1) ** 0.5, abs=1e-12)
+
+
+def test_optimal_play_uses_the_streams_range():
+  optimal = np.ones((2, 4))
+  good = toy.make_trace([[0.98, 1, 0.9, 1], [1, 1, 1, 0.5]], optimal, optimal)
+  bad = toy.make_trace(np.full((2, 4), [[0.0], [0.75]]), optimal, optimal)
+  scale = regret.reward_range([good, bad])
+  # Per seed: 1 - 0 of `bad`, 1 - .5 of `good`.
+  np.testing.assert_array_equal(scale, [1.0, 0.5])
+  # Gaps of at most .025 and of at most .0125.
+  play = regret.optimal_play(good, scale=scale, tolerance=0.025)
+  np.testing.assert_array_equal(play, [[1, 1, 0, 1], [1, 1, 1, 0]])
+  # Alone the first seed's range is .1, and .02 is too large a gap.
+  alone = regret.optimal_play(good, tolerance=0.025)
+  np.testing.assert_array_equal(alone[0], [0, 1, 0, 1])
+  with pytest.raises(ValueError, match="not be negative, got tolerance=-1"):
+    regret.optimal_play(good, tolerance=-1)
+
+
+def test_model_error_and_bonus_come_from_aux():
+  plain = toy.make_trace([[0.5, 0.25]], [[0.5, 0.25]], [[1.0, 1.0]])
+  assert regret.model_error(plain) is None
+  assert regret.exploration_bonus(plain) is None
+  aux = {
+    "predicted_reward": np.float32([[0.25, 0.5]]),
+    "exploration_bonus": np.float32([[-0.5, 0.25]]),
+  }
+  told = dataclasses.replace(plain, aux=aux)
+  np.testing.assert_array_equal(regret.model_error(told), [[0.25, 0.25]])
+  np.testing.assert_array_equal(regret.exploration_bonus(told), [[0.5, 0.25]])

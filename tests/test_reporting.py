@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import ml_collections
@@ -89,8 +90,32 @@ def test_summary_by_hand(tmp_path):
   assert summary["expected_regret_high"] == pytest.approx(15.7062, abs=1e-4)
   assert summary["growth_exponent"] == pytest.approx(1.0)
   assert summary["rounds_per_second"] == 8.0
+  assert summary["simple_regret"] == 0.375
+  assert summary["regret_over_root"] == pytest.approx(3 / 8**0.5)
+  # A gap is never within 1 % of itself, unless the range is wider.
+  assert summary["optimal_play_rate"] == 0
+  assert "model_error" not in summary and "num_leaves" not in summary
   reporting.write_summary(tmp_path, summary | {"x": float("nan")})
   assert reporting.read_json(tmp_path / "summary.json")["x"] is None
+
+
+def test_summary_of_what_the_method_reports():
+  played = np.repeat([[0.75], [0.5]], 8, axis=1)
+  trace = toy.make_trace(played, played, np.ones_like(played))
+  aux = {
+    "predicted_reward": np.float32([[0] * 6 + [1, 1]] * 2),
+    "exploration_bonus": np.float32([[9] * 6 + [-1, 2]] * 2),
+    "num_leaves": np.int32([range(8), range(2, 10)]),
+  }
+  summary = reporting.summarise(
+    dataclasses.replace(trace, aux=aux), reward_range=np.full(2, 40.0)
+  )
+  # Last quarter, two rounds: errors 1/4 and 1/2, sizes of the bonus 1 and 2.
+  assert summary["model_error"] == 0.375
+  assert summary["exploration_bonus"] == 1.5
+  assert summary["num_leaves"] == 8.0  # (7 + 9) / 2
+  # 1 % of 40 is .4: the first seed's gap is within, the second's is not.
+  assert summary["optimal_play_rate"] == 0.5
 
 
 def test_summary_is_flat(tmp_path):
