@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tanbr_jax import estimates
 
@@ -25,7 +27,7 @@ PALETTE = (
   "#B8A500",
   "#4D4D4D",
 )
-_LINES = ("-", "--", ":")
+_LINES = ("-", "--", ":", "-.")
 _HATCHES = ("", "////", "....")
 _STYLE = {
   "font.size": 9,
@@ -35,9 +37,11 @@ _STYLE = {
   "grid.color": "#e5e5e5",
   "grid.linewidth": 0.6,
   "lines.linewidth": 1.4,
+  "axes.titlesize": 9,
   "figure.dpi": 200,
 }
 _WIDTH = 6.5  # inches, the text width of a one-column paper
+_LEGEND = 0.5  # inches, below a grid
 _MAX_POINTS = 400
 # With fewer seeds Student's interval is many times the range of the data.
 _FEW_SEEDS = 5
@@ -54,6 +58,30 @@ def make_figure(
     return figure, list(np.atleast_1d(axes))
 
 
+def make_grid(
+  num_rows: int, num_columns: int, *, height: float, share_x: bool = True
+) -> tuple[Figure, np.ndarray]:
+  """A figure with a grid of axes, and the axes [rows, columns].
+
+  Args:
+    num_rows: of axes.
+    num_columns: of axes.
+    height: of a row, in inches; a legend below gets room of its own.
+    share_x: whether all axes have the same x range.
+  """
+  with matplotlib.rc_context(_STYLE):
+    size = (_WIDTH, height * num_rows + _LEGEND)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(num_rows, num_columns, sharex=share_x, squeeze=False)
+    return figure, axes
+
+
+def legend_height(num_labels: int) -> float:
+  """Inches that a legend of that many lines needs, title excluded."""
+  return 0.6 + 0.165 * num_labels
+
+
 def line_style(index: int) -> dict[str, str]:
   """Colour and dashes of the method with that index."""
   return {
@@ -62,24 +90,46 @@ def line_style(index: int) -> dict[str, str]:
   }
 
 
-def thin(length: int) -> np.ndarray:
+def thin(length: int, *, log: bool = False) -> np.ndarray:
   """Rounds, counted from 0, that are enough for a line."""
-  return np.unique(np.linspace(0, length - 1, _MAX_POINTS).astype(int))
+  if log:
+    points = np.geomspace(1, length, _MAX_POINTS).astype(int) - 1
+  else:
+    points = np.linspace(0, length - 1, _MAX_POINTS).astype(int)
+  return np.unique(points)
 
 
-def band(axes: Axes, values: np.ndarray, index: int, label: str) -> None:
-  """Mean over seeds of [S, T] and a band, see `over_seeds`."""
-  rounds = thin(values.shape[1])
+def band(
+  axes: Axes,
+  values: np.ndarray,
+  index: int,
+  label: str,
+  *,
+  first_round: int = 1,
+  log: bool = False,
+) -> None:
+  """Mean over seeds of [S, T] and a band, see `over_seeds`.
+
+  Args:
+    axes: where to draw.
+    values: [S, T].
+    index: of the method, for its colour.
+    label: of the line.
+    first_round: of the values.
+    log: whether the rounds are on a logarithmic axis.
+  """
+  rounds = thin(values.shape[1], log=log)
   if values.shape[0] < _FEW_SEEDS:
     kept = values[:, rounds]
     parts = np.stack([kept.mean(0), kept.min(0), kept.max(0)], axis=1)
   else:
     parts = np.asarray([estimates.mean(values[:, t]) for t in rounds])
-  axes.plot(rounds + 1, parts[:, 0], label=label, **line_style(index))
+  shown = rounds + first_round
+  axes.plot(shown, parts[:, 0], label=label, **line_style(index))
   if values.shape[0] > 1:
     color = line_style(index)["color"]
     axes.fill_between(
-      rounds + 1, parts[:, 1], parts[:, 2], color=color, alpha=0.2, linewidth=0
+      shown, parts[:, 1], parts[:, 2], color=color, alpha=0.2, linewidth=0
     )
 
 
@@ -93,14 +143,20 @@ def smooth_line(
 ) -> None:
   """A moving average of [T] over the last `window` rounds."""
   window = min(window, values.size)
-  sums = np.cumsum(np.concatenate([[0.0], values.astype(np.float64)]))
-  smooth = (sums[window:] - sums[:-window]) / window
+  smooth = trailing_mean(values[None], window)[0]
   if index is None:
     look = {"color": "black", "linestyle": "-", "linewidth": 0.8}
   else:
     look = line_style(index) | style
   kept = thin(smooth.size)
   axes.plot(kept + window, smooth[kept], label=label, **look)
+
+
+def trailing_mean(values: np.ndarray, window: int) -> np.ndarray:
+  """Means of [S, T] over the last `window` rounds, [S, T - window + 1]."""
+  sums = np.cumsum(values, axis=1, dtype=np.float64)
+  sums = np.concatenate([np.zeros((values.shape[0], 1)), sums], axis=1)
+  return (sums[:, window:] - sums[:, :-window]) / window
 
 
 def stack(axes: Axes, shares: np.ndarray, names: Sequence[str]) -> None:
@@ -151,11 +207,38 @@ def over_seeds(num_seeds: int) -> str:
   return f"mean of {num_seeds} seeds, 95 % interval"
 
 
-def add_legend(axes: Axes, *, reverse: bool = False) -> None:
-  """A legend outside the data; `reverse` matches the order of a stack."""
-  if not axes.get_legend_handles_labels()[0]:
+def plain_ticks(axis: Axis) -> None:
+  """Ticks of a logarithmic axis as 0.2, 1, 5 where it spans few decades."""
+  low, high = axis.get_view_interval()
+  if not (low > 0 and high / low < 1e3):
     return
+  subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+  if high / low > 6:
+    subs = (1.0, 2.0, 5.0) if high / low < 100 else (1.0,)
+  axis.set_major_locator(LogLocator(subs=subs))
+  axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+  axis.set_minor_formatter(NullFormatter())
+
+
+def add_legend(
+  axes: Axes, *, reverse: bool = False, by_end: bool = False
+) -> None:
+  """A legend outside the data.
+
+  Args:
+    axes: what it is of.
+    reverse: whether to match the order of a stack.
+    by_end: whether to list many lines in the order of their right ends.
+  """
+  handles, labels = axes.get_legend_handles_labels()
+  if not handles:
+    return
+  if by_end and len(handles) > len(PALETTE):
+    handles.sort(key=lambda line: -line.get_ydata()[-1])
+    labels = [line.get_label() for line in handles]
   axes.legend(
+    handles,
+    labels,
     loc="upper left",
     bbox_to_anchor=(1.01, 1.0),
     borderaxespad=0.0,
@@ -164,4 +247,21 @@ def add_legend(axes: Axes, *, reverse: bool = False) -> None:
     fontsize=8,
     handlelength=1.6,
     labelspacing=0.35,
+  )
+
+
+def add_shared_legend(figure: Figure, *, columns: int = 4) -> None:
+  """One legend of all axes of a grid, below them."""
+  entries = {}
+  for axes in figure.axes:
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+      entries.setdefault(label, handle)
+  figure.legend(
+    entries.values(),
+    entries.keys(),
+    loc="outside lower center",
+    ncols=min(columns, len(entries)),
+    frameon=False,
+    fontsize=8,
+    handlelength=2.2,
   )

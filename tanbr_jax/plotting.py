@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tanbr_jax import atomic, plot_parts, regret
@@ -23,7 +24,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def cumulative_regret(
-  traces: Mapping[str, Trace], *, unit: str = "reward"
+  traces: Mapping[str, Trace], *, unit: str = "reward", log: bool = False
 ) -> Figure:
   """Expected regret against rounds: means over seeds, and bands.
 
@@ -32,17 +33,30 @@ def cumulative_regret(
   Args:
     traces: method -> trace, of the same length.
     unit: of a reward, for the label.
+    log: whether both axes are logarithmic, for methods far apart.
   """
-  figure, (axes,) = plot_parts.make_figure(1, height=3.4)
+  figure, (axes,) = plot_parts.make_figure(1, height=_height(traces))
   num_seeds = next(iter(traces.values())).num_seeds
-  for index, (name, trace) in enumerate(traces.items()):
-    plot_parts.band(axes, regret.expected(trace), index, name)
-  axes.set_xlim(left=0)
-  axes.set_xlabel("round")
-  axes.set_ylabel(f"cumulative expected regret\n({unit})")
+  draw_regret(axes, traces, log=log)
+  scale = ", log scale" if log else ""
+  axes.set_xlabel(f"round{scale}")
+  axes.set_ylabel(f"cumulative expected regret\n({unit}{scale})")
   axes.set_title(plot_parts.over_seeds(num_seeds), loc="left", fontsize="small")
-  plot_parts.add_legend(axes)
+  plot_parts.add_legend(axes, by_end=True)
   return figure
+
+
+def draw_regret(
+  axes: Axes, traces: Mapping[str, Trace], *, log: bool = False
+) -> None:
+  """The lines and bands of `cumulative_regret`, without labels."""
+  for index, (name, trace) in enumerate(traces.items()):
+    plot_parts.band(axes, regret.expected(trace), index, name, log=log)
+  if log:
+    axes.set_xscale("log")
+    axes.set_yscale("log", nonpositive="mask")
+  else:
+    axes.set_xlim(left=0)
 
 
 def regret_growth(traces: Mapping[str, Trace]) -> Figure:
@@ -52,14 +66,23 @@ def regret_growth(traces: Mapping[str, Trace]) -> Figure:
   rise with slope 1/2 is linear regret. The grey line is c log t, scaled to the
   lowest curve at the first round that is drawn.
   """
-  figure, (axes,) = plot_parts.make_figure(1, height=3.4)
+  figure, (axes,) = plot_parts.make_figure(1, height=_height(traces))
+  draw_growth(axes, traces)
+  axes.set_xlabel("round t (log scale)")
+  axes.set_ylabel("mean expected regret / $\\sqrt{t}$\n(log scale)")
+  plot_parts.add_legend(axes, by_end=True)
+  return figure
+
+
+def draw_growth(axes: Axes, traces: Mapping[str, Trace]) -> None:
+  """The lines of `regret_growth`, without labels."""
   length = max(trace.num_rounds for trace in traces.values())
   rounds = np.unique(np.geomspace(min(20, length), length, 200).astype(int))
   starts = []
   for index, (name, trace) in enumerate(traces.items()):
-    mean = regret.expected(trace).mean(axis=0)
+    scaled = regret.over_root(regret.expected(trace)).mean(axis=0)
     shown = rounds[rounds <= trace.num_rounds]
-    scaled = mean[shown - 1] / np.sqrt(shown)
+    scaled = scaled[shown - 1]
     if (scaled > 0).all():
       axes.plot(shown, scaled, label=name, **plot_parts.line_style(index))
       starts.append(scaled[0])
@@ -76,10 +99,7 @@ def regret_growth(traces: Mapping[str, Trace]) -> Figure:
     )
   axes.set_xscale("log")
   axes.set_yscale("log")
-  axes.set_xlabel("round t (log scale)")
-  axes.set_ylabel("mean expected regret / $\\sqrt{t}$\n(log scale)")
-  plot_parts.add_legend(axes)
-  return figure
+  plot_parts.plain_ticks(axes.yaxis)
 
 
 def reward_and_mix(
@@ -92,6 +112,8 @@ def reward_and_mix(
 ) -> Figure:
   """Reward of one seed over time, smoothed, above the stream's task mix.
 
+  Of more than eight methods those with the least regret are drawn.
+
   Args:
     traces: method -> trace, all of the same stream.
     seed_index: row of the traces.
@@ -102,10 +124,12 @@ def reward_and_mix(
   first = next(iter(traces.values()))
   window = window or max(1, first.num_rounds // 50)
   figure, (upper, lower) = plot_parts.make_figure(2, height=4.6, ratios=(3, 2))
+  best_methods = _least_regret(traces)
   for index, (name, trace) in enumerate(traces.items()):
-    plot_parts.smooth_line(
-      upper, trace.expected_reward[seed_index], window, index, name
-    )
+    if name in best_methods:
+      plot_parts.smooth_line(
+        upper, trace.expected_reward[seed_index], window, index, name
+      )
   if "oracle" not in traces:
     best = first.optimal_reward[seed_index]
     plot_parts.smooth_line(upper, best, window, None, "optimum")
@@ -167,8 +191,13 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
   }
   if not trees:
     return None
-  figure, (upper, lower) = plot_parts.make_figure(2, height=4.2, ratios=(1, 1))
-  for index, (name, trace) in enumerate(trees.items()):
+  height = max(4.2, 2 * plot_parts.legend_height(2 * len(trees)))
+  figure, (upper, lower) = plot_parts.make_figure(
+    2, height=height, ratios=(1, 1)
+  )
+  for index, (name, trace) in enumerate(traces.items()):
+    if name not in trees:
+      continue
     plot_parts.band(upper, trace.aux["num_leaves"], index, name)
     if "max_depth" in trace.aux:
       plot_parts.band(
@@ -191,3 +220,13 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
   plot_parts.add_legend(upper)
   plot_parts.add_legend(lower)
   return figure
+
+
+def _height(traces: Mapping[str, Trace]) -> float:
+  """Inches of a figure whose legend names every method, and one line more."""
+  return max(3.4, plot_parts.legend_height(len(traces) + 1))
+
+
+def _least_regret(traces: Mapping[str, Trace], limit: int = 8) -> list[str]:
+  finals = {n: regret.simple(t).mean() for n, t in traces.items()}
+  return sorted(finals, key=finals.get)[:limit]

@@ -1,0 +1,181 @@
+"""The trees of three experts as ternary pictures, at several times of a run.
+
+  python -m experiments.ternary --config=configs/regret/ternary.py
+
+Every method plays one seed of the same stream under a fixed mix, in stages;
+between stages its tree is kept. Writes `trees.npz`, `summary.json` and
+`ternary.png`; the figure is drawn from those files alone.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from experiments import launch, streams
+from tanbr_jax import (
+  atomic,
+  bandits,
+  partition,
+  plot_ternary,
+  plotting,
+  reporting,
+  rounds,
+)
+from tanbr_jax.environments.families import FAMILIES
+from tanbr_jax.partition.outlines import outlines
+
+COMMAND_LINE = launch.Flags("configs/regret/ternary.py", workdir="runs/ternary")
+TREES, FIGURE = "trees.npz", "ternary.png"
+
+
+def main() -> None:
+  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
+
+
+def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
+  """Plays every method, writes the run's folder and prints where it is."""
+  methods = check(config)
+  folder, messages = reporting.open_workdir(
+    workdir, config, seeds=[config.seed]
+  )
+  for message in messages:
+    print(message)
+  arrays, summary = {}, {}
+  for method in methods:
+    for count, snapshot in play(config, method).items():
+      name = f"{method}/{count}"
+      arrays |= {f"{name}:{key}": value for key, value in snapshot.items()}
+      summary[f"{name}/num_leaves"] = len(snapshot["visits"])
+      summary[f"{name}/simple_regret"] = float(snapshot["gaps"].mean())
+  atomic.write_arrays(folder / TREES, arrays)
+  reporting.write_summary(folder, summary)
+  draw(folder)
+  print(f"figure: {folder / FIGURE}")
+
+
+def check(config: ml_collections.ConfigDict) -> list[str]:
+  """The methods of the config, after a check of what long work needs."""
+  if config.num_experts != 3:
+    raise ValueError(
+      f"a ternary picture needs num_experts=3, got {config.num_experts}"
+    )
+  counts = list(config.snapshots)
+  if not counts or sorted(set(counts)) != counts or counts[0] < 1:
+    raise ValueError(f"snapshots must be rising round counts, got {counts}")
+  launch.names(config.family, known=FAMILIES, kind="family")
+  known = {*bandits.REGISTRY, *config.methods}
+  return launch.names(config.bandits, known=known, kind="bandit")
+
+
+def play(
+  config: ml_collections.ConfigDict, method: str
+) -> dict[int, dict[str, np.ndarray]]:
+  """What a picture needs of each snapshot, by the number of rounds."""
+  bandit = streams.make_bandit(config, method)
+  environment = streams.make_environment(config, config.family, "fixed")
+  seeds = np.asarray([config.seed], np.int32)
+  carry = rounds.init(bandit, environment, seeds)
+  # Stages of one length, so that the rounds compile once.
+  stage = math.gcd(*config.snapshots)
+  played, gaps, snapshots = [], [], {}
+  for start in range(0, config.snapshots[-1], stage):
+    carry, record = rounds.play(
+      bandit,
+      environment,
+      carry,
+      seeds,
+      jnp.int32(start),
+      chunk_size=stage,
+      loop="vmap",
+    )
+    played.append(np.asarray(record["merge_weights"][0]))
+    gaps.append(
+      np.asarray(record["optimal_reward"] - record["expected_reward"])[0]
+    )
+    if start + stage in config.snapshots:
+      tree = find_tree(jax.tree.map(lambda leaf: leaf[0], carry.bandit), method)
+      weights = np.concatenate(played)
+      snapshots[start + stage] = snapshot(tree, weights) | {
+        "played": weights[-config.num_points :],
+        "gaps": np.concatenate(gaps)[-config.num_points :],
+        "optimum": best_weights(environment, carry),
+      }
+  return snapshots
+
+
+def find_tree(state: Any, method: str) -> partition.Tree:
+  """The first tree in a bandit's state."""
+  is_tree = lambda node: isinstance(node, partition.Tree)  # noqa: E731
+  for node in jax.tree.leaves(state, is_leaf=is_tree):
+    if is_tree(node):
+      return jax.tree.map(np.asarray, node)
+  raise ValueError(f"method {method!r} has no tree over the merge weights")
+
+
+def snapshot(tree: partition.Tree, weights: np.ndarray) -> dict[str, Any]:
+  """Cells as padded corners [N, 6, 3] and how many weights lie in each."""
+  cells = outlines(tree)
+  kind = {
+    partition.BoxTree: partition.box,
+    partition.SimplexTree: partition.simplex,
+  }[type(tree)]
+  capacity = tree.parents.shape[0]
+  locate = kind(num_experts=3, capacity=capacity).locate
+  leaves = jax.jit(jax.vmap(locate, (None, 0)))(tree, jnp.asarray(weights))
+  visits = np.bincount(np.asarray(leaves), minlength=capacity)
+  # The last corner is repeated: that changes no polygon.
+  corners = [
+    np.concatenate([cell, np.repeat(cell[-1:], 6 - len(cell), axis=0)])
+    for cell in cells.values()
+  ]
+  return {"cells": np.stack(corners), "visits": visits[list(cells)]}
+
+
+def best_weights(environment: Any, carry: rounds.Carry) -> np.ndarray:
+  """The best weights of the slot that comes; the mix is fixed."""
+  state = jax.tree.map(lambda leaf: leaf[0], carry.environment)
+  centre = jnp.full(3, 1 / 3, jnp.float32)
+  _, outcome, _ = environment.step(jax.random.key(0), state, centre)
+  return np.asarray(outcome.optimal_weights)
+
+
+def draw(folder: str | Path) -> None:
+  """The figure, from the files of the run's folder: a row a method."""
+  folder = Path(folder)
+  settings = reporting.read_json(folder / reporting.CONFIG)["config"]
+  rows: dict[str, list[plot_ternary.TernaryPanel]] = {}
+  with np.load(folder / TREES) as arrays:
+    for name in dict.fromkeys(key.split(":")[0] for key in arrays.files):
+      rows.setdefault(name.rsplit("/", 1)[0], []).append(_panel(name, arrays))
+  for row in rows.values():
+    title = f"the same, enlarged\n{settings['zoom']:g} times"
+    row.append(row[-1]._replace(title=title, zoom=settings["zoom"]))
+  figure = plot_ternary.ternary_tree(
+    list(rows.values()),
+    played_label=f"last {settings['num_points']} played weights",
+  )
+  plotting.save(figure, folder / FIGURE)
+
+
+def _panel(
+  name: str, arrays: Mapping[str, np.ndarray]
+) -> plot_ternary.TernaryPanel:
+  method, count = name.rsplit("/", 1)
+  visits = arrays[f"{name}:visits"]
+  return plot_ternary.TernaryPanel(
+    title=f"{method}\nround {int(count):,}, {len(visits)} leaves",
+    cells=arrays[f"{name}:cells"],
+    visits=visits,
+    played=arrays[f"{name}:played"],
+    optimum=arrays[f"{name}:optimum"],
+  )
+
+
+if __name__ == "__main__":
+  launch.run(main, command_line=COMMAND_LINE)
