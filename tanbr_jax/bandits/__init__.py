@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.classic_arms import epsilon_greedy, thompson, ucb1
 from tanbr_jax.bandits.controls import (
   fixed,
   follow_task_mix,
@@ -16,12 +17,15 @@ from tanbr_jax.bandits.controls import (
   random,
   uniform,
 )
+from tanbr_jax.bandits.exp3 import exp3
 from tanbr_jax.bandits.lin_ucb import lin_ucb
 from tanbr_jax.bandits.neural_ucb import neural_ucb
 from tanbr_jax.bandits.tanbr import tanbr
 
 REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
   {
+    "epsilon_greedy": epsilon_greedy,
+    "exp3": exp3,
     "fixed": fixed,
     "follow_task_mix": follow_task_mix,
     "lin_ucb": lin_ucb,
@@ -30,6 +34,8 @@ REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
     "random": random,
     "tanbr": tanbr,
     "tanbr_paper": functools.partial(tanbr, preset="paper"),
+    "thompson": thompson,
+    "ucb1": ucb1,
     "uniform": uniform,
   }
 )
@@ -40,6 +46,8 @@ __all__ = [
   "Context",
   "Decision",
   "Feedback",
+  "epsilon_greedy",
+  "exp3",
   "fixed",
   "follow_task_mix",
   "lin_ucb",
@@ -47,5 +55,7 @@ __all__ = [
   "oracle",
   "random",
   "tanbr",
+  "thompson",
+  "ucb1",
   "uniform",
 ]
