@@ -19,6 +19,8 @@ from tanbr_jax.bandits.controls import (
 )
 from tanbr_jax.bandits.exp3 import exp3
 from tanbr_jax.bandits.lin_ucb import lin_ucb
+from tanbr_jax.bandits.neural_epsilon_greedy import neural_epsilon_greedy
+from tanbr_jax.bandits.neural_ts import neural_ts
 from tanbr_jax.bandits.neural_ucb import neural_ucb
 from tanbr_jax.bandits.tanbr import tanbr
 
@@ -29,7 +31,11 @@ REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
     "fixed": fixed,
     "follow_task_mix": follow_task_mix,
     "lin_ucb": lin_ucb,
+    "neural_epsilon_greedy": neural_epsilon_greedy,
+    "neural_ts": neural_ts,
     "neural_ucb": neural_ucb,
+    "neural_ucb_practical": functools.partial(neural_ucb, preset="practical"),
+    "neural_ucb_theory": functools.partial(neural_ucb, preset="theory"),
     "oracle": oracle,
     "random": random,
     "tanbr": tanbr,
@@ -51,6 +57,8 @@ __all__ = [
   "fixed",
   "follow_task_mix",
   "lin_ucb",
+  "neural_epsilon_greedy",
+  "neural_ts",
   "neural_ucb",
   "oracle",
   "random",

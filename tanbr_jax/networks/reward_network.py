@@ -26,29 +26,51 @@ class RewardNetwork(nn.Module):
   Attributes:
     num_tasks: V.
     hidden: widths of the hidden layers.
+    use_bias: whether layers have biases. NeuralUCB's theorem has none; on the
+      simplex, where sum x = 1, the first layer loses nothing by that.
+    output_scale: what the output is multiplied by; sqrt(m) in that theorem.
   """
 
   num_tasks: int
   hidden: Sequence[int] = (64, 64)
+  use_bias: bool = True
+  output_scale: float = 1.0
 
   def setup(self) -> None:
     """Makes the layers."""
     self.hidden_layers = [
-      nn.Dense(width, kernel_init=nn.initializers.he_normal())
+      nn.Dense(
+        width,
+        use_bias=self.use_bias,
+        kernel_init=nn.initializers.he_normal(),
+      )
       for width in self.hidden
     ]
     self.output = nn.Dense(
-      self.num_tasks, kernel_init=nn.initializers.zeros_init()
+      self.num_tasks,
+      use_bias=self.use_bias,
+      kernel_init=nn.initializers.zeros_init(),
     )
 
   def __call__(self, merge_weights: jax.Array) -> jax.Array:
     """Returns the rewards [V] of merge_weights [E]."""
-    return self.output(self._last_hidden(merge_weights))
+    return self.output_scale * self.output(self._last_hidden(merge_weights))
+
+  @property
+  def num_features(self) -> int:
+    """Length of what `features` returns."""
+    return self.hidden[-1] + self.use_bias
 
   def features(self, merge_weights: jax.Array) -> jax.Array:
-    """Returns the last hidden activation and a 1, [width + 1]."""
+    """Returns one output's gradient in its last layer, [num_features].
+
+    That is the last hidden activation, and a 1 for the bias if there is one,
+    times `output_scale`.
+    """
     last = self._last_hidden(merge_weights)
-    return jnp.append(last, jnp.ones((1,), last.dtype), axis=-1)
+    if self.use_bias:
+      last = jnp.append(last, jnp.ones((1,), last.dtype), axis=-1)
+    return self.output_scale * last
 
   def _last_hidden(self, merge_weights: jax.Array) -> jax.Array:
     x = merge_weights
@@ -106,3 +128,33 @@ def symmetric_init(
   half = half * (1 / fan_in) ** 0.5
   params["output"]["kernel"] = jnp.concatenate([half, -half])
   return {"params": params}
+
+
+def fan_in_init(
+  key: jax.Array, network: RewardNetwork, *, num_experts: int
+) -> Params:
+  """Returns weights and biases uniform in +-1 / sqrt(fan-in).
+
+  That is how PyTorch begins a linear layer, hence NeuralUCB's public code;
+  f is not 0.
+
+  Args:
+    key: random key, consumed.
+    network: the network.
+    num_experts: E.
+  """
+  params = init(key, network, num_experts=num_experts)
+  leaves, tree = jax.tree.flatten_with_path(params)
+  fan_ins = {
+    path[1].key: leaf.shape[0]
+    for path, leaf in leaves
+    if path[-1].key == "kernel"
+  }
+  drawn = []
+  keys = jax.random.split(key, len(leaves))
+  for (path, leaf), leaf_key in zip(leaves, keys, strict=True):
+    bound = fan_ins[path[1].key] ** -0.5
+    drawn.append(
+      jax.random.uniform(leaf_key, leaf.shape, minval=-bound, maxval=bound)
+    )
+  return jax.tree.unflatten(tree, drawn)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tanbr_jax.bandits import Feedback, reward_model
-from tanbr_jax.bandits.neural_model import Numbers, Structure, neural_model
+from tanbr_jax.bandits.neural_model import neural_model
+from tanbr_jax.bandits.neural_structure import Numbers, Structure
 
 E, V, LAMBDA, GAMMA = 3, 2, 0.5, 1.5
 NUMBERS = Numbers(GAMMA, LAMBDA, 0.0, 1e-2)
