@@ -6,7 +6,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tanbr_jax import html_report, plotting, reporting, tables, trace
+from tanbr_jax import (
+  html_report,
+  plot_learning,
+  plotting,
+  reporting,
+  tables,
+  trace,
+)
 from tanbr_jax.html_report import ReportFigure
 from tanbr_jax.trace import Trace
 
@@ -21,6 +28,7 @@ def draw_stream(
   reward_name: str = "expected reward",
   unit: str = "reward",
   shown: str = "tanbr",
+  log: bool = False,
 ) -> list[ReportFigure]:
   """Writes the figures of methods that were served the same stream.
 
@@ -33,6 +41,7 @@ def draw_stream(
     reward_name: of the reward axis, unit included.
     unit: of a reward.
     shown: the method whose weights are drawn, if it was run.
+    log: whether regret is drawn on logarithmic axes.
 
   Returns:
     What to put into a report.
@@ -40,7 +49,7 @@ def draw_stream(
   drawn: list[tuple[str, Figure | None, str]] = [
     (
       "regret",
-      plotting.cumulative_regret(traces, unit=unit),
+      plotting.cumulative_regret(traces, unit=unit, log=log),
       "cumulative expected regret of each method; the line is the mean over "
       "seeds, the band its 95 % Student interval, or the range of fewer than "
       "five seeds.",
@@ -56,8 +65,10 @@ def draw_stream(
       plotting.reward_and_mix(
         traces, task_names=task_names, reward_name=reward_name
       ),
-      "what each method earned in one seed, above the task mix of the stream.",
+      "what each method (of many, the best eight) earned in one seed, above "
+      "the task mix of the stream.",
     ),
+    *_learning(traces, unit),
     (
       "tree",
       plotting.tree_growth(traces),
@@ -75,6 +86,31 @@ def draw_stream(
       plotting.save(figure, Path(workdir) / file)
       report.append(ReportFigure(file, _sentence(where + caption)))
   return report
+
+
+def _learning(
+  traces: Mapping[str, Trace], unit: str
+) -> list[tuple[str, Figure | None, str]]:
+  return [
+    (
+      "optimal_play",
+      plot_learning.optimal_play(traces),
+      "share of rounds whose gap is small against the range of rewards that "
+      "any of the methods met.",
+    ),
+    (
+      "model_error",
+      plot_learning.model_error(traces, unit=unit),
+      "size of the error of the reward that a method predicted for what it "
+      "played.",
+    ),
+    (
+      "bonus",
+      plot_learning.exploration_bonus(traces, unit=unit),
+      "size of the exploration bonus, or of a Thompson sampler's draw, of what "
+      "was played.",
+    ),
+  ]
 
 
 def finish(
@@ -113,8 +149,13 @@ def load_groups(
 
   The name of a trace is `<stream>/<method>`; a stream may contain slashes.
   """
+  return by_stream(trace.load(Path(workdir) / reporting.TRACE))
+
+
+def by_stream(traces: Mapping[str, Trace]) -> dict[str, dict[str, Trace]]:
+  """Traces named `<stream>/<method>` as stream -> method -> trace."""
   groups: dict[str, dict[str, Trace]] = {}
-  for name, one in trace.load(Path(workdir) / reporting.TRACE).items():
+  for name, one in traces.items():
     stream, _, method = name.rpartition("/")
     groups.setdefault(stream, {})[method] = one
   return groups

@@ -99,7 +99,8 @@ def draw_growth(axes: Axes, traces: Mapping[str, Trace]) -> None:
     )
   axes.set_xscale("log")
   axes.set_yscale("log")
-  plot_parts.plain_ticks(axes.yaxis)
+  for axis in (axes.xaxis, axes.yaxis):
+    plot_parts.plain_ticks(axis)
 
 
 def reward_and_mix(

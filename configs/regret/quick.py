@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_rounds = 2000
   config.num_seeds = 4
   config.first_seed = 0
-  # Comma lists: of environments.families, of environments.task_mix, of
+  # Comma lists: of environments.families.FAMILIES, of `mix_options` below, of
   # bandits.REGISTRY or of `methods` below.
   config.families = "quadratic,network,saturating"
   config.mixes = "drift"
@@ -29,19 +29,42 @@ def get_config() -> ml_collections.ConfigDict:
   config.baseline = "tanbr_paper"
   # Methods of one's own: name -> {"bandit": name in the registry, options...}.
   config.methods = ml_collections.ConfigDict()
-  # Standard deviation of the reward of one request.
+  # Every stream once for each setting: name -> fields of this config that it
+  # overrides. None: the config as it is.
+  config.settings = ml_collections.ConfigDict()
+  # Standard deviation of the reward of one request, and the noise's law.
   config.noise = 0.05
+  config.noise_kind = "gaussian"
+  # How fast the rewards themselves move; 0 leaves them as they are.
+  config.reward_drift = 0.0
+  # Family -> options of its constructor.
+  config.family_options = ml_collections.ConfigDict()
   # Requests in a slot; 0 shows every task in every slot, and the true mix.
   config.requests = 0
   # Of the moving average that estimates the mix when requests are counted.
   config.monitor_decay = 0.95
+  # Mix -> options of its process. Small concentrations make concentrated
+  # mixes; where there is no option, the process's own defaults hold.
   config.mix_options = ml_collections.ConfigDict(
     {
       "drift": {"rate": 0.002, "concentration": 0.25},
       "fixed": {"concentration": 0.25},
       "piecewise": {"length": 250, "concentration": 0.25},
+      "periodic": {},
+      "abrupt": {},
+      "bursty": {},
     }
   )
+  # Rounds between two saves.
   config.chunk_size = 250
+  # "vmap" advances the seeds together, "map" one after the other: faster for
+  # methods whose seeds take different branches.
   config.loop = "vmap"
+  # Comma list of experiments.regret_figures.FIGURES.
+  config.figures = "streams"
+  # Whether regret is drawn on logarithmic axes: for methods far apart.
+  config.log_scale = False
+  # The option of `methods`, or the field of `settings`, that a figure
+  # "ablation" or "settings" has on its axis.
+  config.varied = ""
   return config

@@ -1,8 +1,13 @@
+import pathlib
+import runpy
+
+import jax
+import ml_collections
 import numpy as np
 import pytest
 
 from configs.regret import quick
-from experiments import regret
+from experiments import regret, regret_figures
 from tanbr_jax import reporting, trace
 
 
@@ -92,3 +97,83 @@ def test_bad_values(field, value, message):
   config[field] = value
   with pytest.raises(ValueError, match=message):
     regret.build(config)
+
+
+def test_settings_are_streams_of_their_own():
+  config = make_config()
+  config.mixes, config.bandits = "drift", "uniform"
+  config.settings = ml_collections.ConfigDict(
+    {"few": {"num_experts": 4}, "many": {"num_experts": 6}}
+  )
+  jobs = regret.build(config)
+  streams = [job.stream for job in jobs]
+  assert streams == ["quadratic/drift/few", "quadratic/drift/many"]
+  for job, count in zip(jobs, (4, 6), strict=True):
+    decision = job.bandit.select(jax.random.key(0), (), None)
+    assert decision.merge_weights.shape == (count,)
+  config.settings.few = {"num_expert": 4}
+  with pytest.raises(ValueError, match="did you mean 'num_experts'"):
+    regret.build(config)
+  config.settings = ml_collections.ConfigDict({"a/b": {}})
+  with pytest.raises(ValueError, match="hold '/', ':' or ',', got 'a/b'"):
+    regret.build(config)
+
+
+def test_a_number_that_was_varied_makes_a_line(tmp_path):
+  config = make_config()
+  config.mixes, config.figures, config.varied = "drift", "ablation", "share"
+  ends = {"low": 0.2, "mid": 0.5, "high": 1.0}
+  summary = {}
+  for stream in ("quadratic/drift", "all"):
+    for method, ratio in (("low", 3.0), ("high", 0.5)):
+      for end, shift in (("", 0), ("_low", -0.1), ("_high", 0.1)):
+        summary[f"{stream}/{method}/ratio{end}"] = ratio + shift
+  reporting.write_summary(tmp_path, summary)
+  settings = config.to_dict() | {
+    "methods": {name: {"share": value} for name, value in ends.items()},
+    "baseline": "mid",
+  }
+  ratios = regret_figures.ratios_of(summary)
+  assert ratios["high"]["all"] == pytest.approx((0.5, 0.4, 0.6))
+  (figure,) = regret_figures.draw(tmp_path, settings)
+  assert (tmp_path / figure.file).exists()
+  sweep = regret_figures._sweep(ratios, ends, baseline="mid", varied="share")
+  points = sweep.axes[0].containers[0].lines[0].get_xydata()
+  # The baseline is 1 by definition.
+  np.testing.assert_array_equal(points, [[0.2, 3.0], [0.5, 1.0], [1.0, 0.5]])
+
+
+def test_final_regret_over_the_settings(tmp_path):
+  summary = {
+    f"quadratic/drift/{setting}/uniform/expected_regret": value
+    for setting, value in (("E4", 2.0), ("E8", 5.0))
+  }
+  reporting.write_summary(tmp_path, summary)
+  config = make_config().to_dict() | {
+    "figures": "settings",
+    "varied": "num_experts",
+    "settings": {"E4": {"num_experts": 4}, "E8": {"num_experts": 8}},
+  }
+  (figure,) = regret_figures.draw(tmp_path, config)
+  assert figure.file == "quadratic_drift_settings.png"
+  assert (tmp_path / figure.file).exists()
+
+
+CONFIGS = [
+  path
+  for path in sorted(pathlib.Path(quick.__file__).parent.glob("*.py"))
+  # Of other experiments, and what several configs share.
+  if path.stem not in ("latency", "ternary", "variants")
+]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_names_what_there_is(path):
+  config = runpy.run_path(str(path))["get_config"]()
+  assert config.num_seeds >= 16 or path.stem in ("quick", "paper_size")
+  # One stream is enough to build every method once.
+  config.families, config.mixes = "quadratic", "drift"
+  config.settings = ml_collections.ConfigDict()
+  assert {job.method for job in regret.build(config)} == set(
+    config.bandits.split(",")
+  )

@@ -1,0 +1,33 @@
+"""Table and figures: every registered method on two environments.
+
+  python -m experiments.regret --config=configs/regret/all_methods.py \
+    --workdir=runs/all_methods
+  python -m experiments.algorithm_table --run=runs/all_methods --write
+
+The second line keeps what the README's table needs in
+`experiments/results/all_methods.json` and rewrites the table.
+
+Run time: to be measured. The rates in the table are those of this run: play it
+on an idle machine, in one process.
+Expected: methods with a model of the rewards in x and an ascent of their score
+come first; methods on a fixed set of arms and trees without a model stay near
+`uniform`, because they need a pull of every arm or cell in every context.
+"""
+
+import ml_collections
+
+from configs.regret import curves
+from tanbr_jax import bandits
+
+STREAMS = ("quadratic/drift", "network/drift")
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The registry but the oracle, whose regret is 0 by definition."""
+  config = curves.get_config()
+  config.families = "quadratic,network"
+  config.mixes = "drift"
+  config.bandits = ",".join(sorted({*bandits.REGISTRY} - {"oracle"}))
+  config.figures = "streams"
+  config.log_scale = True
+  return config

@@ -1,0 +1,38 @@
+"""Figure: regret curves of the main methods, three families by three mixes.
+
+  python -m experiments.regret --config=configs/regret/curves.py \
+    --workdir=runs/curves
+
+One stream a process, then merged:
+
+  python -m experiments.regret --config=configs/regret/curves.py \
+    --config.families=quadratic --config.mixes=drift \
+    --workdir=runs/curves_parts/quadratic_drift
+  python -m experiments.merge_runs --runs='runs/curves_parts/*' \
+    --workdir=runs/curves
+
+Run time: to be measured.
+Expected: `tanbr` and `lin_ucb` lie an order of magnitude below `tanbr_paper`
+and `neural_ucb` in every panel, and bend; the paper's preset and the controls
+grow in straight lines.
+"""
+
+import ml_collections
+
+from configs.regret import quick
+
+# Seeds that no tuning has seen: `configs/tune.py` begins at 1,000.
+FIRST_SEED, NUM_SEEDS = 0, 16
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Nine streams at full length, 16 seeds."""
+  config = quick.get_config()
+  config.num_rounds = 5000
+  config.first_seed = FIRST_SEED
+  config.num_seeds = NUM_SEEDS
+  config.mixes = "drift,piecewise,fixed"
+  config.bandits = "tanbr,lin_ucb,neural_ucb,hct,tanbr_paper,uniform"
+  config.chunk_size = 500
+  config.figures = "curves"
+  return config

@@ -1,0 +1,36 @@
+"""Figure: an estimated mix, masked feedback, rewards that move.
+
+  python -m experiments.regret --config=configs/regret/robustness.py \
+    --workdir=runs/robustness
+
+Settings: `clean` shows every task and the true mix; `counted` serves 32
+requests a slot, so that the mix is estimated from earlier counts, unseen tasks
+are masked and the others have unequal counts; `moving` lets the rewards drift;
+`both`.
+Run time: to be measured.
+Expected: `counted` costs every learner something, `tanbr` keeps its lead;
+`moving` makes every learner's regret linear, since none of them forgets.
+"""
+
+import ml_collections
+
+from configs.regret import curves
+
+COUNTED = {"requests": 32}
+MOVING = {"reward_drift": 0.002}
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Three families under a drifting mix, four settings."""
+  config = curves.get_config()
+  config.mixes = "drift"
+  config.bandits = "tanbr,lin_ucb,neural_ucb,tanbr_paper,uniform"
+  config.settings = ml_collections.ConfigDict(
+    {
+      "clean": {},
+      "counted": COUNTED,
+      "moving": MOVING,
+      "both": COUNTED | MOVING,
+    }
+  )
+  return config

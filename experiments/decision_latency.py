@@ -1,0 +1,214 @@
+"""Latency of one decision against the number of experts and of candidates.
+
+  python -m experiments.decision_latency --config=configs/regret/latency.py
+
+Times `select` alone, compiled, one decision a call, the call's own overhead
+included; methods take turns. A method with a tree gets one that is grown to N
+leaves, the shallowest leaf split first; a method with candidates of its own
+gets N of them. Writes `latency.json` and `latency.png` and prints one table.
+The paper states less than 0.4 ms with 192 experts and 20 leaves.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from experiments import launch, streams
+from tanbr_jax import (
+  atomic,
+  bandits,
+  latency,
+  partition,
+  plot_sweeps,
+  plotting,
+  reporting,
+  tables,
+)
+from tanbr_jax.estimates import Estimate
+
+COMMAND_LINE = launch.Flags("configs/regret/latency.py", workdir="runs/latency")
+FILE, FIGURE = "latency.json", "latency.png"
+
+
+def main() -> None:
+  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
+
+
+def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
+  """Measures every point, writes the run's folder and prints the table."""
+  check(config)
+  folder, messages = reporting.open_workdir(workdir, config, seeds=[0])
+  for message in messages:
+    print(message)
+  rows = []
+  for num_experts, size in points(config):
+    rows += measure(config, num_experts, size)
+    atomic.write_json(folder / FILE, {"rows": rows})
+  draw(folder)
+  tables.print_rows(
+    [
+      {
+        "method": row["method"],
+        "experts": str(row["num_experts"]),
+        "leaves or candidates": str(row["size"]),
+        "median, ms": f"{row['median']:.3f}",
+        "quartiles, ms": f"{row['low']:.3f} to {row['high']:.3f}",
+      }
+      for row in rows
+    ]
+  )
+  print(f"figure: {folder / FIGURE}")
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Finds unknown methods before anything is compiled."""
+  for method, field in config.sizes.items():
+    launch.names(
+      method, known={*bandits.REGISTRY, *config.methods}, kind="method"
+    )
+    if field not in ("", "capacity", "num_candidates"):
+      raise ValueError(
+        "sizes must be 'capacity', 'num_candidates' or '', got "
+        f"{field!r} of {method!r}"
+      )
+
+
+def points(config: ml_collections.ConfigDict) -> list[tuple[int, int]]:
+  """Experts and leaves: one of the two varies at a time."""
+  return list(
+    dict.fromkeys(
+      [
+        *((count, config.default_size) for count in config.experts_swept),
+        *((config.num_experts, size) for size in config.sizes_swept),
+      ]
+    )
+  )
+
+
+def measure(
+  config: ml_collections.ConfigDict, num_experts: int, size: int
+) -> list[dict[str, Any]]:
+  """One row a method; what has no size is measured at the default alone."""
+  one = config.copy_and_resolve_references()
+  one.num_experts = num_experts
+  functions = {
+    method: decide(one, method, field, size)
+    for method, field in config.sizes.items()
+    if field or size == config.default_size
+  }
+  found = latency.measure(functions, repeats=config.repeats)
+  return [
+    {
+      "method": method,
+      "num_experts": num_experts,
+      "size": size if config.sizes[method] else None,
+      "median": took.median,
+      "low": took.low,
+      "high": took.high,
+    }
+    for method, took in found.items()
+  ]
+
+
+def decide(
+  config: ml_collections.ConfigDict, method: str, field: str, size: int
+) -> Callable[[], Any]:
+  """A compiled decision, on a state of N leaves or candidates."""
+  options, tree = {}, None
+  if field == "num_candidates":
+    options[field] = size
+  elif field == "capacity":
+    tree = full_tree(config, method, size)
+    options[field] = int(tree.parents.shape[0])
+  bandit = streams.make_bandit(config, method, **options)
+  state = jax.jit(bandit.init)(jax.random.key(0))
+  if tree is not None:
+    state = state._replace(tree=tree)
+  key, mix = jax.random.key(1), np.full(config.num_tasks, 1 / config.num_tasks)
+  context = bandits.Context(jnp.asarray(mix, jnp.float32))
+  select = jax.jit(bandit.select)
+  return lambda: select(key, state, context).merge_weights
+
+
+def full_tree(
+  config: ml_collections.ConfigDict, method: str, num_leaves: int
+) -> partition.Tree:
+  """A tree of the method's kind that has just room for its N leaves.
+
+  Boxes that miss the simplex are dropped but keep their place, so that a tree
+  of boxes holds more than 2 N - 1 nodes. It is grown twice: once with room to
+  spare, to count the nodes.
+  """
+  bandit = streams.make_bandit(config, method, capacity=3)
+  kind = type(jax.eval_shape(bandit.init, jax.random.key(0)).tree)
+  make = {
+    partition.BoxTree: partition.box,
+    partition.SimplexTree: partition.simplex,
+  }[kind]
+  experts = config.num_experts
+  if kind is partition.SimplexTree:
+    return grow(
+      make(num_experts=experts, capacity=2 * num_leaves - 1), num_leaves
+    )
+  spare = 2 * num_leaves * experts + 1
+  tree = grow(make(num_experts=experts, capacity=spare), num_leaves)
+  capacity = int(tree.num_nodes)
+  return grow(make(num_experts=experts, capacity=capacity), num_leaves)
+
+
+def grow(parts: partition.Partition, num_leaves: int) -> partition.Tree:
+  """Splits the shallowest leaf, the oldest first, until there are N."""
+
+  def is_smaller(tree: partition.Tree) -> jax.Array:
+    return (jnp.sum(tree.is_leaf) < num_leaves) & ~tree.full
+
+  def split(tree: partition.Tree) -> partition.Tree:
+    far = jnp.iinfo(jnp.int32).max
+    node = jnp.argmin(jnp.where(tree.is_leaf, tree.depths, far))
+    return parts.split(tree, node.astype(jnp.int32))
+
+  tree = jax.jit(lambda: jax.lax.while_loop(is_smaller, split, parts.init()))()
+  found = int(np.sum(tree.is_leaf))
+  if found < num_leaves:
+    raise ValueError(f"the tree must have {num_leaves} leaves, got {found}")
+  return tree
+
+
+def draw(folder: str | Path) -> None:
+  """The figure, from the files of the run's folder."""
+  folder = Path(folder)
+  config = reporting.read_json(folder / reporting.CONFIG)["config"]
+  rows = reporting.read_json(folder / FILE)["rows"]
+  experts, size = config["num_experts"], config["default_size"]
+  by_experts = [row for row in rows if row["size"] in (None, size)]
+  by_size = [
+    row for row in rows if row["size"] and row["num_experts"] == experts
+  ]
+  panels = {
+    f"experts E ({size} leaves or candidates)": series(
+      by_experts, "num_experts"
+    ),
+    f"leaves or candidates N (E = {experts})": series(by_size, "size"),
+  }
+  figure = plot_sweeps.latency(panels, target=config["target_ms"])
+  plotting.save(figure, folder / FIGURE)
+
+
+def series(
+  rows: list[Mapping[str, Any]], varied: str
+) -> dict[str, dict[float, Estimate]]:
+  """The table method -> value of the number -> median and quartiles."""
+  found: dict[str, dict[float, Estimate]] = {}
+  for row in rows:
+    point = Estimate(row["median"], row["low"], row["high"])
+    found.setdefault(row["method"], {})[row[varied]] = point
+  return found
+
+
+if __name__ == "__main__":
+  launch.run(main, command_line=COMMAND_LINE)
