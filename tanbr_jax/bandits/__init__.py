@@ -18,11 +18,17 @@ from tanbr_jax.bandits.controls import (
   uniform,
 )
 from tanbr_jax.bandits.exp3 import exp3
-from tanbr_jax.bandits.lin_ucb import lin_ucb
+from tanbr_jax.bandits.hct import hct
+from tanbr_jax.bandits.hoo import hoo
+from tanbr_jax.bandits.lin_ucb import lin_ts, lin_ucb
+from tanbr_jax.bandits.multitask_ts import multitask_ts
 from tanbr_jax.bandits.neural_epsilon_greedy import neural_epsilon_greedy
+from tanbr_jax.bandits.neural_linear import neural_linear
 from tanbr_jax.bandits.neural_ts import neural_ts
 from tanbr_jax.bandits.neural_ucb import neural_ucb
+from tanbr_jax.bandits.sto_soo import sto_soo
 from tanbr_jax.bandits.tanbr import tanbr
+from tanbr_jax.bandits.zooming import zooming
 
 REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
   {
@@ -30,19 +36,26 @@ REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
     "exp3": exp3,
     "fixed": fixed,
     "follow_task_mix": follow_task_mix,
+    "hct": hct,
+    "hoo": hoo,
+    "lin_ts": lin_ts,
     "lin_ucb": lin_ucb,
+    "multitask_ts": multitask_ts,
     "neural_epsilon_greedy": neural_epsilon_greedy,
+    "neural_linear": neural_linear,
     "neural_ts": neural_ts,
     "neural_ucb": neural_ucb,
     "neural_ucb_practical": functools.partial(neural_ucb, preset="practical"),
     "neural_ucb_theory": functools.partial(neural_ucb, preset="theory"),
     "oracle": oracle,
     "random": random,
+    "sto_soo": sto_soo,
     "tanbr": tanbr,
     "tanbr_paper": functools.partial(tanbr, preset="paper"),
     "thompson": thompson,
     "ucb1": ucb1,
     "uniform": uniform,
+    "zooming": zooming,
   }
 )
 
@@ -56,14 +69,21 @@ __all__ = [
   "exp3",
   "fixed",
   "follow_task_mix",
+  "hct",
+  "hoo",
+  "lin_ts",
   "lin_ucb",
+  "multitask_ts",
   "neural_epsilon_greedy",
+  "neural_linear",
   "neural_ts",
   "neural_ucb",
   "oracle",
   "random",
+  "sto_soo",
   "tanbr",
   "thompson",
   "ucb1",
   "uniform",
+  "zooming",
 ]

@@ -1,63 +1,15 @@
-"""Linear bandits on quadratic features of the weights, with ascent.
+"""Linear bandits on polynomial features of the weights, with ascent.
 
-LinUCB (Li et al. 2010) per task on features of the merge weights, weighted by
-the task mix; the score is maximised by gradient ascent on the simplex instead
-of over a finite set of arms [R]. Letters: V tasks, E experts.
+LinUCB (Li et al. 2010) and LinTS (Agrawal and Goyal 2013) per task on features
+of the merge weights, weighted by the task mix; the score is maximised by
+gradient ascent on the simplex instead of over a finite set of arms [R].
+Letters: V tasks, E experts.
 """
 
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
-from jax.tree_util import Partial
-
-from tanbr_jax.bandits import ascent
-from tanbr_jax.bandits.base import Bandit, Context, Decision
-from tanbr_jax.bandits.candidates import ascent_starts
+from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.bandits.linear_model import linear_model
-from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.bandits.model_ascent import model_ascent
 from tanbr_jax.networks import polynomial
-
-
-class _State(NamedTuple):
-  """State of a bandit that scores candidates of its own.
-
-  Attributes:
-    model: of the reward model.
-    previous: [E], the weights played last, a candidate of the next round.
-  """
-
-  model: NamedTuple
-  previous: jax.Array
-
-
-def _init(model: RewardModel, example, key) -> _State:
-  num_experts = example.shape[0]
-  return _State(
-    model.init(key), jnp.full(num_experts, 1 / num_experts, jnp.float32)
-  )
-
-
-def _select(
-  climb, model: RewardModel, candidates, key, state, context
-) -> Decision:
-  model_key, candidate_key = jax.random.split(key)
-  estimate = model.estimate(model_key, state.model, context.task_mix)
-  candidates = ascent_starts(candidate_key, state.previous, candidates.shape[0])
-  best = climb(
-    lambda weights: sum(estimate(weights)),
-    candidates,
-    jnp.ones(candidates.shape[0], bool),
-  )
-  _, bonus = estimate(best.weights)
-  return Decision(best.weights, {"exploration_bonus": bonus})
-
-
-def _update(model, key, state, context: Context, decision, feedback) -> _State:
-  weights = decision.merge_weights
-  return _State(
-    model.update(key, state.model, context.task_mix, weights, feedback), weights
-  )
 
 
 def lin_ucb(
@@ -65,7 +17,7 @@ def lin_ucb(
   num_experts: int,
   num_tasks: int,
   features: str = "quadratic",
-  exploration: float = 1.0,
+  exploration: float = 2.0,
   regularisation: float = 0.001,
   constant_scale: float = 1.0,
   num_candidates: int = 32,
@@ -86,9 +38,72 @@ def lin_ucb(
   Raises:
     ValueError: if `features` is neither, or a number is out of range.
   """
+  return _linear(
+    "ucb",
+    num_experts,
+    num_tasks,
+    features=features,
+    exploration=exploration,
+    regularisation=regularisation,
+    constant_scale=constant_scale,
+    num_candidates=num_candidates,
+  )
+
+
+def lin_ts(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  features: str = "quadratic",
+  exploration: float = 0.6,
+  regularisation: float = 0.01,
+  constant_scale: float = 1.0,
+  num_candidates: int = 32,
+) -> Bandit:
+  """LinTS: as `lin_ucb`, with a draw of the posterior in place of its spread.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    features: as in `lin_ucb`.
+    exploration: beta, the factor of the draw's deviation from the mean.
+    regularisation: as in `lin_ucb`.
+    constant_scale: as in `lin_ucb`.
+    num_candidates: as in `lin_ucb`.
+
+  Raises:
+    ValueError: as `lin_ucb`.
+  """
+  return _linear(
+    "thompson",
+    num_experts,
+    num_tasks,
+    features=features,
+    exploration=exploration,
+    regularisation=regularisation,
+    constant_scale=constant_scale,
+    num_candidates=num_candidates,
+  )
+
+
+def _linear(
+  rule,
+  num_experts,
+  num_tasks,
+  *,
+  features,
+  exploration,
+  regularisation,
+  constant_scale,
+  num_candidates,
+) -> Bandit:
   if features not in ("quadratic", "linear"):
     raise ValueError(
       f"features must be 'quadratic' or 'linear', got {features=}"
+    )
+  if num_experts < 2:
+    raise ValueError(
+      f"num_experts must be at least 2, got num_experts={num_experts}"
     )
   model = linear_model(
     polynomial.fixed_features(
@@ -99,11 +114,8 @@ def lin_ucb(
     num_tasks=num_tasks,
     exploration=exploration,
     regularisation=regularisation,
+    rule=rule,
   )
-  example = jnp.zeros(num_experts, jnp.float32)
-  candidates = jnp.zeros((num_candidates, num_experts), jnp.float32)
-  return Bandit(
-    Partial(_init, model, example),
-    Partial(_select, ascent.Ascent(), model, candidates),
-    Partial(_update, model),
+  return model_ascent(
+    model, num_experts=num_experts, num_candidates=num_candidates
   )

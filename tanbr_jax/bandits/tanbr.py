@@ -26,10 +26,9 @@ from jax.tree_util import Partial
 from tanbr_jax import partition as partitions
 from tanbr_jax.bandits import ascent
 from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
-from tanbr_jax.bandits.linear_model import linear_model
+from tanbr_jax.bandits.multitask_ts import ModelConfig, make_model
 from tanbr_jax.bandits.neural_model import Numbers, Structure, neural_model
 from tanbr_jax.bandits.reward_model import RewardModel, observed
-from tanbr_jax.networks import polynomial
 from tanbr_jax.partition import Partition
 
 
@@ -45,23 +44,23 @@ class TanbrConfig:
     split_scale: c^2 log(1 / delta) / nu^2, the visits that split the root.
     num_starts: leaves from which the score is ascended.
     num_ascent_steps: ascent steps; 0 plays a leaf's representative.
-    model: "network" (trained by gradient steps) or "random_features" (exact
-      Bayesian regression on fixed features).
-    rule: exploration of "random_features": "ucb" or "thompson".
+    model: "network" (trained by gradient steps) or "multitask" (exact
+      Bayesian regression, see `multitask_ts.ModelConfig`).
+    rule: exploration of "multitask": "ucb" or "thompson".
     exploration: gamma, factor of the bonus.
-    regularisation: lambda.
+    regularisation: lambda of "network"'s confidence.
     ridge: pull of the network to its initial parameters.
     learning_rate: of the network's Adam.
     hidden: widths of the network's hidden layers.
     confidence: "last_layer", "diagonal" or "full", of the network.
     num_steps: J, gradient steps of the network a round.
     batch_size: slots in one such step.
-    constant_scale: prior standard deviation of the rewards' constant part,
-      where the linear and the quadratic part's is 1; large where rewards lie
-      far from zero.
-    num_fourier: random Fourier features.
-    length_scale: of the Fourier features, in units of the weights.
-    fourier_scale: likewise, of the Fourier part.
+    num_fourier: these are of "multitask", as in `multitask_ts.ModelConfig`.
+    length_scale: likewise.
+    task_precision: likewise.
+    common_precision: likewise.
+    prior_strength: likewise.
+    forgetting: likewise.
   """
 
   cells: str = "simplex"
@@ -71,20 +70,22 @@ class TanbrConfig:
   split_scale: float = 1.0
   num_starts: int = 4
   num_ascent_steps: int = 12
-  model: str = "random_features"
+  model: str = "multitask"
   rule: str = "thompson"
   exploration: float = 0.6
-  regularisation: float = 0.1
+  regularisation: float = 1.0
   ridge: float = 0.0
   learning_rate: float = 1e-2
   hidden: tuple[int, ...] = (64, 64)
   confidence: str = "last_layer"
   num_steps: int = 2
   batch_size: int = 64
-  constant_scale: float = 1.0
   num_fourier: int = 64
-  length_scale: float = 0.45
-  fourier_scale: float = 1.0
+  length_scale: float = 0.6
+  task_precision: float = 0.1
+  common_precision: float = 0.03
+  prior_strength: float = 2.0
+  forgetting: float = 1.0
 
 
 PRESETS = {
@@ -193,21 +194,9 @@ def _model(config: TanbrConfig, num_experts: int, num_tasks: int):
       config.learning_rate,
     )
     return neural_model(structure, numbers)
-  features = polynomial.fixed_features(
-    num_experts,
-    quadratic=num_experts <= 16,
-    num_fourier=config.num_fourier,
-    length_scale=config.length_scale,
-    scales=(config.constant_scale, 1.0, 1.0),
-    fourier_scale=config.fourier_scale,
-  )
-  return linear_model(
-    features,
-    num_tasks=num_tasks,
-    exploration=config.exploration,
-    regularisation=config.regularisation,
-    rule=config.rule,
-  )
+  names = set(ModelConfig._fields) & {f.name for f in _fields()}
+  model = ModelConfig(**{name: getattr(config, name) for name in names})
+  return make_model(model, num_experts=num_experts, num_tasks=num_tasks)
 
 
 def _partition(config: TanbrConfig, num_experts: int) -> Partition:
@@ -216,6 +205,10 @@ def _partition(config: TanbrConfig, num_experts: int) -> Partition:
       num_experts=num_experts, capacity=config.capacity, budget=config.budget
     )
   return partitions.simplex(num_experts=num_experts, capacity=config.capacity)
+
+
+def _fields() -> tuple[dataclasses.Field, ...]:
+  return dataclasses.fields(TanbrConfig)
 
 
 def _check(config: TanbrConfig, num_experts: int) -> None:
@@ -241,10 +234,9 @@ def _check(config: TanbrConfig, num_experts: int) -> None:
     raise ValueError(
       f"cells must be 'box' or 'simplex', got cells={config.cells!r}"
     )
-  if config.model not in ("network", "random_features"):
+  if config.model not in ("network", "multitask"):
     raise ValueError(
-      "model must be 'network' or 'random_features', got "
-      f"model={config.model!r}"
+      f"model must be 'network' or 'multitask', got model={config.model!r}"
     )
   if not (config.split_scale > 0 and math.isfinite(config.split_scale)):
     raise ValueError(
@@ -276,7 +268,7 @@ def tanbr(
   """
   if preset not in PRESETS:
     raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset=}")
-  known = {field.name for field in dataclasses.fields(TanbrConfig)}
+  known = {field.name for field in _fields()}
   if unknown := sorted(set(overrides) - known):
     raise ValueError(f"unknown fields {unknown}, known are {sorted(known)}")
   config = dataclasses.replace(PRESETS[preset], **overrides)
