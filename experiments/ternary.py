@@ -110,11 +110,22 @@ def play(
 
 
 def find_tree(state: Any, method: str) -> partition.Tree:
-  """The first tree in a bandit's state."""
+  """The first tree in a bandit's state.
+
+  Raises:
+    ValueError: if there is none, or it is a forest: a picture shows one tree.
+  """
   is_tree = lambda node: isinstance(node, partition.Tree)  # noqa: E731
   for node in jax.tree.leaves(state, is_leaf=is_tree):
     if is_tree(node):
-      return jax.tree.map(np.asarray, node)
+      tree = jax.tree.map(np.asarray, node)
+      used = tree.parents[: tree.num_nodes]
+      if (num_roots := int(np.sum(used == tree.NO_PARENT))) > 1:
+        raise ValueError(
+          f"method {method!r} has {num_roots} trees, a picture shows one: "
+          "give it context='none'"
+        )
+      return tree
   raise ValueError(f"method {method!r} has no tree over the merge weights")
 
 

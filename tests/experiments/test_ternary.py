@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -52,6 +54,9 @@ def test_a_tree_is_found_wherever_it_is():
   assert isinstance(found, partition.SimplexTree)
   with pytest.raises(ValueError, match="method 'x' has no tree"):
     ternary.find_tree((1, 2), "x")
+  forest = dataclasses.replace(tree, num_nodes=jax.numpy.int32(2))
+  with pytest.raises(ValueError, match="method 'x' has 2 trees"):
+    ternary.find_tree(forest, "x")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,168 @@
+"""The README's table of algorithms, from a run of all methods.
+
+  python -m experiments.algorithm_table --run=runs/all_methods --write
+
+With `--run`, what the table needs is taken from the run's folder and kept in
+`experiments/results/all_methods.json`; without, that file is used. Prints the
+table; with `--write` also puts it between the README's markers.
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from experiments import launch
+from tanbr_jax import atomic, reporting
+from tanbr_jax.bandits.catalogue import CATALOGUE, Entry
+
+RESULTS = launch.ROOT / "experiments" / "results" / "all_methods.json"
+README = launch.ROOT / "README.md"
+BEGIN, END = "<!-- algorithms:begin -->", "<!-- algorithms:end -->"
+STREAMS = ("quadratic/drift", "network/drift")
+_QUANTITIES = ("expected_regret", "slots_per_second")
+
+
+def collect(run: Path) -> dict[str, Any]:
+  """What the table needs of a run of `configs/regret/all_methods.py`.
+
+  Args:
+    run: the folder.
+
+  Returns:
+    The run's rounds, seeds and device, and flat keys of its summary.
+
+  Raises:
+    ValueError: if the run is not finished or has not the table's streams.
+  """
+  for file in (reporting.CONFIG, reporting.SUMMARY):
+    if not (run / file).exists():
+      raise ValueError(f"{run} has no {file}: not a finished run")
+  settings = reporting.read_json(run / reporting.CONFIG)
+  summary = reporting.read_json(run / reporting.SUMMARY)
+  kept = {
+    key: value
+    for key, value in summary.items()
+    if key.startswith(tuple(f"{stream}/" for stream in STREAMS))
+    and key.rpartition("/")[2].removesuffix("_low").removesuffix("_high")
+    in _QUANTITIES
+  }
+  for stream in STREAMS:
+    if not any(key.startswith(f"{stream}/") for key in kept):
+      raise ValueError(f"{run} has no stream {stream!r}")
+  config = settings["config"]
+  return {
+    "num_rounds": config["num_rounds"],
+    "num_seeds": config["num_seeds"],
+    "device": settings["device"],
+    "summary": kept,
+  }
+
+
+def table(results: Mapping[str, Any]) -> str:
+  """The table as Markdown, the least regret first, below its caption.
+
+  Args:
+    results: see `collect`.
+  """
+  summary = results["summary"]
+  names = sorted(CATALOGUE, key=lambda name: (_regret(summary, name), name))
+  titles = (
+    "algorithm",
+    "paper",
+    "needs",
+    *(f"regret, {stream.replace('/', ', ')}" for stream in STREAMS),
+    "rounds/s",
+  )
+  lines = [titles, ["---"] * len(titles)]
+  lines += [_row(name, CATALOGUE[name], summary) for name in names]
+  caption = (
+    f"Expected regret after {results['num_rounds']:,} rounds, means of "
+    f"{results['num_seeds']} seeds with 95 % intervals; rounds/s are of all "
+    f"seeds together, environment included ({results['device']})."
+  )
+  body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+  return f"{caption}\n\n{body}"
+
+
+def block(readme: str) -> str:
+  """What stands between the README's markers.
+
+  Raises:
+    ValueError: if there is not one of each marker, in their order.
+  """
+  begin, end = _places(readme)
+  return readme[begin:end].strip("\n")
+
+
+def replace(readme: str, text: str) -> str:
+  """The README with `text` between its markers; errors as in `block`."""
+  begin, end = _places(readme)
+  return f"{readme[:begin]}\n{text}\n{readme[end:]}"
+
+
+def _places(readme: str) -> tuple[int, int]:
+  counts = readme.count(BEGIN), readme.count(END)
+  begin, end = readme.find(BEGIN) + len(BEGIN), readme.find(END)
+  if counts != (1, 1) or end < begin:
+    raise ValueError(
+      f"README must hold {BEGIN} and {END} once, got {counts[0]} and "
+      f"{counts[1]} of them, or the wrong order"
+    )
+  return begin, end
+
+
+def _regret(summary: Mapping[str, Any], name: str) -> float:
+  """What rows are sorted by: the geometric mean over the streams."""
+  if name == "oracle":
+    return -math.inf
+  found = [summary.get(f"{s}/{name}/expected_regret") for s in STREAMS]
+  if None in found:
+    return math.inf
+  return sum(math.log(max(value, 1e-9)) for value in found)
+
+
+def _row(name: str, entry: Entry, summary: Mapping[str, Any]) -> list[str]:
+  paper = f"{entry.source} {entry.year}" if entry.year else entry.source
+  regrets = [
+    "0 by definition" if name == "oracle" else _interval(summary, stream, name)
+    for stream in STREAMS
+  ]
+  rates = [summary.get(f"{s}/{name}/slots_per_second") for s in STREAMS]
+  rate = "-" if None in rates else f"{min(rates):,.0f}"
+  return [f"`{name}`", paper, ", ".join(entry.needs) or "-", *regrets, rate]
+
+
+def _interval(summary: Mapping[str, Any], stream: str, name: str) -> str:
+  key = f"{stream}/{name}/expected_regret"
+  value, low, high = (summary.get(key + end) for end in ("", "_low", "_high"))
+  if value is None:
+    return "-"
+  if low is None or high is None:
+    return f"{value:,.0f}"
+  return f"{value:,.0f} [{low:,.0f}, {high:,.0f}]"
+
+
+def main(argv: Sequence[str]) -> None:
+  try:
+    if len(argv) > 1:
+      raise ValueError(f"unknown arguments {argv[1:]}")
+    if flags.FLAGS.run:
+      atomic.write_json(RESULTS, collect(Path(flags.FLAGS.run)))
+    if not RESULTS.exists():
+      raise ValueError(f"no {RESULTS}: give --run")
+    text = table(reporting.read_json(RESULTS))
+    print(text)
+    if flags.FLAGS.write:
+      atomic.write_text(README, replace(README.read_text("utf-8"), text))
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("run", "", "Folder of a run of all methods.")
+  flags.DEFINE_bool("write", False, "Put the table into README.md.")
+  app.run(main)

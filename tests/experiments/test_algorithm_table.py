@@ -1,0 +1,75 @@
+import pytest
+
+from experiments import algorithm_table
+from tanbr_jax import atomic, reporting
+from tanbr_jax.bandits.catalogue import CATALOGUE
+
+
+def make_run(folder, streams=algorithm_table.STREAMS):
+  """A finished run of three methods, with a key that the table does not use."""
+  summary = {}
+  for stream in streams:
+    for method, value in (("tanbr", 39.4), ("uniform", 2056.7), ("hct", 300.0)):
+      summary |= {
+        f"{stream}/{method}/expected_regret": value,
+        f"{stream}/{method}/expected_regret_low": value - 10,
+        f"{stream}/{method}/expected_regret_high": value + 10,
+        f"{stream}/{method}/slots_per_second": 100 * value,
+        f"{stream}/{method}/ratio": 0.1,
+      }
+  summary[f"{streams[-1]}/tanbr/slots_per_second"] = 1234.5
+  config = {"num_rounds": 5000, "num_seeds": 16}
+  atomic.write_json(
+    folder / "config.json", {"config": config, "device": "cpu x1"}
+  )
+  reporting.write_summary(folder, summary)
+  return folder
+
+
+def test_table_of_a_run(tmp_path):
+  results = algorithm_table.collect(make_run(tmp_path))
+  assert not any("ratio" in key for key in results["summary"])
+  text = algorithm_table.table(results)
+  caption, rows = text.split("\n\n")
+  assert "5,000 rounds" in caption and "16 seeds" in caption
+  cells = [line.strip("| ").split(" | ") for line in rows.splitlines()]
+  names = [row[0].strip("`") for row in cells[2:]]
+  # The least regret first, what was not run last.
+  assert names[:4] == ["oracle", "tanbr", "hct", "uniform"]
+  assert sorted(names) == sorted(CATALOGUE)
+  assert all(len(row) == 6 for row in cells)
+  # The lower of the two streams' rates.
+  assert cells[3][3:] == ["39 [29, 49]", "39 [29, 49]", "1,234"]
+  assert "2025" in cells[3][1]
+  assert cells[-1][3:] == ["-", "-", "-"]
+
+
+def test_round_trip_through_a_readme(tmp_path):
+  text = algorithm_table.table(algorithm_table.collect(make_run(tmp_path)))
+  begin, end = algorithm_table.BEGIN, algorithm_table.END
+  readme = f"# Title\n\n{begin}\nold\n{end}\n\nMore.\n"
+  written = algorithm_table.replace(readme, text)
+  assert algorithm_table.block(written) == text
+  assert written.startswith("# Title\n") and written.endswith("\n\nMore.\n")
+  assert algorithm_table.replace(written, text) == written
+  for broken in (f"{begin} only", f"{end}{begin}", readme + readme):
+    with pytest.raises(ValueError, match="README must hold"):
+      algorithm_table.replace(broken, text)
+
+
+def test_runs_that_make_no_table(tmp_path):
+  with pytest.raises(ValueError, match="no config.json: not a finished run"):
+    algorithm_table.collect(tmp_path)
+  make_run(tmp_path, streams=["quadratic/drift"])
+  with pytest.raises(ValueError, match="no stream 'network/drift'"):
+    algorithm_table.collect(tmp_path)
+
+
+def test_the_readme_holds_what_the_committed_results_make():
+  readme = algorithm_table.README.read_text("utf-8")
+  if algorithm_table.RESULTS.exists():
+    results = reporting.read_json(algorithm_table.RESULTS)
+    assert algorithm_table.block(readme) == algorithm_table.table(results)
+  else:
+    # No results yet: then the README may not hold a table either.
+    assert algorithm_table.BEGIN not in readme
