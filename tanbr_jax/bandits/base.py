@@ -23,7 +23,9 @@ class Context(NamedTuple):
 
   Attributes:
     task_mix: [V] float32 on the simplex, the monitor's estimate of the share
-      of each task among the slot's requests (psi in the paper).
+      of each task among the slot's requests (psi in the paper). A bandit does
+      not check it, because traced values cannot raise; `rollout` does, between
+      chunks.
   """
 
   task_mix: jax.Array
@@ -68,3 +70,21 @@ class Bandit(NamedTuple):
   init: Callable[[jax.Array], State]
   select: Callable[[jax.Array, State, Context], Decision]
   update: Callable[[jax.Array, State, Context, Decision, Feedback], State]
+
+
+def check_sizes(num_experts: int, num_tasks: int) -> None:
+  """Refuses what no bandit can play, before any work.
+
+  Args:
+    num_experts: E, at least 2, or there is nothing to choose.
+    num_tasks: V, at least 1.
+
+  Raises:
+    ValueError: if a number is below that.
+  """
+  if num_experts < 2:
+    raise ValueError(
+      f"num_experts must be at least 2, got num_experts={num_experts}"
+    )
+  if num_tasks < 1:
+    raise ValueError(f"num_tasks must be at least 1, got num_tasks={num_tasks}")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision
+from tanbr_jax.bandits.base import Bandit, Context, Decision, check_sizes
 
 
 def _no_state(key: chex.PRNGKey) -> tuple[()]:
@@ -81,9 +81,10 @@ def fixed(
     weights: [E] on the simplex; the uniform average when None.
 
   Raises:
-    ValueError: if the weights are off the simplex or not E of them.
+    ValueError: if the weights are off the simplex or not E of them, E < 2 or
+      V < 1.
   """
-  del num_tasks
+  check_sizes(num_experts, num_tasks)
   if weights is None:
     weights = np.full(num_experts, 1 / num_experts)
   weights = on_simplex("weights", weights)
@@ -102,7 +103,7 @@ def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
 
 def random(*, num_experts: int, num_tasks: int) -> Bandit:
   """Plays weights drawn uniformly from the simplex."""
-  del num_tasks
+  check_sizes(num_experts, num_tasks)
   shape = jnp.zeros(num_experts, jnp.float32)
   return Bandit(Partial(_no_state), Partial(_play_random, shape), _KEEP)
 
@@ -119,8 +120,10 @@ def follow_task_mix(
       each task's tokens to each expert; when None, task v gets expert v mod E.
 
   Raises:
-    ValueError: if the table's rows are off the simplex or its shape is wrong.
+    ValueError: if the table's rows are off the simplex or its shape is wrong,
+      E < 2 or V < 1.
   """
+  check_sizes(num_experts, num_tasks)
   if table is None:
     table = np.eye(num_experts)[np.arange(num_tasks) % num_experts]
   table = on_simplex("table", table)
@@ -146,7 +149,11 @@ def oracle(
     num_tasks: V.
     policy: [V] -> [E], pure; a `jax.tree_util.Partial` when it carries arrays.
       When None, the policy of `follow_task_mix`'s default table.
+
+  Raises:
+    ValueError: if E < 2 or V < 1.
   """
+  check_sizes(num_experts, num_tasks)
   if policy is None:
     return follow_task_mix(num_experts=num_experts, num_tasks=num_tasks)
   policy = policy if isinstance(policy, Partial) else Partial(policy)
