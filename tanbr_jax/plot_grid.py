@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tanbr_jax import plot_parts, plotting
+from tanbr_jax import plot_labels, plot_parts, plotting
 from tanbr_jax.trace import Trace
 
 Groups = Mapping[str, Mapping[str, Trace]]
@@ -64,5 +64,5 @@ def _draw(
   num_seeds = next(iter(next(iter(groups.values())).values())).num_seeds
   label = plot_parts.over_seeds(num_seeds)
   figure.suptitle(label, fontsize=8, x=0.02, ha="left")
-  plot_parts.add_shared_legend(figure)
+  plot_labels.add_shared_legend(figure)
   return figure

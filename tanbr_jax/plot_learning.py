@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from tanbr_jax import plot_parts, regret
+from tanbr_jax import plot_labels, plot_parts, regret
 from tanbr_jax.trace import Trace
 
 
@@ -72,7 +72,7 @@ def _draw(
   shown = [name for name, values in found.items() if values is not None]
   if not shown:
     return None
-  height = max(3.0, plot_parts.legend_height(len(shown)))
+  height = max(3.0, plot_labels.legend_height(len(shown)))
   figure, (axes,) = plot_parts.make_figure(1, height=height)
   num_seeds, num_rounds = found[shown[0]].shape
   window = max(1, num_rounds // 50)
@@ -82,10 +82,10 @@ def _draw(
       plot_parts.band(axes, smooth, index, name, first_round=window)
   if log:
     axes.set_yscale("log", nonpositive="mask")
-    plot_parts.plain_ticks(axes.yaxis)
+    plot_labels.plain_ticks(axes.yaxis)
   axes.set_xlim(left=0)
   axes.set_xlabel(f"round (each point the mean of {window} rounds)")
   axes.set_ylabel(label)
   axes.set_title(plot_parts.over_seeds(num_seeds), loc="left", fontsize="small")
-  plot_parts.add_legend(axes, by_end=True)
+  plot_labels.add_legend(axes, by_end=True)
   return figure

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tanbr_jax import estimates
 
@@ -75,11 +73,6 @@ def make_grid(
     FigureCanvasAgg(figure)
     axes = figure.subplots(num_rows, num_columns, sharex=share_x, squeeze=False)
     return figure, axes
-
-
-def legend_height(num_labels: int) -> float:
-  """Inches that a legend of that many lines needs, title excluded."""
-  return 0.6 + 0.165 * num_labels
 
 
 def line_style(index: int) -> dict[str, str]:
@@ -205,63 +198,3 @@ def over_seeds(num_seeds: int) -> str:
   if num_seeds < _FEW_SEEDS:
     return f"mean of {num_seeds} seeds, band from least to most"
   return f"mean of {num_seeds} seeds, 95 % interval"
-
-
-def plain_ticks(axis: Axis) -> None:
-  """Ticks of a logarithmic axis as 0.2, 1, 5 where it spans few decades."""
-  low, high = axis.get_view_interval()
-  if not (low > 0 and high / low < 1e3):
-    return
-  subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-  if high / low > 6:
-    subs = (1.0, 2.0, 5.0) if high / low < 100 else (1.0,)
-  axis.set_major_locator(LogLocator(subs=subs))
-  axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-  axis.set_minor_formatter(NullFormatter())
-
-
-def add_legend(
-  axes: Axes, *, reverse: bool = False, by_end: bool = False
-) -> None:
-  """A legend outside the data.
-
-  Args:
-    axes: what it is of.
-    reverse: whether to match the order of a stack.
-    by_end: whether to list many lines in the order of their right ends.
-  """
-  handles, labels = axes.get_legend_handles_labels()
-  if not handles:
-    return
-  if by_end and len(handles) > len(PALETTE):
-    handles.sort(key=lambda line: -line.get_ydata()[-1])
-    labels = [line.get_label() for line in handles]
-  axes.legend(
-    handles,
-    labels,
-    loc="upper left",
-    bbox_to_anchor=(1.01, 1.0),
-    borderaxespad=0.0,
-    reverse=reverse,
-    frameon=False,
-    fontsize=8,
-    handlelength=1.6,
-    labelspacing=0.35,
-  )
-
-
-def add_shared_legend(figure: Figure, *, columns: int = 4) -> None:
-  """One legend of all axes of a grid, below them."""
-  entries = {}
-  for axes in figure.axes:
-    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-      entries.setdefault(label, handle)
-  figure.legend(
-    entries.values(),
-    entries.keys(),
-    loc="outside lower center",
-    ncols=min(columns, len(entries)),
-    frameon=False,
-    fontsize=8,
-    handlelength=2.2,
-  )

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tanbr_jax import plot_parts
+from tanbr_jax import plot_labels, plot_parts
 from tanbr_jax.estimates import Estimate
 
 # Of a series that sums up the others.
@@ -54,14 +54,14 @@ def ablation_bars(
   axes.set_xscale("log")
   axes.set_yticks(range(len(ratios)), list(ratios))
   axes.set_ylim(len(ratios) - 0.5, -0.5)
-  plot_parts.plain_ticks(axes.xaxis)
+  plot_labels.plain_ticks(axes.xaxis)
   axes.set_xlabel(f"{unit}, ratio to {reference} (log scale)")
   axes.set_title(
     "geometric mean over paired seeds, 95 % interval",
     loc="left",
     fontsize="small",
   )
-  plot_parts.add_legend(axes)
+  plot_labels.add_legend(axes)
   return figure
 
 
@@ -82,7 +82,7 @@ def sweep(
     title: what the points and the intervals are.
     reference: a value of y that gets a dotted line.
   """
-  height = max(3.0, plot_parts.legend_height(len(series)))
+  height = max(3.0, plot_labels.legend_height(len(series)))
   figure, (axes,) = plot_parts.make_figure(1, height=height)
   draw_series(axes, series)
   if reference is not None:
@@ -90,7 +90,7 @@ def sweep(
   axes.set_xlabel(x_label)
   axes.set_ylabel(y_label)
   axes.set_title(title, loc="left", fontsize="small")
-  plot_parts.add_legend(axes)
+  plot_labels.add_legend(axes)
   return figure
 
 
@@ -119,7 +119,7 @@ def latency(
         label=f"{target:g} ms",
       )
   grid[0, 0].set_ylabel("latency of one decision\n(ms, median and quartiles)")
-  plot_parts.add_shared_legend(figure)
+  plot_labels.add_shared_legend(figure)
   return figure
 
 
@@ -146,7 +146,7 @@ def draw_series(axes: Axes, series: Mapping[str, Series]) -> None:
   axes.set_xticks(varied, labels, minor=False, fontsize=7)
   axes.minorticks_off()
   axes.yaxis.minorticks_on()
-  plot_parts.plain_ticks(axes.yaxis)
+  plot_labels.plain_ticks(axes.yaxis)
 
 
 def _marker(index: int, label: str) -> dict:

@@ -14,7 +14,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from tanbr_jax import plot_parts
+from tanbr_jax import plot_labels, plot_parts
 
 _CORNERS = np.asarray([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 _TICKS = (0.25, 0.5, 0.75)
@@ -66,7 +66,7 @@ def ternary_tree(
   label = "rounds played in the cell (log scale, white: none)"
   bar.set_label(label, fontsize=8)
   bar.ax.tick_params(labelsize=7)
-  plot_parts.add_shared_legend(figure)
+  plot_labels.add_shared_legend(figure)
   return figure
 
 

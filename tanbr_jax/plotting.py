@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tanbr_jax import atomic, plot_parts, regret
+from tanbr_jax import atomic, plot_labels, plot_parts, regret
 from tanbr_jax.trace import Trace
 
 
@@ -42,7 +42,7 @@ def cumulative_regret(
   axes.set_xlabel(f"round{scale}")
   axes.set_ylabel(f"cumulative expected regret\n({unit}{scale})")
   axes.set_title(plot_parts.over_seeds(num_seeds), loc="left", fontsize="small")
-  plot_parts.add_legend(axes, by_end=True)
+  plot_labels.add_legend(axes, by_end=True)
   return figure
 
 
@@ -70,7 +70,7 @@ def regret_growth(traces: Mapping[str, Trace]) -> Figure:
   draw_growth(axes, traces)
   axes.set_xlabel("round t (log scale)")
   axes.set_ylabel("mean expected regret / $\\sqrt{t}$\n(log scale)")
-  plot_parts.add_legend(axes, by_end=True)
+  plot_labels.add_legend(axes, by_end=True)
   return figure
 
 
@@ -100,7 +100,7 @@ def draw_growth(axes: Axes, traces: Mapping[str, Trace]) -> None:
   axes.set_xscale("log")
   axes.set_yscale("log")
   for axis in (axes.xaxis, axes.yaxis):
-    plot_parts.plain_ticks(axis)
+    plot_labels.plain_ticks(axis)
 
 
 def reward_and_mix(
@@ -135,14 +135,14 @@ def reward_and_mix(
     best = first.optimal_reward[seed_index]
     plot_parts.smooth_line(upper, best, window, None, "optimum")
   upper.set_ylabel(f"{reward_name}\n(mean of {window} rounds)")
-  plot_parts.add_legend(upper)
+  plot_labels.add_legend(upper)
   mix = first.task_mix[seed_index]
   plot_parts.stack(
     lower, mix, task_names or plot_parts.numbered("task", mix.shape[1])
   )
   lower.set_ylabel("share of requests")
   lower.set_xlabel(f"round (seed {first.seeds[seed_index]})")
-  plot_parts.add_legend(lower, reverse=True)
+  plot_labels.add_legend(lower, reverse=True)
   return figure
 
 
@@ -166,14 +166,14 @@ def merge_weights(
     ),
   )
   upper.set_ylabel("merge weight")
-  plot_parts.add_legend(upper, reverse=True)
+  plot_labels.add_legend(upper, reverse=True)
   mix = trace.task_mix[seed_index]
   plot_parts.stack(
     lower, mix, task_names or plot_parts.numbered("task", mix.shape[1])
   )
   lower.set_ylabel("share of requests")
   lower.set_xlabel(f"round (seed {trace.seeds[seed_index]})")
-  plot_parts.add_legend(lower, reverse=True)
+  plot_labels.add_legend(lower, reverse=True)
   return figure
 
 
@@ -192,7 +192,7 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
   }
   if not trees:
     return None
-  height = max(4.2, 2 * plot_parts.legend_height(2 * len(trees)))
+  height = max(4.2, 2 * plot_labels.legend_height(2 * len(trees)))
   figure, (upper, lower) = plot_parts.make_figure(
     2, height=height, ratios=(1, 1)
   )
@@ -218,14 +218,14 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
   lower.set_ylim(bottom=0)
   lower.set_ylabel("depth (splits)")
   lower.set_xlabel("round")
-  plot_parts.add_legend(upper)
-  plot_parts.add_legend(lower)
+  plot_labels.add_legend(upper)
+  plot_labels.add_legend(lower)
   return figure
 
 
 def _height(traces: Mapping[str, Trace]) -> float:
   """Inches of a figure whose legend names every method, and one line more."""
-  return max(3.4, plot_parts.legend_height(len(traces) + 1))
+  return max(3.4, plot_labels.legend_height(len(traces) + 1))
 
 
 def _least_regret(traces: Mapping[str, Trace], limit: int = 8) -> list[str]:

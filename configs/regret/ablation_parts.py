@@ -14,11 +14,12 @@ import ml_collections
 from configs.regret import variants
 
 WHOLE = "whole"
-# One part left out or replaced in each; the whole has the preset's options.
+# One part left out or replaced in each; the whole has the preset's options. A
+# name holds no comma and no dot; options may name another "bandit".
 PARTS = {
   WHOLE: {},
-  "one cell, no tree": {"capacity": 1},
-  "tree, no ascent": {"num_ascent_steps": 0},
+  "one cell for the tree": {"capacity": 1},
+  "leaves without ascent": {"num_ascent_steps": 0},
   "boxes for simplices": {"cells": "box"},
   "UCB for sampling": {"rule": "ucb"},
   "greedy": {"exploration": 0.0},
@@ -33,10 +34,4 @@ PARTS = {
 
 def get_config() -> ml_collections.ConfigDict:
   """The whole and its parts; ratios are to the whole."""
-  parts = {_name(part): options for part, options in PARTS.items()}
-  return variants.of_method("tanbr", parts, reference=WHOLE)
-
-
-def _name(part: str) -> str:
-  """A method's name holds no comma: lists of methods are split there."""
-  return part.replace(", ", " and ")
+  return variants.of_method("tanbr", PARTS, reference=WHOLE)

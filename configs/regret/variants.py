@@ -19,7 +19,8 @@ def of_method(
 
   Args:
     bandit: a name of the registry.
-    variants: name -> options that it overrides; a name holds no dot.
+    variants: name -> options that it overrides, or another "bandit" and its
+      options; a name holds no dot and no comma.
     reference: the variant that ratios divide by.
     varied: the option on the figure's axis; none for bars.
   """
@@ -48,9 +49,6 @@ def of_option(
 
 
 def name(option: str, value: Any) -> str:
-  """`rho=3e-1` or `cells=box`: a config's fields cannot hold a dot."""
-  return (
-    f"{option}={value:.0e}"
-    if isinstance(value, float)
-    else (f"{option}={value}")
-  )
+  """`rho=3e-01` or `cells=box`: a config's fields cannot hold a dot."""
+  shown = f"{value:.0e}" if isinstance(value, float) else value
+  return f"{option}={shown}"
