@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs.regret import quick
-from experiments import regret, regret_figures
+from experiments import drawing, regret, regret_figures
 from tanbr_jax import reporting, trace
 
 
@@ -18,6 +18,7 @@ def make_config():
   # Two bandits of one structure, hence one compilation.
   config.bandits, config.baseline = "uniform,still", "uniform"
   config.methods.still = {"bandit": "fixed", "weights": [1.0] + [0.0] * 7}
+  config.figures = "curves,ablation"
   return config
 
 
@@ -36,8 +37,8 @@ def test_folder_is_complete(workdir):
     "trace.npz",
     "summary.json",
     "report.html",
-    "quadratic_drift_regret.png",
-    "quadratic_fixed_growth.png",
+    "curves.png",
+    "ablation.png",
   }
   # A chunk a line: two mixes, two methods, twelve rounds in sixes.
   assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 8
@@ -72,6 +73,15 @@ def test_figures_are_drawn_again_from_the_files(workdir):
     figure.unlink()
   regret.draw(workdir)
   assert (workdir / "report.html").read_bytes() == before
+
+
+def test_a_streams_own_figures(workdir):
+  traces = drawing.load_groups(workdir)["quadratic/fixed"]
+  figures = drawing.draw_stream(workdir, traces, prefix="one_", log=True)
+  # Neither method has a tree, a bonus or a prediction.
+  names = ["regret", "growth", "reward", "optimal_play"]
+  assert [figure.file for figure in figures] == [f"one_{n}.png" for n in names]
+  assert all((workdir / figure.file).exists() for figure in figures)
 
 
 def test_another_config_is_refused(workdir):
