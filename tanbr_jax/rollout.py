@@ -16,9 +16,10 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
+from absl import logging
 
 from tanbr_jax import chunk_store, rounds
-from tanbr_jax.bandits.base import Bandit
+from tanbr_jax.bandits.base import Bandit, as_pytree
 from tanbr_jax.environments.base import Environment
 from tanbr_jax.trace import Trace, join
 
@@ -65,11 +66,12 @@ def run(
 
   Raises:
     ValueError: an argument is out of range, `workdir` holds another run of
-      this name, or the weights or the expected reward ceased to be finite.
+      this name, the weights or the expected reward ceased to be finite, or
+      the environment showed a task mix off the simplex.
   """
   chunk_size = min(chunk_size, num_rounds)
   _check(num_rounds, seeds, chunk_size, name, loop)
-  bandit, environment = _as_pytree(bandit), _as_pytree(environment)
+  bandit, environment = as_pytree(bandit), as_pytree(environment)
   seed_array = np.asarray(seeds, np.int32)
   carry = rounds.init(bandit, environment, seed_array)
   store, chunks = None, []
@@ -100,6 +102,7 @@ def run(
         compiles=index == first,
       )
       chunks.append(chunk)
+      _tell_full_tree(chunks, name)
       metrics = _metrics(chunks)
       if store is not None:
         store.save(index, carry, chunk, metrics)
@@ -128,18 +131,6 @@ def _check(
     raise ValueError(f"loop must be one of {_LOOPS}, got {loop!r}")
 
 
-def _as_pytree(functions: Any) -> Any:
-  """Makes plain functions pytrees, so that `jit` takes them as arguments."""
-  return type(functions)(
-    *(
-      function
-      if isinstance(function, jax.tree_util.Partial)
-      else jax.tree_util.Partial(function)
-      for function in functions
-    )
-  )
-
-
 def _timed_chunk(
   bandit: Bandit,
   environment: Environment,
@@ -163,6 +154,7 @@ def _timed_chunk(
     loop=loop,
   )
   record = jax.tree.map(np.asarray, record)
+  shown_mix = record.pop("shown_mix")[:, :num_rounds]
   seconds = time.perf_counter() - begin
   if compiles:
     seconds = float("nan")
@@ -175,8 +167,43 @@ def _timed_chunk(
     chunk_rounds=np.asarray([num_rounds], np.int64),
     **record,
   )
+  _check_mix(shown_mix, chunk.seeds, start)
   _check_finite(chunk, start)
   return carry, chunk
+
+
+def _check_mix(mix: np.ndarray, seeds: np.ndarray, start: int) -> None:
+  """Stops a run whose bandit was shown a mix [S, C, V] off the simplex."""
+  # float32 sums of a thousand tasks are right to 1e-4.
+  bad = ~((mix.min(-1) >= -1e-4) & (np.abs(mix.sum(-1) - 1) <= 1e-4))
+  if bad.any():
+    row, column = np.argwhere(bad)[0]
+    values = np.array2string(mix[row, column], precision=4, threshold=16)
+    raise ValueError(
+      "context.task_mix must be non-negative and sum to 1, got "
+      f"{values} with seed {seeds[row]} in round {start + column}"
+    )
+
+
+def _tell_full_tree(chunks: Sequence[Trace], name: str) -> None:
+  """Says once that a tree has no room left; the run goes on with what it has.
+
+  Args:
+    chunks: of the run so far, the new one last.
+    name: of the run.
+  """
+  full = [chunk.aux.get("tree_full", np.zeros((1, 1))) for chunk in chunks]
+  if not full[-1].any() or any(chunk.any() for chunk in full[:-1]):
+    return
+  row, column = np.argwhere(full[-1])[0]
+  first = sum(int(chunk.chunk_rounds[0]) for chunk in chunks[:-1]) + column
+  logging.warning(
+    "%s: the tree is full with seed %d in round %d and keeps its leaves; a "
+    "larger capacity would let it grow",
+    name,
+    chunks[-1].seeds[row],
+    first,
+  )
 
 
 def _check_finite(chunk: Trace, start: int) -> None:

@@ -76,7 +76,8 @@ def play(
     loop: "vmap" or "map" over the seeds.
 
   Returns:
-    The carry, and the per-round fields of `Trace` as arrays of [S, C, ...].
+    The carry, and the per-round fields of `Trace` as arrays of [S, C, ...],
+    and "shown_mix" [S, C, V], what the bandit saw.
   """
 
   def play_seed(
@@ -117,6 +118,7 @@ def _round(
     update_key, carry.bandit, context, decision, feedback
   )
   record = _record(decision, feedback, outcome, num_nonfinite)
+  record["shown_mix"] = context.task_mix
   return Carry(environment_state, bandit_state), record
 
 

@@ -19,7 +19,8 @@ RUN = {"num_rounds": 23, "seeds": (3, 7), "chunk_size": 6, "progress": False}
 
 # Forks a process for each case, which plays the same run and kills itself at
 # its n-th call of os.replace (a chunk calls it twice: trace, then carry).
-# Forking is safe here because no computation has started any thread yet.
+# Forking is safe here because no computation has started any thread yet. One
+# after the other, so that only the first one compiles.
 KILLED = """
 import os, signal, sys
 import toy
@@ -44,7 +45,6 @@ def main(workdir, when, nth):
   rollout.run(toy.bandit(), toy.environment(), num_rounds=23, seeds=(3, 7),
               chunk_size=6, progress=False, workdir=workdir)
 
-children = []
 for case in sys.argv[1:]:
   workdir, when, nth = case.split(":")
   child = os.fork()
@@ -53,8 +53,6 @@ for case in sys.argv[1:]:
       main(workdir, when, int(nth))
     finally:
       os._exit(1)
-  children.append(child)
-for child in children:
   assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
 """
 # Call 3 is the trace of chunk 1, call 4 its carry.
@@ -76,7 +74,12 @@ def whole():
 @pytest.fixture(scope="module")
 def killed_workdirs(tmp_path_factory):
   here = Path(__file__).parent
-  env = dict(os.environ, JAX_PLATFORMS="cpu")
+  env = dict(
+    os.environ,
+    JAX_PLATFORMS="cpu",
+    JAX_COMPILATION_CACHE_DIR=str(tmp_path_factory.mktemp("compiled")),
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+  )
   env["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
   folders = [tmp_path_factory.mktemp(f"{when}{nth}") for when, nth in KILLS]
   cases = [
@@ -276,6 +279,40 @@ def test_an_expected_reward_that_is_infinite_stops_the_run():
   assert str(error.value) == (
     "expected_reward must be finite, got inf with seed 3 in round 8"
   )
+
+
+def test_a_mix_off_the_simplex_stops_the_run():
+  environment = toy.environment()
+
+  def context(state):
+    shown = environment.context(state)
+    return toy.Context(shown.task_mix * jnp.array([1.0, 1.0, 3.0]))
+
+  with pytest.raises(ValueError, match="sum to 1, got .* in round 0") as error:
+    rollout.run(toy.bandit(), environment._replace(context=context), **RUN)
+  assert str(error.value).startswith("context.task_mix must be non-negative")
+  assert "seed 3" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_full_tree_is_told_once(monkeypatch, tmp_path):
+  """From round 8 on for both seeds; the run goes on, also after a resume."""
+  bandit = toy.bandit()
+
+  def select(*args):
+    decision = bandit.select(*args)
+    rounds = -jnp.log2(args[1].half.astype(jnp.float32))
+    return decision._replace(aux={"tree_full": rounds >= 8})
+
+  lines = []
+  monkeypatch.setattr(
+    rollout.logging, "warning", lambda text, *args: lines.append(text % args)
+  )
+  full, run = bandit._replace(select=select), RUN | {"workdir": tmp_path}
+  rollout.run(full, toy.environment(), **run)
+  assert len(lines) == 1
+  assert lines[0].startswith("tanbr: the tree is full with seed 3 in round 8")
+  rollout.run(full, toy.environment(), **run)
+  assert len(lines) == 1
 
 
 @pytest.mark.parametrize(

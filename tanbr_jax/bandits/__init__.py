@@ -17,6 +17,8 @@ from tanbr_jax.bandits.controls import (
   random,
   uniform,
 )
+from tanbr_jax.bandits.delayed import delayed
+from tanbr_jax.bandits.discounted import discounted, forget
 from tanbr_jax.bandits.exp3 import exp3
 from tanbr_jax.bandits.hct import hct
 from tanbr_jax.bandits.hoo import hoo
@@ -26,6 +28,7 @@ from tanbr_jax.bandits.neural_epsilon_greedy import neural_epsilon_greedy
 from tanbr_jax.bandits.neural_linear import neural_linear
 from tanbr_jax.bandits.neural_ts import neural_ts
 from tanbr_jax.bandits.neural_ucb import neural_ucb
+from tanbr_jax.bandits.sliding_window import sliding_window
 from tanbr_jax.bandits.sto_soo import sto_soo
 from tanbr_jax.bandits.tanbr import tanbr
 from tanbr_jax.bandits.zooming import zooming
@@ -65,10 +68,13 @@ __all__ = [
   "Context",
   "Decision",
   "Feedback",
+  "delayed",
+  "discounted",
   "epsilon_greedy",
   "exp3",
   "fixed",
   "follow_task_mix",
+  "forget",
   "hct",
   "hoo",
   "lin_ts",
@@ -80,6 +86,7 @@ __all__ = [
   "neural_ucb",
   "oracle",
   "random",
+  "sliding_window",
   "sto_soo",
   "tanbr",
   "thompson",

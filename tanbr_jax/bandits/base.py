@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+from jax.tree_util import Partial
 
 State = Any
 
@@ -70,6 +71,19 @@ class Bandit(NamedTuple):
   init: Callable[[jax.Array], State]
   select: Callable[[jax.Array, State, Context], Decision]
   update: Callable[[jax.Array, State, Context, Decision, Feedback], State]
+
+
+def as_pytree(functions: Any) -> Any:
+  """Returns a `Bandit` (or its mirror) whose plain functions are `Partial`s.
+
+  Only then is it a pytree, which `jit` takes as an argument.
+  """
+  return type(functions)(
+    *(
+      function if isinstance(function, Partial) else Partial(function)
+      for function in functions
+    )
+  )
 
 
 def check_sizes(num_experts: int, num_tasks: int) -> None:

@@ -1,0 +1,116 @@
+"""A bandit whose feedback arrives some slots late.
+
+Joulani, Gyorgy and Szepesvari, "Online learning under delayed feedback", ICML
+2013: the wrapped bandit is updated when a slot's feedback arrives, with the
+decision of that slot. Letters: D slots of delay, V tasks.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  as_pytree,
+)
+from tanbr_jax.bandits.reward_model import observed
+
+
+class DelayedState(NamedTuple):
+  """State of `delayed`.
+
+  Attributes:
+    bandit: the wrapped bandit's state.
+    waiting: (Context, Decision, Feedback) with a leading [D]: slots whose
+      feedback has not arrived, a ring.
+    place: [] int32, where in the ring the next slot goes.
+    arrives: [] bool, whether a slot waits there, so that the ring is full.
+  """
+
+  bandit: Any
+  waiting: tuple[Context, Decision, Feedback]
+  place: jax.Array
+  arrives: jax.Array
+
+
+def _init(bandit: Bandit, ring, key) -> DelayedState:
+  state = bandit.init(key)
+  delay, num_tasks = ring.shape
+  context = Context(jnp.zeros(num_tasks, jnp.float32))
+  decision = jax.eval_shape(bandit.select, key, state, context)
+  feedback = Feedback(
+    jnp.zeros(num_tasks, jnp.float32), jnp.zeros(num_tasks, jnp.int32)
+  )
+  waiting = jax.tree.map(
+    lambda leaf: jnp.zeros((delay, *leaf.shape), leaf.dtype),
+    (context, decision, feedback),
+  )
+  return DelayedState(state, waiting, jnp.int32(0), jnp.asarray(False))
+
+
+def _select(bandit: Bandit, key, state, context: Context) -> Decision:
+  return bandit.select(key, state.bandit, context)
+
+
+def _update(
+  bandit: Bandit,
+  key,
+  state: DelayedState,
+  context: Context,
+  decision: Decision,
+  feedback: Feedback,
+) -> DelayedState:
+  place = state.place
+  # What is not finite is not kept either.
+  reward, count = observed(feedback)
+  feedback = Feedback(reward, count.astype(jnp.int32))
+  arrived = jax.tree.map(lambda ring: ring[place], state.waiting)
+  learnt = bandit.update(key, state.bandit, *arrived)
+  waiting = jax.tree.map(
+    lambda ring, leaf: ring.at[place].set(leaf),
+    state.waiting,
+    (context, decision, feedback),
+  )
+  delay = waiting[0].task_mix.shape[0]
+  is_last = place == delay - 1
+  return DelayedState(
+    jax.tree.map(
+      lambda new, old: jnp.where(state.arrives, new, old), learnt, state.bandit
+    ),
+    waiting,
+    jnp.where(is_last, jnp.int32(0), place + jnp.int32(1)),
+    state.arrives | is_last,
+  )
+
+
+def delayed(bandit: Bandit, *, delay: int, num_tasks: int) -> Bandit:
+  """Wraps a bandit so that it learns from a slot `delay` slots later.
+
+  The update of round t gives the wrapped bandit the slot of round t - D (its
+  context, decision and feedback) and the key of round t; nothing before round
+  D.
+
+  Args:
+    bandit: what is wrapped.
+    delay: D, at least 1.
+    num_tasks: V.
+
+  Raises:
+    ValueError: if the delay or the number of tasks is below 1.
+  """
+  if delay < 1:
+    raise ValueError(f"delay must be at least 1, got delay={delay}")
+  if num_tasks < 1:
+    raise ValueError(f"num_tasks must be at least 1, got num_tasks={num_tasks}")
+  bandit = as_pytree(bandit)
+  ring = jnp.zeros((delay, num_tasks), jnp.float32)
+  return Bandit(
+    Partial(_init, bandit, ring),
+    Partial(_select, bandit),
+    Partial(_update, bandit),
+  )
