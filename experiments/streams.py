@@ -63,9 +63,12 @@ def make_environment(
     num_experts=config.num_experts,
     num_tasks=config.num_tasks,
     task_mix=task_mix.create(
-      mix, num_tasks=config.num_tasks, **config.mix_options[mix]
+      mix, num_tasks=config.num_tasks, **config.mix_options.get(mix, {})
     ),
     noise=config.noise,
+    noise_kind=config.get("noise_kind", "gaussian"),
+    reward_drift=config.get("reward_drift", 0.0),
     monitor=estimator,
     requests=config.requests or None,
+    **config.get("family_options", {}).get(family, {}),
   )

@@ -90,6 +90,17 @@ def reward(params: NetworkParams, merge_weights: jax.Array) -> jax.Array:
   return params.readout @ jnp.tanh(params.hidden @ merge_weights + params.bias)
 
 
+def bounds(params: NetworkParams) -> tuple[jax.Array, jax.Array]:
+  """Bounds on the reward of every task, from those of every hidden unit."""
+  low = jnp.tanh(jnp.min(params.hidden, axis=1) + params.bias)
+  high = jnp.tanh(jnp.max(params.hidden, axis=1) + params.bias)
+  ends = params.readout * low[None, :], params.readout * high[None, :]
+  return (
+    jnp.min(jnp.sum(jnp.minimum(*ends), axis=1)),
+    jnp.max(jnp.sum(jnp.maximum(*ends), axis=1)),
+  )
+
+
 def optimum(params: NetworkParams, task_mix: jax.Array) -> jax.Array:
   """The best weights [E] for a mix [V], from the candidates.
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Context, Feedback
-from tanbr_jax.environments import families
+from tanbr_jax.environments import changed_families, families
+from tanbr_jax.environments import noise as noises
 from tanbr_jax.environments.base import Environment, Outcome
-from tanbr_jax.environments.requests import draw_counts
+from tanbr_jax.environments.requests import count_tasks, draw_tasks
 from tanbr_jax.environments.static import Static
 from tanbr_jax.environments.task_mix import TaskMix, check_mix_length
 
@@ -39,6 +40,8 @@ def synthetic(
   num_tasks: int = 8,
   task_mix: TaskMix,
   noise: float = 0.05,
+  noise_kind: str = "gaussian",
+  reward_drift: float = 0.0,
   monitor: Any = None,
   requests: int | None = None,
   **options: Any,
@@ -46,41 +49,49 @@ def synthetic(
   """A stream of slots over a random landscape of the named family.
 
   With `requests=None` each slot shows the reward of every task, h(x) plus
-  N(0, noise^2), with count 1. With `requests=n` the slot holds n requests, each
-  of a task drawn from the mix: a task with count c > 0 shows h(x) plus
-  N(0, noise^2 / c), a task with count 0 shows 0. The realised reward is the
-  shown rewards' mean over the mix, respectively over the requests.
+  noise, with count 1. With `requests=n` the slot holds n requests, each of a
+  task drawn from the mix: a task with count c > 0 shows the mean of c rewards,
+  whose noise has variance noise^2 / c, a task with count 0 shows 0. The
+  realised reward is the shown rewards' mean over the mix, respectively over
+  the requests.
+
+  With noise_kind="bernoulli" a request's reward is 0 or 1. Its mean, and every
+  reward of `Outcome`, is then (h(x) - low) / (high - low) with the bounds of
+  the family on the drawn landscape: regret is in units of high - low.
 
   Args:
-    family: "quadratic", "network" or "saturating" (see `families`).
+    family: a name of `families.FAMILIES`.
     num_experts: E.
     num_tasks: V.
     task_mix: the process of task mixes, over the same V tasks.
     noise: standard deviation of the reward of one request.
+    noise_kind: "bernoulli", "gaussian", "heavy_tailed" or "task_dependent"
+      (see `noise.create`).
+    reward_drift: rounds between two landscapes that a task makes in a slot, in
+      [0, .5] (see `changed_families.moving`); at 0 rewards stay.
     monitor: a `Monitor` that estimates the mix from the counts of the slots
       before; None shows the true mix.
     requests: requests of a slot; None for all tasks in every slot.
     **options: of the family's constructor.
 
   Returns:
-    An `Environment`. `Outcome.optimal_reward` is exact but for rounding,
-    except in the network family (see `network_search` for the error).
+    An `Environment`. `Outcome.optimal_reward` is exact to 1e-4, mostly to
+    rounding; `network_search` says how often the network family is.
 
   Raises:
     ValueError: if the family is unknown, a number is out of range, the mix has
       another length, or a monitor is given without requests.
   """
-  _check(family, num_experts, num_tasks, noise, monitor, requests)
+  _check(family, num_experts, num_tasks, monitor, requests)
   check_mix_length(task_mix, num_tasks)
-  landscape = families.FAMILIES[family](
-    num_experts=num_experts, num_tasks=num_tasks, **options
-  )
+  sampler = noises.create(noise_kind, noise=noise, num_tasks=num_tasks)
+  landscape = _landscape(family, num_experts, num_tasks, reward_drift, options)
+  if noise_kind == "bernoulli":
+    landscape = changed_families.to_unit_interval(landscape)
   return Environment(
     Partial(_init, landscape, task_mix, monitor),
     Partial(_context, task_mix, monitor),
-    Partial(
-      _step, landscape, task_mix, monitor, Static(requests), jnp.float32(noise)
-    ),
+    Partial(_step, landscape, task_mix, monitor, Static(requests), sampler),
   )
 
 
@@ -88,7 +99,6 @@ def _check(
   family: str,
   num_experts: int,
   num_tasks: int,
-  noise: float,
   monitor: Any,
   requests: int | None,
 ) -> None:
@@ -101,12 +111,26 @@ def _check(
       "num_experts and num_tasks must be at least 2, got "
       f"num_experts={num_experts}, num_tasks={num_tasks}"
     )
-  if not noise >= 0.0:
-    raise ValueError(f"noise must not be negative, got noise={noise}")
   if requests is not None and requests < 1:
     raise ValueError(f"requests must be at least 1, got requests={requests}")
   if monitor is not None and requests is None:
     raise ValueError("a monitor needs counts: give requests, got requests=None")
+
+
+def _landscape(
+  family: str,
+  num_experts: int,
+  num_tasks: int,
+  reward_drift: float,
+  options: dict[str, Any],
+) -> families.Family:
+  constructor = families.FAMILIES[family]
+  if reward_drift == 0.0:
+    return constructor(num_experts=num_experts, num_tasks=num_tasks, **options)
+  both = constructor(
+    num_experts=num_experts, num_tasks=2 * num_tasks, **options
+  )
+  return changed_families.moving(both, num_tasks=num_tasks, rate=reward_drift)
 
 
 def _init(
@@ -131,7 +155,7 @@ def _step(
   task_mix: TaskMix,
   monitor: Any,
   requests: Static,
-  noise: jax.Array,
+  sampler: noises.Sampler,
   key: jax.Array,
   state: SyntheticState,
   merge_weights: jax.Array,
@@ -141,7 +165,7 @@ def _step(
   mix = task_mix.mix(state.mix)
   mean_reward = family.reward(state.landscape, merge_weights)
   feedback, shares = _observe(
-    observe_key, mean_reward, mix, noise=noise, requests=requests.value
+    observe_key, mean_reward, mix, sampler, requests=requests.value
   )
   best = family.optimum(state.landscape, mix)
   outcome = Outcome(
@@ -155,24 +179,26 @@ def _step(
   if monitor is not None:
     new_monitor = monitor.update(state.monitor, feedback.task_count)
   new_mix = task_mix.step(mix_key, state.mix)
-  return feedback, outcome, state._replace(mix=new_mix, monitor=new_monitor)
+  new_landscape = family.advance(state.landscape)
+  return feedback, outcome, SyntheticState(new_landscape, new_mix, new_monitor)
 
 
 def _observe(
   key: jax.Array,
   mean_reward: jax.Array,
   mix: jax.Array,
+  sampler: noises.Sampler,
   *,
-  noise: jax.Array,
   requests: int | None,
 ) -> tuple[Feedback, jax.Array]:
   """The slot's feedback, and the share [V] that each task has in its mean."""
   count_key, noise_key = jax.random.split(key)
-  noises = noise * jax.random.normal(noise_key, mean_reward.shape)
+  num_tasks = mix.shape[0]
   if requests is None:
-    count = jnp.ones(mix.shape, jnp.int32)
-    return Feedback(mean_reward + noises, count), mix
-  count = draw_counts(count_key, mix, requests=requests)
-  spread = jnp.sqrt(jnp.maximum(count, 1).astype(jnp.float32))
-  reward = jnp.where(count > 0, mean_reward + noises / spread, 0.0)
+    tasks = jnp.arange(num_tasks)
+    count = jnp.ones(num_tasks, jnp.int32)
+    return Feedback(sampler(noise_key, mean_reward, tasks, count), count), mix
+  tasks = draw_tasks(count_key, mix, requests=requests)
+  count = count_tasks(tasks, num_tasks=num_tasks)
+  reward = sampler(noise_key, mean_reward, tasks, count)
   return Feedback(reward, count), count.astype(jnp.float32) / requests

@@ -2,52 +2,42 @@
 
 A `TaskMix` is three pure functions over a pytree, like an environment. The
 sequence of mixes depends on the keys alone, never on the weights played.
-Every process here visits concentrated mixes, in which one or two tasks
-dominate: under a broad mix the best static weights and the best weights for
-the mix are almost the same, and there is nothing to learn. The paper varies
-the mix between slots but does not give its law, so that all three processes
-are a [R] reconstruction. Letters: V tasks.
+Every process visits concentrated mixes, in which one or two tasks dominate:
+under a broad mix the best static weights and the best weights for the mix are
+almost the same, and there is nothing to learn. The paper varies the mix between
+slots but does not give its law, so that all processes are a [R]
+reconstruction. Letters: V tasks.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jax.tree_util import Partial
 
 from tanbr_jax.environments import static
+from tanbr_jax.environments.mix_base import (
+  TaskMix,
+  check_arguments,
+  check_mix_length,
+  dirichlet,
+)
+from tanbr_jax.environments.smooth_mix import drift, periodic
+from tanbr_jax.environments.switching_mix import abrupt, bursty, piecewise
 
-State = Any
-
-
-class TaskMix(NamedTuple):
-  """A process of task mixes as three pure functions.
-
-  Attributes:
-    init: `init(key) -> state`.
-    mix: `mix(state) -> [V]` float32 on the simplex, the mix of the slot that
-      comes.
-    step: `step(key, state) -> state` of the next slot.
-  """
-
-  init: Callable[[jax.Array], State]
-  mix: Callable[[State], jax.Array]
-  step: Callable[[jax.Array, State], State]
-
-
-class PiecewiseState(NamedTuple):
-  """State of `piecewise`.
-
-  Attributes:
-    phases: [P, V] the mixes of the phases, drawn once in `init`.
-    slot: [] int32, slots since the start.
-  """
-
-  phases: jax.Array
-  slot: jax.Array
+__all__ = [
+  "PROCESSES",
+  "TaskMix",
+  "abrupt",
+  "bursty",
+  "check_mix_length",
+  "create",
+  "drift",
+  "fixed",
+  "periodic",
+  "piecewise",
+]
 
 
 def fixed(
@@ -74,7 +64,7 @@ def fixed(
   if mix is None:
     if num_tasks is None:
       raise ValueError("fixed needs mix or num_tasks, got neither")
-    _check(num_tasks, concentration)
+    check_arguments(num_tasks, concentration)
     init = Partial(
       _draw_mix, static.Static(num_tasks), jnp.float32(concentration)
     )
@@ -83,82 +73,21 @@ def fixed(
   return TaskMix(init, Partial(_identity), Partial(_stay))
 
 
-def drift(
-  *, num_tasks: int, rate: float = 0.002, concentration: float = 0.25
-) -> TaskMix:
-  """A slow random walk: softmax of an Ornstein-Uhlenbeck process z [V].
-
-  `z <- (1 - rate) z + scale sqrt(1 - (1 - rate)^2) N(0, I)`, started in its
-  stationary law N(0, scale^2 I). `scale^2` is the variance of the logarithm
-  of a Gamma(concentration) variable, trigamma(concentration): softmax of such
-  logarithms is Dirichlet(concentration), hence the walk visits mixes about as
-  concentrated as that.
-
-  Args:
-    num_tasks: V.
-    rate: in (0, 1]; 1 / rate is the correlation time of z in slots.
-    concentration: > 0, small for concentrated mixes.
-
-  Returns:
-    A `TaskMix` whose state is z.
-
-  Raises:
-    ValueError: if an argument is out of range.
-  """
-  _check(num_tasks, concentration)
-  if not 0.0 < rate <= 1.0:
-    raise ValueError(f"rate must be in (0, 1], got rate={rate}")
-  scale = jnp.float32(np.sqrt(scipy.special.polygamma(1, concentration)))
-  return TaskMix(
-    Partial(_draw_logits, static.Static(num_tasks), scale),
-    Partial(jax.nn.softmax),
-    Partial(_walk, jnp.float32(rate), scale),
-  )
-
-
-def piecewise(
-  *,
-  num_tasks: int,
-  length: int = 250,
-  concentration: float = 0.25,
-  num_phases: int = 512,
-) -> TaskMix:
-  """A new Dirichlet(concentration) mix every `length` slots.
-
-  All mixes are drawn in `init`, because a Dirichlet draw inside a scan costs
-  more than the rest of a round; after `num_phases` phases they come again.
-
-  Args:
-    num_tasks: V.
-    length: slots of a phase, >= 1.
-    concentration: of the Dirichlet, small for concentrated mixes.
-    num_phases: P, phases before the sequence repeats, >= 1.
-
-  Returns:
-    A `TaskMix` over `PiecewiseState`.
-
-  Raises:
-    ValueError: if an argument is out of range.
-  """
-  _check(num_tasks, concentration)
-  if length < 1 or num_phases < 1:
-    raise ValueError(
-      "length and num_phases must be at least 1, got "
-      f"length={length}, num_phases={num_phases}"
-    )
-  shape = static.Static((num_phases, num_tasks))
-  return TaskMix(
-    Partial(_draw_phases, shape, jnp.float32(concentration)),
-    Partial(_phase, jnp.int32(length)),
-    Partial(_count_slot),
-  )
+PROCESSES = {
+  "abrupt": abrupt,
+  "bursty": bursty,
+  "drift": drift,
+  "fixed": fixed,
+  "periodic": periodic,
+  "piecewise": piecewise,
+}
 
 
 def create(name: str, *, num_tasks: int, **options: Any) -> TaskMix:
-  """The process called `name`: "fixed", "drift" or "piecewise".
+  """The process called `name`.
 
   Args:
-    name: as above.
+    name: a name of `PROCESSES`.
     num_tasks: V.
     **options: of the constructor of that name.
 
@@ -168,33 +97,11 @@ def create(name: str, *, num_tasks: int, **options: Any) -> TaskMix:
   Raises:
     ValueError: if the name is unknown or an option is out of range.
   """
-  constructors = {"fixed": fixed, "drift": drift, "piecewise": piecewise}
-  if name not in constructors:
+  if name not in PROCESSES:
     raise ValueError(
-      f"task_mix must be one of {sorted(constructors)}, got {name!r}"
+      f"task_mix must be one of {sorted(PROCESSES)}, got {name!r}"
     )
-  return constructors[name](num_tasks=num_tasks, **options)
-
-
-def check_mix_length(task_mix: TaskMix, num_tasks: int) -> None:
-  """Raises a ValueError unless the mixes of `task_mix` are [num_tasks]."""
-  shape = jax.eval_shape(
-    lambda key: task_mix.mix(task_mix.init(key)), jax.random.key(0)
-  ).shape
-  if shape != (num_tasks,):
-    raise ValueError(
-      f"task_mix must have shape [num_tasks], got shape {list(shape)}, "
-      f"num_tasks={num_tasks}"
-    )
-
-
-def _check(num_tasks: int, concentration: float) -> None:
-  if num_tasks < 2:
-    raise ValueError(f"num_tasks must be at least 2, got num_tasks={num_tasks}")
-  if not concentration > 0.0:
-    raise ValueError(
-      f"concentration must be positive, got concentration={concentration}"
-    )
+  return PROCESSES[name](num_tasks=num_tasks, **options)
 
 
 def _checked_mix(mix: jax.Array, num_tasks: int | None) -> jax.Array:
@@ -212,14 +119,7 @@ def _checked_mix(mix: jax.Array, num_tasks: int | None) -> jax.Array:
 def _draw_mix(
   num_tasks: static.Static, concentration: jax.Array, key: jax.Array
 ) -> jax.Array:
-  return _dirichlet(key, concentration, (num_tasks.value,))
-
-
-def _dirichlet(
-  key: jax.Array, concentration: jax.Array, shape: tuple[int, ...]
-) -> jax.Array:
-  # In logarithms, because Gamma(0.05) often underflows float32.
-  return jax.nn.softmax(jax.random.loggamma(key, concentration, shape), -1)
+  return dirichlet(key, concentration, (num_tasks.value,))
 
 
 def _return_mix(mix: jax.Array, key: jax.Array) -> jax.Array:
@@ -234,33 +134,3 @@ def _identity(state: jax.Array) -> jax.Array:
 def _stay(key: jax.Array, state: jax.Array) -> jax.Array:
   del key
   return state
-
-
-def _draw_logits(
-  num_tasks: static.Static, scale: jax.Array, key: jax.Array
-) -> jax.Array:
-  return scale * jax.random.normal(key, (num_tasks.value,))
-
-
-def _walk(
-  rate: jax.Array, scale: jax.Array, key: jax.Array, logits: jax.Array
-) -> jax.Array:
-  keep = 1.0 - rate
-  spread = scale * jnp.sqrt(rate * (1.0 + keep))
-  return keep * logits + spread * jax.random.normal(key, logits.shape)
-
-
-def _draw_phases(
-  shape: static.Static, concentration: jax.Array, key: jax.Array
-) -> PiecewiseState:
-  phases = _dirichlet(key, concentration, shape.value)
-  return PiecewiseState(phases, jnp.int32(0))
-
-
-def _phase(length: jax.Array, state: PiecewiseState) -> jax.Array:
-  return state.phases[(state.slot // length) % state.phases.shape[0]]
-
-
-def _count_slot(key: jax.Array, state: PiecewiseState) -> PiecewiseState:
-  del key
-  return state._replace(slot=state.slot + 1)

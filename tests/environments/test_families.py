@@ -1,3 +1,6 @@
+import functools
+
+import brute_force
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,34 +37,73 @@ def _optima(family, mixes, num_landscapes=2):
   return jax.jit(jax.vmap(one))(keys)
 
 
-def _grid(num_steps):
-  """All points of the simplex of three experts with this many steps a side."""
-  points = [
-    (i, j, num_steps - i - j)
-    for i in range(num_steps + 1)
-    for j in range(num_steps + 1 - i)
-  ]
-  return jnp.asarray(np.array(points) / num_steps, jnp.float32)
+def _float64(tree):
+  """A landscape of `_optima` in float64."""
+  return jax.tree.map(
+    lambda leaf: (
+      np.asarray(leaf, np.float64) if leaf.dtype != np.int32 else leaf
+    ),
+    tree,
+  )
 
 
-@pytest.mark.parametrize(
-  "name",
-  ["quadratic", "saturating", pytest.param("network", marks=pytest.mark.slow)],
-)
-def test_optimum_beats_a_grid(name):
+def _quadratic(centres, x):
+  return -((x[:, None] - centres) ** 2).sum(-1)
+
+
+def _saturating(gains, x):
+  return (1 - np.exp(-4 * x)) @ gains.T
+
+
+def _linear(slopes, x):
+  return x @ slopes.T
+
+
+def _plateau(centres, x):
+  squares = ((x[:, None] - centres) ** 2).sum(-1)
+  return 0.6 * np.maximum(0, 1 - squares / 0.5**2)
+
+
+def _wheel(corners, x):
+  in_corner = corners[:, x.argmax(1)].T
+  return np.where(x.max(1, keepdims=True) > 0.5, in_corner, 0.1)
+
+
+def _network(params, x):
+  return np.tanh(x @ params.hidden.T + params.bias) @ params.readout.T
+
+
+REWARDS = {
+  "linear_contextual": _linear,
+  "network": _network,
+  "plateau": _plateau,
+  "quadratic": _quadratic,
+  "saturating": _saturating,
+  "wheel": _wheel,
+}
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+def test_optimum_against_brute_force(name):
   family = families.FAMILIES[name](num_experts=3, num_tasks=V)
   mixes = _mixes()
   params, best, found = _optima(family, mixes)
   assert (best >= 0).all()
   np.testing.assert_allclose(best.sum(-1), 1.0, atol=1e-6)
-  on_grid = jax.vmap(
-    lambda p: jax.vmap(lambda x: family.reward(p, x))(_grid(100))
-  )(params)
-  largest = np.max(np.einsum("ngv,mv->nmg", on_grid, mixes), axis=-1)
-  assert (largest - found).max() < 1e-4
-  # The grid's cells have a diameter of .014: its own error is below slope
-  # times that, about .02; the optimum cannot be much better than the grid.
-  assert (found - largest).max() < 0.02
+  for seed in range(2):
+    landscape = _float64(jax.tree.map(lambda leaf, s=seed: leaf[s], params))
+    reward = functools.partial(REWARDS[name], landscape)
+    grid = brute_force.triangle(100)
+    exact = brute_force.largest(reward, mixes, grid, 0.01)
+    # Both ways: an optimum cannot be better than the best there is.
+    np.testing.assert_allclose(found[seed], exact, atol=1e-4)
+    low, high = family.bounds(
+      jax.tree.map(lambda leaf, s=seed: leaf[s], params)
+    )
+    table = reward(grid)
+    assert low <= table.min() + 1e-6 and table.max() - 1e-6 <= high
+    # Not so wide that binary rewards would tell nothing.
+    assert high - low < 8 * (table.max() - table.min())
 
 
 def test_network_optimum_against_many_long_ascents():

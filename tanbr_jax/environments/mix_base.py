@@ -1,0 +1,56 @@
+"""What a process of task mixes is, and what all of them need.
+
+Letters: V tasks.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+State = Any
+
+
+class TaskMix(NamedTuple):
+  """A process of task mixes as three pure functions.
+
+  Attributes:
+    init: `init(key) -> state`.
+    mix: `mix(state) -> [V]` float32 on the simplex, the mix of the slot that
+      comes.
+    step: `step(key, state) -> state` of the next slot.
+  """
+
+  init: Callable[[jax.Array], State]
+  mix: Callable[[State], jax.Array]
+  step: Callable[[jax.Array, State], State]
+
+
+def check_mix_length(task_mix: TaskMix, num_tasks: int) -> None:
+  """Raises a ValueError unless the mixes of `task_mix` are [num_tasks]."""
+  shape = jax.eval_shape(
+    lambda key: task_mix.mix(task_mix.init(key)), jax.random.key(0)
+  ).shape
+  if shape != (num_tasks,):
+    raise ValueError(
+      f"task_mix must have shape [num_tasks], got shape {list(shape)}, "
+      f"num_tasks={num_tasks}"
+    )
+
+
+def check_arguments(num_tasks: int, concentration: float) -> None:
+  """Raises a ValueError if an argument of any process is out of range."""
+  if num_tasks < 2:
+    raise ValueError(f"num_tasks must be at least 2, got num_tasks={num_tasks}")
+  if not concentration > 0.0:
+    raise ValueError(
+      f"concentration must be positive, got concentration={concentration}"
+    )
+
+
+def dirichlet(
+  key: jax.Array, concentration: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+  """Draws mixes of a shape [..., V]; for `init`, as it is slow."""
+  # In logarithms, because Gamma(0.05) often underflows float32.
+  return jax.nn.softmax(jax.random.loggamma(key, concentration, shape), -1)
