@@ -1,0 +1,237 @@
+"""An environment that replays a table of what once was recorded.
+
+A log's N rows each hold weights that were played, the tasks' mean rewards and
+how many requests each mean is of. Rows with equal weights make an arm. Weights
+that a bandit plays are answered by the nearest arm in Euclidean distance [R]:
+the feedback is one of that arm's rows, drawn anew in every slot, and the
+expected reward is psi . h with h the arm's mean over its requests. Hence the
+answer is exact for a bandit that keeps to the logged arms, and for others as
+good as the log is dense. The alternative is to give no feedback for weights
+farther than `max_distance` from every arm. Rewards are taken not to depend on
+when they were recorded; mixes come in the recorded order. Letters: N rows, T
+slots of mixes, A arms, V tasks, E experts.
+"""
+
+import os
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from tanbr_jax import atomic
+from tanbr_jax.bandits.base import Context, Feedback
+from tanbr_jax.environments.base import Environment, Outcome
+
+_FIELDS = ("weights", "mix", "rewards", "counts")
+
+
+class _Table(NamedTuple):
+  arms: jax.Array  # [A, E] different weights
+  arm_rewards: jax.Array  # [A, V] mean reward
+  first_row: jax.Array  # [A] int32, rows are sorted by arm
+  num_rows: jax.Array  # [A] int32
+  rewards: jax.Array  # [N, V]
+  counts: jax.Array  # [N, V] int32
+  mixes: jax.Array  # [T, V]
+
+
+def logged(
+  weights: np.ndarray,
+  mix: np.ndarray,
+  rewards: np.ndarray,
+  counts: np.ndarray | None = None,
+  *,
+  max_distance: float = float("inf"),
+) -> Environment:
+  """Replays a table.
+
+  An arm whose requests never were of some task is given the task's mean over
+  the whole log [R], in `Outcome` only: the bandit sees counts of 0.
+
+  Args:
+    weights: [N, E] weights that were played, on the simplex.
+    mix: [T, V] task mixes of consecutive slots, on the simplex; after T slots
+      they come again. T need not be N.
+    rewards: [N, V] each row's mean reward by task; ignored, and may be NaN,
+      where the count is 0.
+    counts: [N, V] requests of each mean; None for 1 everywhere.
+    max_distance: feedback is given for weights no farther than this from an
+      arm, in Euclidean distance. Farther ones have counts of 0 and the
+      expected reward of the nearest arm.
+
+  Returns:
+    An `Environment` whose state is the number of the slot. The context is the
+    recorded mix. `Outcome.optimal_reward` is the best expected reward of an arm
+    in that slot.
+
+  Raises:
+    ValueError: shapes do not fit, a weight or mix is off the simplex, a count
+      is negative, a reward that counts is not finite, or a task has none.
+  """
+  if counts is None:
+    counts = np.ones(np.shape(rewards), np.int32)
+  table = _checked(weights, mix, rewards, counts)
+  if not max_distance >= 0.0:
+    raise ValueError(
+      f"max_distance must not be negative, got max_distance={max_distance}"
+    )
+  return Environment(
+    Partial(_init),
+    Partial(_context, table),
+    Partial(_step, table, jnp.float32(max_distance)),
+  )
+
+
+def save_npz(
+  path: str | os.PathLike[str],
+  weights: np.ndarray,
+  mix: np.ndarray,
+  rewards: np.ndarray,
+  counts: np.ndarray | None = None,
+) -> None:
+  """Writes the arguments of `logged` to a file, atomically.
+
+  Raises:
+    ValueError: as `logged`; nothing is written then.
+  """
+  if counts is None:
+    counts = np.ones(np.shape(rewards), np.int32)
+  _checked(weights, mix, rewards, counts)
+  values = (np.asarray(array) for array in (weights, mix, rewards, counts))
+  atomic.write_arrays(path, dict(zip(_FIELDS, values, strict=True)))
+
+
+def from_npz(
+  path: str | os.PathLike[str], *, max_distance: float = float("inf")
+) -> Environment:
+  """The environment of a file with weights, mix, rewards and maybe counts.
+
+  Args:
+    path: an npz, of `save_npz` or one's own.
+    max_distance: as in `logged`.
+
+  Raises:
+    ValueError: an array is missing, or as `logged`.
+  """
+  with np.load(path) as arrays:
+    missing = [name for name in _FIELDS[:3] if name not in arrays.files]
+    if missing:
+      raise ValueError(
+        f"{os.fspath(path)} must hold {list(_FIELDS[:3])}, got {arrays.files}"
+      )
+    read = {name: arrays[name] for name in _FIELDS if name in arrays.files}
+  return logged(**read, max_distance=max_distance)
+
+
+def _checked(
+  weights: np.ndarray, mix: np.ndarray, rewards: np.ndarray, counts: np.ndarray
+) -> _Table:
+  weights, mix, rewards = (
+    np.asarray(array, np.float64) for array in (weights, mix, rewards)
+  )
+  counts = np.asarray(counts)
+  shapes = [list(array.shape) for array in (weights, mix, rewards, counts)]
+  if [len(shape) for shape in shapes] != [2] * 4 or not (
+    shapes[0][0] == shapes[2][0]
+    and shapes[1][1] == shapes[2][1]
+    and shapes[2] == shapes[3]
+    and min(shapes[0] + shapes[1] + shapes[2]) > 0
+  ):
+    raise ValueError(
+      "weights, mix, rewards and counts must have shapes [N, E], [T, V], "
+      f"[N, V] and [N, V], got {shapes}"
+    )
+  _check_simplex("weights", weights)
+  _check_simplex("mix", mix)
+  bad = ~(counts >= 0) | (counts != np.round(counts))
+  if bad.any():
+    raise ValueError(
+      f"counts must be whole and not negative, got a count of {counts[bad][0]}"
+    )
+  bad = ~np.isfinite(rewards) & (counts > 0)
+  if bad.any():
+    row, task = np.argwhere(bad)[0]
+    raise ValueError(
+      f"rewards must be finite, got {rewards[row, task]} in row {row}, task "
+      f"{task}"
+    )
+  unseen = np.flatnonzero(counts.sum(0) == 0)
+  if unseen.size:
+    raise ValueError(f"every task needs a count, got none of task {unseen[0]}")
+  return _table(weights, mix, np.where(counts > 0, rewards, 0.0), counts)
+
+
+def _check_simplex(name: str, rows: np.ndarray) -> None:
+  good = (rows >= 0).all(1) & (np.abs(rows.sum(1) - 1.0) < 1e-4)
+  if not good.all():
+    row = np.flatnonzero(~good)[0]
+    raise ValueError(
+      f"{name} must lie on the simplex, got {rows[row].tolist()} in row {row}"
+    )
+
+
+def _table(
+  weights: np.ndarray, mix: np.ndarray, rewards: np.ndarray, counts: np.ndarray
+) -> _Table:
+  arms, arm_of_row = np.unique(weights, axis=0, return_inverse=True)
+  arm_of_row = arm_of_row.reshape(-1)
+  order = np.argsort(arm_of_row, kind="stable")
+  num_rows = np.bincount(arm_of_row)
+  totals = np.zeros((len(arms), rewards.shape[1]))
+  requests = np.zeros_like(totals)
+  np.add.at(totals, arm_of_row, rewards * counts)
+  np.add.at(requests, arm_of_row, counts)
+  overall = totals.sum(0) / requests.sum(0)
+  means = np.where(requests > 0, totals / np.maximum(requests, 1), overall)
+  return _Table(
+    arms=jnp.asarray(arms, jnp.float32),
+    arm_rewards=jnp.asarray(means, jnp.float32),
+    first_row=jnp.asarray(np.cumsum(num_rows) - num_rows, jnp.int32),
+    num_rows=jnp.asarray(num_rows, jnp.int32),
+    rewards=jnp.asarray(rewards[order], jnp.float32),
+    counts=jnp.asarray(counts[order], jnp.int32),
+    mixes=jnp.asarray(mix, jnp.float32),
+  )
+
+
+def _init(key: jax.Array) -> jax.Array:
+  del key
+  return jnp.int32(0)
+
+
+def _context(table: _Table, slot: jax.Array) -> Context:
+  return Context(table.mixes[slot % table.mixes.shape[0]])
+
+
+def _step(
+  table: _Table,
+  max_distance: jax.Array,
+  key: jax.Array,
+  slot: jax.Array,
+  merge_weights: jax.Array,
+) -> tuple[Feedback, Outcome, jax.Array]:
+  mix = _context(table, slot).task_mix
+  squares = jnp.sum((table.arms - merge_weights[None, :]) ** 2, axis=1)
+  arm = jnp.argmin(squares)
+  draw = (
+    jax.random.uniform(key) * table.num_rows[arm].astype(jnp.float32)
+  ).astype(jnp.int32)
+  # Rounding can make the product equal to the number of rows.
+  row = table.first_row[arm] + jnp.minimum(draw, table.num_rows[arm] - 1)
+  # The weights of a logged arm come back from float32 with an error.
+  is_near = squares[arm] <= (max_distance + 1e-5) ** 2
+  count = jnp.where(is_near, table.counts[row], 0)
+  reward = jnp.where(count > 0, table.rewards[row], 0.0)
+  expected = table.arm_rewards @ mix
+  best = jnp.argmax(expected)
+  requests = count.astype(jnp.float32)
+  outcome = Outcome(
+    task_mix=mix,
+    expected_reward=expected[arm],
+    realised_reward=reward @ requests / jnp.maximum(jnp.sum(requests), 1.0),
+    optimal_reward=expected[best],
+    optimal_weights=table.arms[best],
+  )
+  return Feedback(reward, count), outcome, slot + 1
