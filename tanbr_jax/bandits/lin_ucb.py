@@ -6,7 +6,7 @@ gradient ascent on the simplex instead of over a finite set of arms [R].
 Letters: V tasks, E experts.
 """
 
-from tanbr_jax.bandits.base import Bandit
+from tanbr_jax.bandits.base import Bandit, check_sizes
 from tanbr_jax.bandits.linear_model import linear_model
 from tanbr_jax.bandits.model_ascent import model_ascent
 from tanbr_jax.networks import polynomial
@@ -101,10 +101,7 @@ def _linear(
     raise ValueError(
       f"features must be 'quadratic' or 'linear', got {features=}"
     )
-  if num_experts < 2:
-    raise ValueError(
-      f"num_experts must be at least 2, got num_experts={num_experts}"
-    )
+  check_sizes(num_experts, num_tasks)
   model = linear_model(
     polynomial.fixed_features(
       num_experts,

@@ -9,7 +9,8 @@ linear model, Agrawal and Goyal 2013; random Fourier features, Rahimi and Recht
 - the prior scale of every group of features is learnt, so that features that a
   problem does not need stop being explored, and no scale has to be set;
 - a draw of the posterior is a smooth function of the weights, which is
-  maximised by gradient ascent on the simplex.
+  maximised by gradient ascent on the simplex, near the weights played last at
+  first and over all of the simplex later.
 
 `tanbr` in its practical preset has the same model and begins the ascent at the
 leaves of a tree. Letters: V tasks, E experts, P features.
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import chex
 import numpy as np
 
-from tanbr_jax.bandits.base import Bandit
+from tanbr_jax.bandits.base import Bandit, check_sizes
 from tanbr_jax.bandits.model_ascent import model_ascent
 from tanbr_jax.bandits.multitask_model import multitask_model
 from tanbr_jax.bandits.reward_model import RewardModel
@@ -53,7 +54,7 @@ class ModelConfig(NamedTuple):
   length_scale: chex.Numeric = 0.6
   task_precision: chex.Numeric = 0.1
   common_precision: chex.Numeric = 0.03
-  prior_strength: chex.Numeric = 2.0
+  prior_strength: chex.Numeric = 0.5
   forgetting: chex.Numeric = 1.0
 
 
@@ -70,11 +71,7 @@ def make_model(
   Raises:
     ValueError: if a number is out of range.
   """
-  if num_experts < 2 or num_tasks < 1:
-    raise ValueError(
-      "num_experts must be at least 2 and num_tasks at least 1, got "
-      f"num_experts={num_experts}, num_tasks={num_tasks}"
-    )
+  check_sizes(num_experts, num_tasks)
   if config.num_fourier < 0 or not config.length_scale > 0:
     raise ValueError(
       "num_fourier must not be negative and length_scale positive, got "
@@ -115,6 +112,7 @@ def multitask_ts(
   num_candidates: int = 32,
   num_starts: int = 4,
   num_ascent_steps: int = 12,
+  candidate_growth: chex.Numeric = 0.1,
   **config: Any,
 ) -> Bandit:
   """Multi-task Thompson sampling with a learnt prior and ascent.
@@ -125,6 +123,7 @@ def multitask_ts(
     num_candidates: as in `model_ascent`.
     num_starts: likewise.
     num_ascent_steps: likewise.
+    candidate_growth: likewise.
     **config: fields of `ModelConfig`.
 
   Raises:
@@ -143,4 +142,5 @@ def multitask_ts(
     num_candidates=num_candidates,
     num_starts=num_starts,
     num_ascent_steps=num_ascent_steps,
+    candidate_growth=candidate_growth,
   )

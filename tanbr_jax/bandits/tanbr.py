@@ -25,7 +25,14 @@ from jax.tree_util import Partial
 
 from tanbr_jax import partition as partitions
 from tanbr_jax.bandits import ascent
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  check_sizes,
+)
+from tanbr_jax.bandits.candidates import dirichlet_half
 from tanbr_jax.bandits.multitask_ts import ModelConfig, make_model
 from tanbr_jax.bandits.neural_model import Numbers, Structure, neural_model
 from tanbr_jax.bandits.reward_model import RewardModel, observed
@@ -44,6 +51,8 @@ class TanbrConfig:
     split_scale: c^2 log(1 / delta) / nu^2, the visits that split the root.
     num_starts: leaves from which the score is ascended.
     num_ascent_steps: ascent steps; 0 plays a leaf's representative.
+    num_fresh: fresh Dirichlet(1/2) draws that join the leaves as starts, as
+      many as the tree has splits at first, num_fresh in the end.
     model: "network" (trained by gradient steps) or "multitask" (exact
       Bayesian regression, see `multitask_ts.ModelConfig`).
     rule: exploration of "multitask": "ucb" or "thompson".
@@ -70,6 +79,7 @@ class TanbrConfig:
   split_scale: float = 1.0
   num_starts: int = 4
   num_ascent_steps: int = 12
+  num_fresh: int = 32
   model: str = "multitask"
   rule: str = "thompson"
   exploration: float = 0.6
@@ -84,7 +94,7 @@ class TanbrConfig:
   length_scale: float = 0.6
   task_precision: float = 0.1
   common_precision: float = 0.03
-  prior_strength: float = 2.0
+  prior_strength: float = 0.5
   forgetting: float = 1.0
 
 
@@ -98,6 +108,7 @@ PRESETS = {
     capacity=1023,
     rho=0.5,
     num_ascent_steps=0,
+    num_fresh=0,
     model="network",
     exploration=1.0,
     regularisation=1.0,
@@ -127,6 +138,7 @@ class _Bound(NamedTuple):
   model: RewardModel
   rho: jax.Array
   split_scale: jax.Array
+  fresh: jax.Array  # [num_fresh, 0], read for its shape alone
 
 
 def _init(bound: _Bound, key) -> TanbrState:
@@ -138,21 +150,30 @@ def _select(
   climb: ascent.Ascent, bound: _Bound, key, state, context: Context
 ) -> Decision:
   tree = state.tree
-  estimate = bound.model.estimate(key, state.model, context.task_mix)
+  model_key, fresh_key = jax.random.split(key)
+  estimate = bound.model.estimate(model_key, state.model, context.task_mix)
+  num_leaves = jnp.sum(tree.is_leaf, dtype=jnp.int32)
+  num_fresh = bound.fresh.shape[0]
+  fresh = dirichlet_half(fresh_key, (num_fresh, tree.representatives.shape[1]))
   best = climb(
-    lambda weights: sum(estimate(weights)), tree.representatives, tree.is_leaf
+    lambda weights: sum(estimate(weights)),
+    jnp.concatenate([tree.representatives, fresh]),
+    jnp.concatenate([tree.is_leaf, jnp.arange(num_fresh) < num_leaves - 1]),
   )
   mean, bonus = estimate(best.weights)
   # Representatives of boxes lie on faces that two cells share: a leaf that is
   # played as it is must be credited itself.
-  climbed = jnp.any(best.weights != tree.representatives[best.candidate])
+  capacity = tree.representatives.shape[0]
+  own = jnp.minimum(best.candidate, capacity - 1)
+  is_own = jnp.all(best.weights == tree.representatives[own])
+  is_own = is_own & (best.candidate < capacity)
   located = bound.partition.locate(tree, best.weights)
-  leaf = jnp.where(climbed, located, best.candidate)
+  leaf = jnp.where(is_own, own, located)
   aux = {
     "leaf": leaf,
     "depth": tree.depths[leaf],
     "max_depth": jnp.max(jnp.where(tree.is_leaf, tree.depths, 0)),
-    "num_leaves": jnp.sum(tree.is_leaf, dtype=jnp.int32),
+    "num_leaves": num_leaves,
     "tree_full": tree.full,
     "predicted_reward": mean,
     "exploration_bonus": bonus,
@@ -212,10 +233,6 @@ def _fields() -> tuple[dataclasses.Field, ...]:
 
 
 def _check(config: TanbrConfig, num_experts: int) -> None:
-  if num_experts < 2:
-    raise ValueError(
-      f"num_experts must be at least 2, got num_experts={num_experts}"
-    )
   has_budget = config.budget not in (None, num_experts)
   if has_budget and config.cells != "box":
     raise ValueError(
@@ -237,6 +254,12 @@ def _check(config: TanbrConfig, num_experts: int) -> None:
   if config.model not in ("network", "multitask"):
     raise ValueError(
       f"model must be 'network' or 'multitask', got model={config.model!r}"
+    )
+  if config.num_fresh < 0 or (config.num_fresh and not config.num_ascent_steps):
+    raise ValueError(
+      "num_fresh must not be negative, and 0 without an ascent, got "
+      f"num_fresh={config.num_fresh}, num_ascent_steps="
+      f"{config.num_ascent_steps}"
     )
   if not (config.split_scale > 0 and math.isfinite(config.split_scale)):
     raise ValueError(
@@ -272,12 +295,14 @@ def tanbr(
   if unknown := sorted(set(overrides) - known):
     raise ValueError(f"unknown fields {unknown}, known are {sorted(known)}")
   config = dataclasses.replace(PRESETS[preset], **overrides)
+  check_sizes(num_experts, num_tasks)
   _check(config, num_experts)
   bound = _Bound(
     _partition(config, num_experts),
     _model(config, num_experts, num_tasks),
     jnp.float32(config.rho),
     jnp.float32(config.split_scale),
+    jnp.zeros((config.num_fresh, 0), jnp.float32),
   )
   climb = ascent.Ascent(
     num_starts=min(config.num_starts, config.capacity),
