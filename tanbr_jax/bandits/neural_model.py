@@ -82,7 +82,10 @@ def _factor(structure, numbers: Numbers, state: NeuralState) -> jax.Array:
   )
 
 
-def _init(structure, numbers, key) -> NeuralState:
+def init_state(
+  structure: Structure, numbers: Numbers, key: jax.Array
+) -> NeuralState:
+  """Returns the state before the first slot; `key` is consumed."""
   params = _INITIALISATIONS[structure.initialisation](
     key, structure.network, num_experts=structure.num_experts
   )
@@ -189,5 +192,8 @@ def neural_model(structure: Structure, numbers: Numbers) -> RewardModel:
   structure.check()
   numbers = jax.tree.map(jnp.float32, numbers)
   return RewardModel(
-    *(Partial(part, structure, numbers) for part in (_init, _estimate, _update))
+    *(
+      Partial(part, structure, numbers)
+      for part in (init_state, _estimate, _update)
+    )
   )

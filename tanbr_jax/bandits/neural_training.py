@@ -14,6 +14,7 @@ Squared errors are summed over the tasks that a slot showed [R: the paper has
 one output]. Letters: V tasks, E experts, R replayed slots.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ import optax
 from tanbr_jax.bandits.neural_structure import NeuralState, Numbers, Structure
 from tanbr_jax.bandits.reward_model import spread
 
-# Slots that are differentiated at once by "gradient_descent".
+# Slots that `fold_slots` takes at once.
 _BLOCK = 128
 
 
@@ -61,6 +62,41 @@ def step_size(numbers: Numbers, num_slots: jax.Array) -> jax.Array:
   `learning_rate` for what else it leaves open.
   """
   return numbers.learning_rate / (numbers.ridge + num_slots)
+
+
+def fold_slots(
+  structure: Structure,
+  state: NeuralState,
+  add: Callable[..., Any],
+  start: Any,
+) -> Any:
+  """Folds `add` over blocks of the ring up to its last slot.
+
+  So early rounds are cheap, and a full ring costs always the same.
+
+  Args:
+    structure: sizes.
+    state: with the ring.
+    add: `add(carry, weights [B, E], rewards [B, V], counts [B, V]) -> carry`;
+      rows that hold no slot come with count 0.
+    start: the first carry.
+  """
+  capacity = structure.replay_capacity
+  filled = jnp.minimum(state.num_slots, capacity)
+  block = min(_BLOCK, capacity)
+
+  def body(i, carry):
+    # The last block of a ring that is no multiple of blocks begins earlier;
+    # what it shares with the one before must not count twice.
+    first = jnp.minimum(i * block, capacity - block)
+    fresh = first + jnp.arange(block) >= i * block
+    weights, rewards, counts = (
+      jax.lax.dynamic_slice_in_dim(array, first, block)
+      for array in (state.weights, state.rewards, state.counts)
+    )
+    return add(carry, weights, rewards, jnp.where(fresh[:, None], counts, 0.0))
+
+  return jax.lax.fori_loop(0, (filled + block - 1) // block, body, start)
 
 
 def _targets(structure, state: NeuralState):
@@ -192,30 +228,21 @@ def _gradient_descent(
   structure, numbers, key, state: NeuralState, learnt
 ) -> NeuralState:
   del key
-  capacity = structure.replay_capacity
-  filled = jnp.minimum(state.num_slots, capacity)
   mean, size = _targets(structure, state)
-  rewards = (state.rewards - mean) / size
-  block = min(_BLOCK, capacity)
-  # Blocks up to the last slot, so that early rounds are cheap. The last block
-  # of a ring that is no multiple starts earlier and must not count twice.
-  num_blocks = (filled + block - 1) // block
 
   def gradient(params):
-    def add(i, total):
-      start = jnp.minimum(i * block, capacity - block)
-      fresh = start + jnp.arange(block) >= i * block
-      part = [
-        jax.lax.dynamic_slice_in_dim(array, start, block)
-        for array in (state.weights, rewards, state.counts)
-      ]
-      part[2] = jnp.where(fresh[:, None], part[2], 0.0)
+    def add(total, weights, rewards, counts):
       grads = jax.grad(
-        lambda params: 0.5 * _squared_error(structure, params, *part)
+        lambda params: (
+          0.5
+          * _squared_error(
+            structure, params, weights, (rewards - mean) / size, counts
+          )
+        )
       )(params)
       return optax.tree.add(total, grads)
 
-    return jax.lax.fori_loop(0, num_blocks, add, optax.tree.zeros_like(params))
+    return fold_slots(structure, state, add, optax.tree.zeros_like(params))
 
   slots = state.num_slots.astype(jnp.float32)
   rate = step_size(numbers, slots) / structure.width
