@@ -96,7 +96,7 @@ def _learning(
       "optimal_play",
       plot_learning.optimal_play(traces),
       "share of rounds whose gap is small against the range of rewards that "
-      "any of the methods met.",
+      "any of the methods met (of many, the best eight, here and below).",
     ),
     (
       "model_error",

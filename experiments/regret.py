@@ -28,6 +28,7 @@ from tanbr_jax import (
   tables,
   trace,
 )
+from tanbr_jax.environments import task_mix
 from tanbr_jax.environments.families import FAMILIES
 from tanbr_jax.trace import Trace
 
@@ -98,7 +99,7 @@ def build(config: ml_collections.ConfigDict) -> list[Job]:
     if config[field] < 1:
       raise ValueError(f"{field} must be at least 1, got {config[field]}")
   families = launch.names(config.families, known=FAMILIES, kind="family")
-  mixes = launch.names(config.mixes, known=config.mix_options, kind="mix")
+  mixes = launch.names(config.mixes, known=task_mix.PROCESSES, kind="mix")
   # An oracle needs a policy, which these environments keep to themselves: the
   # regret is counted from their optimum.
   known = {*bandits.REGISTRY, *config.methods} - {"oracle"}

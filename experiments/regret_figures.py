@@ -69,6 +69,11 @@ def _ablation(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
   ratios.pop(baseline, None)
   if not ratios:
     return []
+  if len(next(iter(ratios.values()))) == 2:  # one stream is all streams
+    ratios = {
+      method: {s: r for s, r in row.items() if s != plot_sweeps.POOLED}
+      for method, row in ratios.items()
+    }
   values = {
     method: config["methods"].get(method, {}).get(varied)
     for method in (*ratios, baseline)

@@ -45,7 +45,10 @@ def _draw(
   if len(columns) == 1:
     rows, columns = columns, rows
   height = 2.4 if len(rows) == 1 else 1.9
-  figure, grid = plot_parts.make_grid(len(rows), len(columns), height=height)
+  most = max(len(traces) for traces in groups.values())
+  figure, grid = plot_parts.make_grid(
+    len(rows), len(columns), height=height, num_labels=most + 1
+  )
   for i, row in enumerate(rows):
     for j, column in enumerate(columns):
       axes = grid[i, j]

@@ -8,7 +8,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-_MANY = 8
+from tanbr_jax import plot_parts
 
 
 def legend_height(num_labels: int) -> float:
@@ -42,7 +42,7 @@ def add_legend(
   handles, labels = axes.get_legend_handles_labels()
   if not handles:
     return
-  if by_end and len(handles) > _MANY:
+  if by_end and len(handles) > len(plot_parts.PALETTE):
     handles.sort(key=lambda line: -line.get_ydata()[-1])
     labels = [line.get_label() for line in handles]
   axes.legend(
@@ -59,7 +59,7 @@ def add_legend(
   )
 
 
-def add_shared_legend(figure: Figure, *, columns: int = 4) -> None:
+def add_shared_legend(figure: Figure) -> None:
   """One legend of all axes of a grid, below them."""
   entries = {}
   for axes in figure.axes:
@@ -69,7 +69,7 @@ def add_shared_legend(figure: Figure, *, columns: int = 4) -> None:
     entries.values(),
     entries.keys(),
     loc="outside lower center",
-    ncols=min(columns, len(entries)),
+    ncols=min(plot_parts.LEGEND_COLUMNS, len(entries)),
     frameon=False,
     fontsize=8,
     handlelength=2.2,

@@ -1,5 +1,7 @@
 """Figures of how a method learns: its model's error, its bonus, its hits.
 
+Of more than eight methods those with the least regret are drawn.
+
 Letters: S seeds, T rounds.
 """
 
@@ -69,7 +71,8 @@ def _draw(
 ) -> Figure | None:
   """Trailing means of each seed's [T] curve, averaged over seeds."""
   found = {name: curve(trace) for name, trace in traces.items()}
-  shown = [name for name, values in found.items() if values is not None]
+  told = [name for name, values in found.items() if values is not None]
+  shown = plot_parts.least_regret({name: traces[name] for name in told})
   if not shown:
     return None
   height = max(3.0, plot_labels.legend_height(len(shown)))

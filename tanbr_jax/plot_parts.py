@@ -3,7 +3,8 @@
 Letters: S seeds, T rounds, N shares.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -11,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tanbr_jax import estimates
+from tanbr_jax import estimates, regret
+from tanbr_jax.trace import Trace
 
 # Okabe and Ito's colours, which the colour-blind tell apart; yellow, too faint
 # for a line, is darkened.
@@ -39,7 +41,7 @@ _STYLE = {
   "figure.dpi": 200,
 }
 _WIDTH = 6.5  # inches, the text width of a one-column paper
-_LEGEND = 0.5  # inches, below a grid
+LEGEND_COLUMNS = 4  # of a legend below a grid
 _MAX_POINTS = 400
 # With fewer seeds Student's interval is many times the range of the data.
 _FEW_SEEDS = 5
@@ -57,18 +59,25 @@ def make_figure(
 
 
 def make_grid(
-  num_rows: int, num_columns: int, *, height: float, share_x: bool = True
+  num_rows: int,
+  num_columns: int,
+  *,
+  height: float,
+  num_labels: int,
+  share_x: bool = True,
 ) -> tuple[Figure, np.ndarray]:
   """A figure with a grid of axes, and the axes [rows, columns].
 
   Args:
     num_rows: of axes.
     num_columns: of axes.
-    height: of a row, in inches; a legend below gets room of its own.
+    height: of a row, in inches.
+    num_labels: of the legend below, which gets room of its own.
     share_x: whether all axes have the same x range.
   """
   with matplotlib.rc_context(_STYLE):
-    size = (_WIDTH, height * num_rows + _LEGEND)
+    below = 0.2 + 0.16 * math.ceil(num_labels / LEGEND_COLUMNS)
+    size = (_WIDTH, height * num_rows + below)
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(num_rows, num_columns, sharex=share_x, squeeze=False)
@@ -100,6 +109,7 @@ def band(
   *,
   first_round: int = 1,
   log: bool = False,
+  faint: bool = False,
 ) -> None:
   """Mean over seeds of [S, T] and a band, see `over_seeds`.
 
@@ -110,6 +120,7 @@ def band(
     label: of the line.
     first_round: of the values.
     log: whether the rounds are on a logarithmic axis.
+    faint: whether the band is to be pale, where there are many.
   """
   rounds = thin(values.shape[1], log=log)
   if values.shape[0] < _FEW_SEEDS:
@@ -121,8 +132,9 @@ def band(
   axes.plot(shown, parts[:, 0], label=label, **line_style(index))
   if values.shape[0] > 1:
     color = line_style(index)["color"]
+    alpha = 0.07 if faint else 0.2
     axes.fill_between(
-      shown, parts[:, 1], parts[:, 2], color=color, alpha=0.2, linewidth=0
+      shown, parts[:, 1], parts[:, 2], color=color, alpha=alpha, linewidth=0
     )
 
 
@@ -189,6 +201,12 @@ def largest(
 def numbered(kind: str, count: int) -> list[str]:
   """Names such as `expert 3`."""
   return [f"{kind} {i}" for i in range(count)]
+
+
+def least_regret(traces: Mapping[str, Trace]) -> list[str]:
+  """The methods, or of many the eight with the least expected regret."""
+  finals = {name: regret.simple(one).mean() for name, one in traces.items()}
+  return sorted(finals, key=finals.get)[: len(PALETTE)]
 
 
 def over_seeds(num_seeds: int) -> str:

@@ -106,7 +106,13 @@ def latency(
       milliseconds.
     target: milliseconds that get a dotted line.
   """
-  figure, grid = plot_parts.make_grid(1, len(panels), height=3.0, share_x=False)
+  figure, grid = plot_parts.make_grid(
+    1,
+    len(panels),
+    height=2.8,
+    num_labels=1 + max(len(series) for series in panels.values()),
+    share_x=False,
+  )
   for axes, (name, series) in zip(grid[0], panels.items(), strict=True):
     draw_series(axes, series)
     axes.set_xlabel(name)

@@ -54,7 +54,7 @@ def ternary_tree(
     A figure whose panels share one colour scale.
   """
   figure, grid = plot_parts.make_grid(
-    len(panels), len(panels[0]), height=2.2, share_x=False
+    len(panels), len(panels[0]), height=2.2, num_labels=2, share_x=False
   )
   most = max(panel.visits.max() for row in panels for panel in row)
   norm = LogNorm(1, max(2, most))

@@ -51,7 +51,14 @@ def draw_regret(
 ) -> None:
   """The lines and bands of `cumulative_regret`, without labels."""
   for index, (name, trace) in enumerate(traces.items()):
-    plot_parts.band(axes, regret.expected(trace), index, name, log=log)
+    plot_parts.band(
+      axes,
+      regret.expected(trace),
+      index,
+      name,
+      log=log,
+      faint=len(traces) > len(plot_parts.PALETTE),
+    )
   if log:
     axes.set_xscale("log")
     axes.set_yscale("log", nonpositive="mask")
@@ -125,7 +132,7 @@ def reward_and_mix(
   first = next(iter(traces.values()))
   window = window or max(1, first.num_rounds // 50)
   figure, (upper, lower) = plot_parts.make_figure(2, height=4.6, ratios=(3, 2))
-  best_methods = _least_regret(traces)
+  best_methods = plot_parts.least_regret(traces)
   for index, (name, trace) in enumerate(traces.items()):
     if name in best_methods:
       plot_parts.smooth_line(
@@ -196,9 +203,12 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
   figure, (upper, lower) = plot_parts.make_figure(
     2, height=height, ratios=(1, 1)
   )
-  for index, (name, trace) in enumerate(traces.items()):
+  # Dots mean the leaf played: colours alone must tell the trees apart.
+  named = trees if len(traces) > len(plot_parts.PALETTE) else traces
+  for index, name in enumerate(named):
     if name not in trees:
       continue
+    trace = trees[name]
     plot_parts.band(upper, trace.aux["num_leaves"], index, name)
     if "max_depth" in trace.aux:
       plot_parts.band(
@@ -226,8 +236,3 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
 def _height(traces: Mapping[str, Trace]) -> float:
   """Inches of a figure whose legend names every method, and one line more."""
   return max(3.4, plot_labels.legend_height(len(traces) + 1))
-
-
-def _least_regret(traces: Mapping[str, Trace], limit: int = 8) -> list[str]:
-  finals = {n: regret.simple(t).mean() for n, t in traces.items()}
-  return sorted(finals, key=finals.get)[:limit]

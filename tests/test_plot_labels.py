@@ -46,7 +46,7 @@ def test_ticks_of_many_decades_are_left_alone():
 
 
 def test_one_legend_for_a_grid():
-  figure, grid = plot_parts.make_grid(1, 2, height=2.0)
+  figure, grid = plot_parts.make_grid(1, 2, height=2.0, num_labels=3)
   for axes, names in zip(grid[0], (("a", "b"), ("b", "c")), strict=True):
     for name in names:
       axes.plot([0, 1], label=name)

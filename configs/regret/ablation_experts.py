@@ -25,7 +25,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.families = "quadratic,saturating"
   config.mixes = "drift"
   config.methods.lin_ucb_linear = {"bandit": "lin_ucb", "features": "linear"}
-  config.bandits = "tanbr,tanbr_paper,neural_ucb,lin_ucb_linear,uniform"
+  config.bandits = (
+    "tanbr,multitask_ts,tanbr_paper,neural_ucb,lin_ucb_linear,uniform"
+  )
   config.settings = ml_collections.ConfigDict(
     {f"E={count}": {"num_experts": count} for count in EXPERTS}
   )

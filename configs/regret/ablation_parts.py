@@ -19,16 +19,14 @@ WHOLE = "whole"
 PARTS = {
   WHOLE: {},
   "one cell for the tree": {"capacity": 1},
-  "leaves without ascent": {"num_ascent_steps": 0},
+  "fresh draws for the tree": {"bandit": "multitask_ts"},
+  "leaves without fresh draws": {"num_fresh": 0},
+  "leaves without ascent": {"num_ascent_steps": 0, "num_fresh": 0},
   "boxes for simplices": {"cells": "box"},
   "UCB for sampling": {"rule": "ucb"},
   "greedy": {"exploration": 0.0},
   "few Fourier features": {"num_fourier": 8},
-  "network for features": {
-    "model": "network",
-    "exploration": 1.0,
-    "regularisation": 1.0,
-  },
+  "network for features": {"model": "network", "exploration": 1.0},
 }
 
 

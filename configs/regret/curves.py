@@ -12,9 +12,9 @@ One stream a process, then merged:
     --workdir=runs/curves
 
 Run time: to be measured.
-Expected: `tanbr` and `lin_ucb` lie an order of magnitude below `tanbr_paper`
-and `neural_ucb` in every panel, and bend; the paper's preset and the controls
-grow in straight lines.
+Expected: `tanbr`, `multitask_ts` and `lin_ucb` lie an order of magnitude below
+`tanbr_paper` and `neural_ucb` in every panel, and bend; the paper's preset and
+the controls grow in straight lines.
 """
 
 import ml_collections
@@ -32,7 +32,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.first_seed = FIRST_SEED
   config.num_seeds = NUM_SEEDS
   config.mixes = "drift,piecewise,fixed"
-  config.bandits = "tanbr,lin_ucb,neural_ucb,hct,tanbr_paper,uniform"
+  config.bandits = (
+    "tanbr,multitask_ts,lin_ucb,neural_ucb,hct,tanbr_paper,uniform"
+  )
   config.chunk_size = 500
   config.figures = "curves"
   return config

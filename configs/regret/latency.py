@@ -25,7 +25,11 @@ def get_config() -> ml_collections.ConfigDict:
   # Methods of one's own, as in the other configs.
   config.methods = ml_collections.ConfigDict(
     {
-      "tanbr without ascent": {"bandit": "tanbr", "num_ascent_steps": 0},
+      "tanbr without ascent": {
+        "bandit": "tanbr",
+        "num_ascent_steps": 0,
+        "num_fresh": 0,
+      },
       "linear lin_ucb": {"bandit": "lin_ucb", "features": "linear"},
     }
   )
@@ -36,6 +40,7 @@ def get_config() -> ml_collections.ConfigDict:
       "tanbr": "capacity",
       "tanbr without ascent": "capacity",
       "tanbr_paper": "capacity",
+      "multitask_ts": "num_candidates",
       "neural_ucb": "num_candidates",
       "linear lin_ucb": "num_candidates",
     }

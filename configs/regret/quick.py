@@ -20,8 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_rounds = 2000
   config.num_seeds = 4
   config.first_seed = 0
-  # Comma lists: of environments.families.FAMILIES, of `mix_options` below, of
-  # bandits.REGISTRY or of `methods` below.
+  # Comma lists: of environments.families.FAMILIES, of
+  # environments.task_mix.PROCESSES, of bandits.REGISTRY or of `methods` below.
   config.families = "quadratic,network,saturating"
   config.mixes = "drift"
   config.bandits = "tanbr,tanbr_paper,neural_ucb,lin_ucb,uniform"
@@ -43,16 +43,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.requests = 0
   # Of the moving average that estimates the mix when requests are counted.
   config.monitor_decay = 0.95
-  # Mix -> options of its process. Small concentrations make concentrated
-  # mixes; where there is no option, the process's own defaults hold.
+  # Mix -> options of its process, where its own defaults are not wanted. Small
+  # concentrations make concentrated mixes.
   config.mix_options = ml_collections.ConfigDict(
     {
       "drift": {"rate": 0.002, "concentration": 0.25},
       "fixed": {"concentration": 0.25},
       "piecewise": {"length": 250, "concentration": 0.25},
-      "periodic": {},
-      "abrupt": {},
-      "bursty": {},
     }
   )
   # Rounds between two saves.

@@ -41,7 +41,7 @@ _TREE = ("mix", "smoothness")
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
   {
-    "cats": Entry("Majzoubi et al.", 2020, ("mix",)),
+    "cats": Entry("Majzoubi et al.", 2020, ("mix", "gradients")),
     "epsilon_greedy": Entry(
       "Auer, Cesa-Bianchi, Fischer", 2002, ("mix", "task rewards")
     ),

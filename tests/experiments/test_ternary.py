@@ -16,6 +16,7 @@ def make_config():
     "bandit": "tanbr",
     "capacity": 15,
     "num_ascent_steps": 0,
+    "num_fresh": 0,
     "num_fourier": 4,
   }
   return config
