@@ -1,51 +1,112 @@
 """Hyper-parameters of the learners, on seeds that no figure uses.
 
   python -m experiments.tune --config=configs/tune.py --workdir=runs/tune
-  python -m experiments.tune --config=configs/tune.py:second \
-    --workdir=runs/tune_second
 
-Twelve points for every learner; the second stage gives the two baselines
-twelve more. The best points are the defaults of the constructors.
-Run time: about five minutes a stage on one GPU.
+One learner alone, for instance to share them out among processes:
+
+  python -m experiments.tune --config=configs/tune.py \
+    --config.learners=hoo --workdir=runs/tune_hoo
+
+Twelve points for every learner, on the same streams and seeds. The best points
+are the defaults of the constructors; `tanbr_paper` and the `theory` and
+`practical` presets of NeuralUCB keep their papers' choices, and random play has
+nothing to tune. Run time: to be measured.
 """
 
 import ml_collections
 
 from configs.regret import quick
 
-STAGES = {
-  "first": {
-    "tanbr": {
-      "exploration": (0.15, 0.3, 0.6, 1.0),
-      "regularisation": (1e-3, 1e-2, 1e-1),
-    },
-    "lin_ucb": {
-      "exploration": (0.15, 0.3, 0.6, 1.0),
-      "regularisation": (1e-3, 1e-2, 1e-1),
-    },
-    "neural_ucb": {
-      "exploration": (0.1, 0.3, 1.0, 3.0),
-      "regularisation": (1e-2, 1e-1, 1.0),
-    },
+GRIDS = {
+  "multitask_ts": {
+    "exploration": (0.4, 0.6, 0.8),
+    "task_precision": (0.1, 0.3),
+    "length_scale": (0.45, 0.6),
   },
-  "second": {
-    "lin_ucb": {
-      "exploration": (0.6, 1.0, 1.5, 2.0),
-      "regularisation": (1e-4, 3e-4, 1e-3),
-    },
-    "neural_ucb": {
-      "exploration": (0.03, 0.1, 0.3),
-      "learning_rate": (1e-3, 3e-3, 1e-2, 3e-2),
-    },
+  "tanbr": {
+    "exploration": (0.4, 0.6, 0.8),
+    "task_precision": (0.1, 0.3),
+    "rho": (0.8, 0.9),
+  },
+  "lin_ucb": {
+    "exploration": (0.5, 1.0, 2.0, 4.0),
+    "regularisation": (1e-4, 1e-3, 1e-2),
+  },
+  "lin_ts": {
+    "exploration": (0.3, 0.6, 1.0, 1.5),
+    "regularisation": (1e-3, 1e-2, 1e-1),
+  },
+  "gp_ucb": {
+    "exploration": (0.5, 1.0, 2.0),
+    "length_scale": (0.3, 0.6, 1.2, 2.4),
+  },
+  "neural_ucb": {
+    "exploration": (0.01, 0.03, 0.1, 0.3),
+    "learning_rate": (1e-3, 3e-3, 1e-2),
+  },
+  "neural_ts": {
+    "exploration": (0.01, 0.03, 0.1, 0.3),
+    "learning_rate": (1e-3, 3e-3, 1e-2),
+  },
+  "neural_epsilon_greedy": {
+    "epsilon": (0.1, 0.5),
+    "decay": (0.5, 0.8),
+    "learning_rate": (1e-3, 3e-3, 1e-2),
+  },
+  "neural_linear": {
+    "exploration": (0.25, 0.5, 1.0),
+    "regularisation": (0.01, 0.03, 0.1, 0.3),
+  },
+  "hoo": {
+    "nu": (0.3, 1.0, 3.0),
+    "rho": (0.5, 0.7),
+    "noise_scale": (0.1, 0.3),
+  },
+  "hct": {
+    "nu": (0.3, 1.0, 3.0),
+    "rho": (0.5, 0.7),
+    "c": (0.03, 0.1),
+  },
+  "zooming": {
+    "lipschitz": (0.3, 1.0, 3.0),
+    "noise_scale": (0.01, 0.03, 0.1, 0.3),
+  },
+  "sto_soo": {
+    "noise_scale": (0.01, 0.02, 0.03, 0.06, 0.1, 0.15, 0.2)
+    + (0.3, 0.4, 0.6, 1.0, 2.0),
+  },
+  "ucb1": {
+    "exploration": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15)
+    + (0.2, 0.3, 0.5, 0.7, 1.0),
+  },
+  "epsilon_greedy": {
+    "epsilon": (0.1, 0.3, 1.0),
+    "decay_rounds": (3.0, 10.0, 30.0, 100.0),
+  },
+  "thompson": {
+    "prior_scale": (0.1, 0.3, 1.0),
+    "exploration": (0.1, 0.3, 1.0, 2.0),
+  },
+  "exp3": {
+    "exploration": (0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3)
+    + (0.5, 0.7, 1.0, 1.5, 2.0),
+  },
+  "cats": {
+    "epsilon": (0.02, 0.05, 0.1, 0.2),
+    "learning_rate": (0.03, 0.1, 0.3),
   },
 }
 
 
-def get_config(stage: str = "first") -> ml_collections.ConfigDict:
+def get_config() -> ml_collections.ConfigDict:
   """The quick config's streams, on tuning seeds."""
   config = quick.get_config()
-  config.num_rounds = 3000
-  config.num_seeds = 6
+  config.num_rounds = 1500
+  config.num_seeds = 4
   config.first_seed = 1000
-  config.grids = STAGES[stage]
+  config.families = "quadratic,network"
+  config.mixes = "drift,fixed"
+  # Comma list of learners; empty for all of `grids`.
+  config.learners = ""
+  config.grids = ml_collections.ConfigDict(GRIDS)
   return config

@@ -4,8 +4,9 @@
 
 Each method has a grid of equally many hyper-parameters; all points of a grid,
 and all seeds, advance together under `vmap`. The score is the mean over
-families and seeds of the log expected regret. Tuning seeds lie apart from
-those of `configs/regret/`. Writes `tune.json` and prints the best points.
+streams and seeds of the log expected regret. Tuning seeds lie apart from
+those of `configs/regret/`. Writes `tune.json` and prints the best points; what
+it holds already is not played again.
 """
 
 import itertools
@@ -17,21 +18,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import launch, streams
-from tanbr_jax import bandits, reporting, rounds
+from tanbr_jax import atomic, bandits, reporting, rounds
 
 COMMAND_LINE = launch.Flags("configs/tune.py", workdir="runs/tune")
 
 
 def main() -> None:
   config = COMMAND_LINE.config
-  check(config)
+  learners = check(config)
   workdir, _ = reporting.open_workdir(
     COMMAND_LINE.workdir, config, seeds=seeds(config)
   )
-  results = {}
-  for method in config.grids:
-    results[method] = tune(config, method)
-    (workdir / "tune.json").write_text(json.dumps(results, indent=2))
+  path = workdir / "tune.json"
+  results = json.loads(path.read_text()) if path.exists() else {}
+  for method in learners:
+    if method not in results:
+      results[method] = tune(config, method)
+      atomic.write_json(path, results)
     best = min(results[method], key=lambda row: row["score"])
     print(method, *(f"{k}={v:.4g}" for k, v in best.items()), flush=True)
 
@@ -40,10 +43,14 @@ def seeds(config) -> range:
   return range(config.first_seed, config.first_seed + config.num_seeds)
 
 
-def check(config) -> None:
+def check(config) -> list[str]:
+  """The learners to tune, whose grids must be equally large."""
   sizes = {name: len(points(grid)) for name, grid in config.grids.items()}
   if len(set(sizes.values())) != 1:
     raise ValueError(f"grids must have the same number of points, got {sizes}")
+  if not config.learners:
+    return sorted(sizes)
+  return launch.names(config.learners, known=sizes, kind="learner")
 
 
 def points(grid) -> list[dict[str, float]]:
