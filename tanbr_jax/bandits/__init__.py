@@ -8,7 +8,13 @@ import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  check_sizes,
+)
 from tanbr_jax.bandits.classic_arms import epsilon_greedy, thompson, ucb1
 from tanbr_jax.bandits.controls import (
   fixed,
@@ -68,6 +74,7 @@ __all__ = [
   "Context",
   "Decision",
   "Feedback",
+  "check_sizes",
   "delayed",
   "discounted",
   "epsilon_greedy",
