@@ -114,29 +114,30 @@ def _sweep(
 
 
 def _settings(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
-  """Final regret of each method over the settings, a figure a stream."""
-  varied = config["varied"]
-  label = f"expected regret after\n{config['num_rounds']:,} rounds (reward)"
-  summary = reporting.read_json(workdir / reporting.SUMMARY)
+  """Ratios to the baseline over the settings, a figure a stream."""
+  baseline, varied = config["baseline"], config["varied"]
   found: dict[str, dict[str, dict[float, Estimate]]] = {}
-  for key in summary:
-    stream, method, quantity = _split(key)
-    base, _, setting = stream.rpartition("/")
-    if quantity == "expected_regret" and setting in config["settings"]:
-      value = config["settings"][setting][varied]
-      series = found.setdefault(base, {}).setdefault(method, {})
-      series[value] = _estimate(summary, key)
+  summary = reporting.read_json(workdir / reporting.SUMMARY)
+  for method, row in ratios_of(summary).items():
+    for name, ratio in row.items():
+      stream, _, setting = name.rpartition("/")
+      if setting in config["settings"]:
+        value = config["settings"][setting][varied]
+        found.setdefault(stream, {}).setdefault(method, {})[value] = ratio
   report = []
   for stream, series in found.items():
+    where = stream.replace("/", ", ")
     figure = plot_sweeps.sweep(
       series,
       x_label=varied,
-      y_label=label,
-      title=f"{stream.replace('/', ', ')}: mean, {_INTERVAL}",
+      y_label=f"expected regret, ratio to\n{baseline} (log scale)",
+      title=f"{where}: geometric mean over paired seeds, 95 % interval",
+      reference=1.0,
     )
     file = f"{stream.replace('/', '_')}_settings.png"
     plotting.save(figure, workdir / file)
-    report.append(ReportFigure(file, f"Final expected regret over {varied}."))
+    caption = f"{where}: final expected regret over that of {baseline}."
+    report.append(ReportFigure(file, caption))
   return report
 
 

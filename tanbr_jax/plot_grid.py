@@ -44,6 +44,7 @@ def _draw(
   columns = list(dict.fromkeys(stream.split("/", 1)[1] for stream in groups))
   if len(columns) == 1:
     rows, columns = columns, rows
+  titles = _titles(groups)
   height = 2.4 if len(rows) == 1 else 1.9
   most = max(len(traces) for traces in groups.values())
   figure, grid = plot_parts.make_grid(
@@ -59,7 +60,7 @@ def _draw(
         axes.set_axis_off()
         continue
       draw(axes, groups[stream])
-      axes.set_title(stream.replace("/", ", "), loc="left", fontsize="small")
+      axes.set_title(titles[stream], loc="left", fontsize="small")
   for axes in grid[-1]:
     axes.set_xlabel(x_label)
   for axes in grid[:, 0]:
@@ -69,3 +70,16 @@ def _draw(
   figure.suptitle(label, fontsize=8, x=0.02, ha="left")
   plot_labels.add_shared_legend(figure)
   return figure
+
+
+def _titles(groups: Groups) -> dict[str, str]:
+  """Each stream's name without the parts that all streams have in common."""
+  parts = {stream: stream.split("/") for stream in groups}
+  if len({len(names) for names in parts.values()}) > 1 or len(parts) == 1:
+    return {stream: ", ".join(names) for stream, names in parts.items()}
+  columns = zip(*parts.values(), strict=True)
+  differs = [i == 0 or len(set(names)) > 1 for i, names in enumerate(columns)]
+  return {
+    stream: ", ".join(n for n, kept in zip(names, differs, strict=True) if kept)
+    for stream, names in parts.items()
+  }

@@ -35,7 +35,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Standard deviation of the reward of one request, and the noise's law.
   config.noise = 0.05
   config.noise_kind = "gaussian"
-  # How fast the rewards themselves move; 0 leaves them as they are.
+  # Rounds between two landscapes that each task makes in a slot; at 0 the
+  # rewards stay.
   config.reward_drift = 0.0
   # Family -> options of its constructor.
   config.family_options = ml_collections.ConfigDict()

@@ -18,7 +18,7 @@ import ml_collections
 from configs.regret import curves
 
 COUNTED = {"requests": 32}
-MOVING = {"reward_drift": 0.002}
+MOVING = {"reward_drift": 0.0005}
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -7,8 +7,8 @@ Run time: to be measured.
 Expected: beside the grey shape of the paper's claim, sqrt(T) log T, the
 curves of `tanbr`, `multitask_ts` and `lin_ucb` are flatter; that of
 `tanbr_paper` rises with slope 1/2: in seven dimensions its regret is the
-discretisation's, which is linear. `<family>/fixed/tanbr/growth_exponent` is the slope of log R over the
-last decade, 1/2 for sqrt(T).
+discretisation's, which is linear. `<family>/fixed/tanbr/growth_exponent` is the
+slope of log R over the last decade, 1/2 for sqrt(T).
 """
 
 import ml_collections

@@ -153,10 +153,14 @@ def test_a_number_that_was_varied_makes_a_line(tmp_path):
   np.testing.assert_array_equal(points, [[0.2, 3.0], [0.5, 1.0], [1.0, 0.5]])
 
 
-def test_final_regret_over_the_settings(tmp_path):
+def test_ratios_over_the_settings(tmp_path):
   summary = {
-    f"quadratic/drift/{setting}/uniform/expected_regret": value
-    for setting, value in (("E4", 2.0), ("E8", 5.0))
+    f"{stream}/still/ratio": value
+    for stream, value in (
+      ("quadratic/drift/E4", 2.0),
+      ("quadratic/drift/E8", 5.0),
+      ("all", 3.0),
+    )
   }
   reporting.write_summary(tmp_path, summary)
   config = make_config().to_dict() | {
