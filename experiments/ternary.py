@@ -165,7 +165,7 @@ def draw(folder: str | Path) -> None:
     for name in dict.fromkeys(key.split(":")[0] for key in arrays.files):
       rows.setdefault(name.rsplit("/", 1)[0], []).append(_panel(name, arrays))
   for row in rows.values():
-    title = f"the same, enlarged\n{settings['zoom']:g} times"
+    title = f"enlarged {settings['zoom']:g} times"
     row.append(row[-1]._replace(title=title, zoom=settings["zoom"]))
   figure = plot_ternary.ternary_tree(
     list(rows.values()),

@@ -4,9 +4,9 @@
     --workdir=runs/ternary
 
 Run time: about two minutes on two CPU cores, most of it compilation.
-Expected: cells are small and dark around the best weights (the cross) and large
-and pale elsewhere; the practical preset plays beside the cross from round 300
-on, the paper's only as near as the centres of its cells are.
+Expected: cells are small around the best weights (the cross) and large
+elsewhere; at the end the practical preset plays beside the cross, the paper's
+only as near as the representatives of its few cells are.
 """
 
 import ml_collections

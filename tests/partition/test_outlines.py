@@ -73,7 +73,7 @@ def test_outlines_agree_with_locate(grown):
 def test_box_cells_by_hand():
   # [0, .5] x [0, 1]^2 and [.5, 1] x [0, 1]^2, cut at x_0 = 1/2.
   partition = box(num_experts=3, capacity=3)
-  cells = outlines(partition.split(partition.init(), 0))
+  cells = outlines(jax.jit(partition.split)(partition.init(), 0))
   lower = {(0, 1, 0), (0, 0, 1), (0.5, 0.5, 0), (0.5, 0, 0.5)}
   assert {tuple(map(float, c)) for c in cells[1]} == lower
   upper = {(1, 0, 0), (0.5, 0.5, 0), (0.5, 0, 0.5)}
