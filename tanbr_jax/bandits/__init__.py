@@ -15,6 +15,7 @@ from tanbr_jax.bandits.base import (
   Feedback,
   check_sizes,
 )
+from tanbr_jax.bandits.cats import cats
 from tanbr_jax.bandits.classic_arms import epsilon_greedy, thompson, ucb1
 from tanbr_jax.bandits.controls import (
   fixed,
@@ -26,6 +27,7 @@ from tanbr_jax.bandits.controls import (
 from tanbr_jax.bandits.delayed import delayed
 from tanbr_jax.bandits.discounted import discounted, forget
 from tanbr_jax.bandits.exp3 import exp3
+from tanbr_jax.bandits.gp_ucb import gp_ucb
 from tanbr_jax.bandits.hct import hct
 from tanbr_jax.bandits.hoo import hoo
 from tanbr_jax.bandits.lin_ucb import lin_ts, lin_ucb
@@ -41,10 +43,12 @@ from tanbr_jax.bandits.zooming import zooming
 
 REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
   {
+    "cats": cats,
     "epsilon_greedy": epsilon_greedy,
     "exp3": exp3,
     "fixed": fixed,
     "follow_task_mix": follow_task_mix,
+    "gp_ucb": gp_ucb,
     "hct": hct,
     "hoo": hoo,
     "lin_ts": lin_ts,
@@ -74,6 +78,7 @@ __all__ = [
   "Context",
   "Decision",
   "Feedback",
+  "cats",
   "check_sizes",
   "delayed",
   "discounted",
@@ -82,6 +87,7 @@ __all__ = [
   "fixed",
   "follow_task_mix",
   "forget",
+  "gp_ucb",
   "hct",
   "hoo",
   "lin_ts",
