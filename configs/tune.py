@@ -8,7 +8,7 @@ One learner alone, for instance to share them out among processes:
     --config.learners=hoo --workdir=runs/tune_hoo
 
 Twelve points for every learner, on the same streams and seeds. The best points
-are the defaults of the constructors; `tanbr_paper` and the `theory` and
+are kept in `configs/regret/tuned.py`; `tanbr_paper` and the `theory` and
 `practical` presets of NeuralUCB keep their papers' choices, and random play has
 nothing to tune. Run time: to be measured.
 """
@@ -37,8 +37,8 @@ GRIDS = {
     "regularisation": (1e-3, 1e-2, 1e-1),
   },
   "gp_ucb": {
-    "exploration": (0.5, 1.0, 2.0),
-    "length_scale": (0.3, 0.6, 1.2, 2.4),
+    "exploration": (0.25, 0.5, 1.0),
+    "length_scale": (0.5, 1.0, 1.5, 2.5),
   },
   "neural_ucb": {
     "exploration": (0.01, 0.03, 0.1, 0.3),
@@ -58,22 +58,22 @@ GRIDS = {
     "regularisation": (0.01, 0.03, 0.1, 0.3),
   },
   "hoo": {
-    "nu": (0.3, 1.0, 3.0),
-    "rho": (0.5, 0.7),
-    "noise_scale": (0.1, 0.3),
+    "nu": (0.1, 0.2, 0.5),
+    "rho": (0.8, 0.9),
+    "noise_scale": (0.01, 0.05),
   },
   "hct": {
-    "nu": (0.3, 1.0, 3.0),
-    "rho": (0.5, 0.7),
-    "c": (0.03, 0.1),
+    "nu": (0.1, 0.2, 0.5),
+    "rho": (0.85, 0.95),
+    "c": (0.02, 0.05),
   },
   "zooming": {
-    "lipschitz": (0.3, 1.0, 3.0),
-    "noise_scale": (0.01, 0.03, 0.1, 0.3),
+    "lipschitz": (0.01, 0.03, 0.05, 0.1),
+    "noise_scale": (0.02, 0.05, 0.1),
   },
   "sto_soo": {
-    "noise_scale": (0.01, 0.02, 0.03, 0.06, 0.1, 0.15, 0.2)
-    + (0.3, 0.4, 0.6, 1.0, 2.0),
+    "noise_scale": (0.02, 0.05, 0.1, 0.3),
+    "horizon": (100.0, 200.0, 400.0),
   },
   "ucb1": {
     "exploration": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15)
@@ -92,8 +92,8 @@ GRIDS = {
     + (0.5, 0.7, 1.0, 1.5, 2.0),
   },
   "cats": {
-    "epsilon": (0.02, 0.05, 0.1, 0.2),
-    "learning_rate": (0.03, 0.1, 0.3),
+    "epsilon": (0.01, 0.03, 0.1),
+    "learning_rate": (1.0, 4.0, 8.0, 32.0),
   },
 }
 
@@ -101,7 +101,7 @@ GRIDS = {
 def get_config() -> ml_collections.ConfigDict:
   """The quick config's streams, on tuning seeds."""
   config = quick.get_config()
-  config.num_rounds = 1500
+  config.num_rounds = 1000
   config.num_seeds = 4
   config.first_seed = 1000
   config.families = "quadratic,network"

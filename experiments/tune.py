@@ -3,7 +3,8 @@
   python -m experiments.tune --config=configs/tune.py
 
 Each method has a grid of equally many hyper-parameters; all points of a grid,
-and all seeds, advance together under `vmap`. The score is the mean over
+and all seeds, advance together under `vmap`, or with `--config.loop=map` one
+after the other, which is faster on a CPU. The score is the mean over
 streams and seeds of the log expected regret. Tuning seeds lie apart from
 those of `configs/regret/`. Writes `tune.json` and prints the best points; what
 it holds already is not played again.
@@ -96,12 +97,14 @@ def play(stacked: bandits.Bandit, environment, config) -> np.ndarray:
         seed_array,
         jnp.int32(0),
         chunk_size=config.num_rounds,
-        loop="vmap",
+        loop=config.loop,
       )
       return jnp.sum(
         record["optimal_reward"] - record["expected_reward"], axis=-1
       )
 
+    if config.loop == "map":
+      return jax.lax.map(one, stacked)
     return jax.vmap(one)(stacked)
 
   return np.asarray(finals(stacked, environment))

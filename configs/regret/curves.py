@@ -19,7 +19,7 @@ the controls grow in straight lines.
 
 import ml_collections
 
-from configs.regret import quick
+from configs.regret import quick, tuned
 
 # Seeds that no tuning has seen: `configs/tune.py` begins at 1,000.
 FIRST_SEED, NUM_SEEDS = 0, 16
@@ -35,6 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.bandits = (
     "tanbr,multitask_ts,lin_ucb,neural_ucb,hct,tanbr_paper,uniform"
   )
+  config.methods = ml_collections.ConfigDict(tuned.METHODS)
   config.chunk_size = 500
   config.figures = "curves"
   return config

@@ -8,9 +8,9 @@ requests a slot, so that the mix is estimated from earlier counts, unseen tasks
 are masked and the others have unequal counts; `moving` lets the rewards drift;
 `both`.
 Run time: to be measured.
-Expected: `counted` costs every learner something, `tanbr` keeps its lead;
+Expected: `counted` costs every learner something;
 `moving` makes the regret of every learner that keeps all it saw linear, and
-`forgetting`, which is `tanbr` with a memory of 500 slots, loses less.
+`forgetting`, which is `multitask_ts` with a memory of 500 slots, loses less.
 """
 
 import ml_collections
@@ -25,8 +25,8 @@ def get_config() -> ml_collections.ConfigDict:
   """Three families under a drifting mix, four settings."""
   config = curves.get_config()
   config.mixes = "drift"
-  config.methods.forgetting = {"bandit": "tanbr", "forgetting": 0.998}
-  config.bandits = "tanbr,forgetting,lin_ucb,neural_ucb,tanbr_paper,uniform"
+  config.methods.forgetting = {"bandit": "multitask_ts", "forgetting": 0.998}
+  config.bandits = "multitask_ts,forgetting,tanbr,lin_ucb,tanbr_paper,uniform"
   config.figures = "curves"
   config.settings = ml_collections.ConfigDict(
     {

@@ -55,10 +55,16 @@ def _init(bound: _Bound, key) -> LinearState:
 def _ucb_bonus(key, posterior, task_mix):
   del key
 
+  # sum_v psi_v^2 phi' S_v S_v' phi is the square of one product with all roots.
+  root = posterior.root.high + posterior.root.low
+  stacked = jnp.moveaxis(task_mix[:, None, None] * root, 0, 1)
+  stacked = stacked.reshape(root.shape[1], -1)
+
   def bonus(features):
-    forms = jax.vmap(square_root.quadratic_form, in_axes=(0, None))
-    variance = jnp.dot(task_mix**2, forms(posterior.root, features))
-    return jnp.sqrt(jnp.maximum(variance, 1e-12))
+    whitened = jnp.matmul(
+      features, stacked, precision=jax.lax.Precision.HIGHEST
+    )
+    return jnp.sqrt(jnp.maximum(jnp.sum(whitened**2), 1e-12))
 
   return bonus
 
