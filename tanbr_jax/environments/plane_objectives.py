@@ -85,7 +85,7 @@ def ackley(*, num_experts: int, num_tasks: int, scale: float = 1.0) -> Family:
 
 
 def rastrigin(
-  *, num_experts: int, num_tasks: int, scale: float = 0.5
+  *, num_experts: int, num_tasks: int, scale: float = 0.4
 ) -> Family:
   """Rastrigin's function / -20: a bowl under ripples.
 
