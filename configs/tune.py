@@ -7,6 +7,11 @@ One learner alone, for instance to share them out among processes:
   python -m experiments.tune --config=configs/tune.py \
     --config.learners=hoo --workdir=runs/tune_hoo
 
+The neural bandits once more, on other candidates than 20 fresh draws:
+
+  python -m experiments.tune --config=configs/tune.py:candidates \
+    --workdir=runs/tune_candidates
+
 Twelve points for every learner, on the same streams and seeds. The best points
 are kept in `configs/regret/tuned.py`; `tanbr_paper` and the `theory` and
 `practical` presets of NeuralUCB keep their papers' choices, and random play has
@@ -92,14 +97,27 @@ GRIDS = {
     + (0.5, 0.7, 1.0, 1.5, 2.0),
   },
   "cats": {
-    "epsilon": (0.01, 0.03, 0.1),
-    "learning_rate": (1.0, 4.0, 8.0, 32.0),
+    "epsilon": (0.03, 0.1),
+    "learning_rate": (0.3, 1.0, 8.0),
+    "baseline": (0.0, 0.5),
   },
 }
 
 
-def get_config() -> ml_collections.ConfigDict:
-  """The quick config's streams, on tuning seeds."""
+# Where a network's score is not looked up at 20 fresh draws.
+CANDIDATES = {
+  "neural_ucb": "tree",
+  "neural_linear": "ascent",
+  "neural_epsilon_greedy": "ascent",
+}
+
+
+def get_config(stage: str = "") -> ml_collections.ConfigDict:
+  """The quick config's streams, on tuning seeds.
+
+  Args:
+    stage: "candidates" for the neural bandits on CANDIDATES.
+  """
   config = quick.get_config()
   config.num_rounds = 1000
   config.num_seeds = 4
@@ -108,5 +126,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.mixes = "drift,fixed"
   # Comma list of learners; empty for all of `grids`.
   config.learners = ""
-  config.grids = ml_collections.ConfigDict(GRIDS)
+  grids = GRIDS
+  if stage == "candidates":
+    grids = {name: GRIDS[name] for name in CANDIDATES}
+    config.methods = ml_collections.ConfigDict(
+      {name: {"candidates": value} for name, value in CANDIDATES.items()}
+    )
+  config.grids = ml_collections.ConfigDict(grids)
   return config

@@ -38,4 +38,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.methods = ml_collections.ConfigDict(tuned.METHODS)
   config.chunk_size = 500
   config.figures = "curves"
+  config.log_scale = True
   return config

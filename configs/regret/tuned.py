@@ -2,13 +2,14 @@
 
 Of twelve points each (`configs/tune.py`: T = 1,000, four streams, four seeds
 from 1,000 on) the best; a learner that is missing has its constructor's
-defaults. The tree bandits had twelve points more, as the first grid was far from
-their best. `multitask_ts`, `tanbr` and `lin_ucb` were then tried at T = 5,000 on
-16 tuning seeds, where more exploration pays: `lin_ucb` at exploration .5 to 3
-and regularisation 1e-4 to 1e-2 (10 points), the two others at exploration .4 to
-.8, task_precision .1 and .3, length_scale .45 and .6, prior_strength .5 and 2,
-`tanbr` also at rho .8, .9 and .95 (9 and 12 points). `tanbr_paper` and the
-`theory` and `practical` presets of NeuralUCB keep their papers' choices.
+defaults. The tree bandits and `cats` had a first grid besides, which was far
+from their best. `multitask_ts`, `tanbr` and `lin_ucb` were then tried at
+T = 5,000 on 16 tuning seeds, where more exploration pays: `lin_ucb` at
+exploration .5 to 3 and regularisation 1e-4 to 1e-2 (10 points), the two others
+at exploration .4 to .8, task_precision .1 and .3, length_scale .45 and .6,
+prior_strength .5 and 2, `tanbr` also at rho .8, .9 and .95 (9 and 12 points).
+`tanbr_paper` and the `theory` and `practical` presets of NeuralUCB keep their
+papers' choices.
 """
 
 METHODS = {

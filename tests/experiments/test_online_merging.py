@@ -56,6 +56,7 @@ def folder(tmp_path_factory, compile_once):
   return folder
 
 
+@pytest.mark.slow
 def test_folder_is_complete(folder):
   files = {path.name for path in (folder / "run").iterdir()}
   assert files >= {
@@ -80,6 +81,7 @@ def test_folder_is_complete(folder):
   assert summary["task_names"] == "down,up"
 
 
+@pytest.mark.slow
 def test_regret_counts_from_the_oracle_on_the_same_slots(folder):
   traces = trace.load(folder / "run" / "trace.npz")
   summary = reporting.read_json(folder / "run" / "summary.json")
@@ -98,6 +100,7 @@ def test_regret_counts_from_the_oracle_on_the_same_slots(folder):
   assert np.abs(regret.expected(traces["oracle"])).max() == 0
 
 
+@pytest.mark.slow
 def test_gap_recovered_by_hand(folder):
   traces = trace.load(folder / "run" / "trace.npz")
   last = {n: t.expected_reward[:, -2:].mean() for n, t in traces.items()}
@@ -109,6 +112,7 @@ def test_gap_recovered_by_hand(folder):
     )
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_again_from_the_files(folder):
   before = (folder / "run" / "report.html").read_bytes()
   for figure in (folder / "run").glob("*.png"):
@@ -117,6 +121,7 @@ def test_figures_are_drawn_again_from_the_files(folder):
   assert (folder / "run" / "report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_second_start_reads_everything(folder):
   before = (folder / "run" / "trace.npz").read_bytes()
   online_merging.run(
@@ -131,6 +136,7 @@ def test_a_second_start_reads_everything(folder):
   assert len(lines) == 8
 
 
+@pytest.mark.slow
 def test_other_text_is_refused(folder):
   path = folder / "text" / "up" / "10.txt"
   path.write_text("more text " * 50)
