@@ -97,6 +97,13 @@ def _merge_configs(configs: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
     for field in _LISTS:
       names = f"{ours[field]},{theirs[field]}".split(",")
       ours[field] = ",".join(dict.fromkeys(name.strip() for name in names))
+    for name in ours["settings"].keys() & theirs["settings"].keys():
+      mine, its = ours["settings"][name], theirs["settings"][name]
+      if mine != its:
+        raise ValueError(
+          f"runs differ: setting {name!r} is {mine!r} in {first}, {its!r} in "
+          f"{run}"
+        )
     ours["settings"] = {**ours["settings"], **theirs["settings"]}
   devices = dict.fromkeys(one["device"] for one in configs.values())
   return merged | {
@@ -109,7 +116,9 @@ def _in_order(
   traces: Mapping[str, trace.Trace], config: Mapping[str, Any]
 ) -> dict[str, trace.Trace]:
   """Sorts by setting, family, mix and method as one run would have played."""
-  lists = [config[field].split(",") for field in _LISTS]
+  lists = [
+    [name.strip() for name in config[field].split(",")] for field in _LISTS
+  ]
   lists.insert(2, ["", *config["settings"]])
 
   def place(name: str) -> tuple[int, ...]:

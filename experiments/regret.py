@@ -174,8 +174,10 @@ def _ratios(
         summary |= reporting.estimate_entries(f"{stream}/{method}/ratio", ratio)
         pairs.setdefault(method, []).append((values, group[baseline]))
   for method, entries in pairs.items():
-    values, bases = map(np.concatenate, zip(*entries, strict=True))
-    ratio = estimates.paired_ratio(values, bases)
+    # A seed has the same mixes in every family: it counts once.
+    with np.errstate(divide="ignore", invalid="ignore"):
+      logs = np.log(np.asarray(entries)).mean(axis=0)
+    ratio = estimates.paired_ratio(*np.exp(logs))
     summary |= reporting.estimate_entries(f"all/{method}/ratio", ratio)
   return summary
 

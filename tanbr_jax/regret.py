@@ -163,7 +163,8 @@ def growth_exponent(
     ValueError: if `first_round` is not one of the rounds.
   """
   num_rounds = cumulative.shape[1]
-  first_round = first_round or max(1, num_rounds // 10)
+  if first_round is None:
+    first_round = max(1, num_rounds // 10)
   if not 1 <= first_round <= num_rounds:
     raise ValueError(
       f"first_round must be in [1, num_rounds], got first_round={first_round}, "

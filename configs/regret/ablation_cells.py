@@ -5,7 +5,8 @@
     --workdir=runs/ablation_cells_tanbr
 
 After the colon: the method that is varied, `tanbr` or `tanbr_paper`.
-Run time: to be measured.
+Run time: about a minute of one CPU core for each value and family; not run at
+full length yet: what is expected is a prediction.
 Expected: no more than a third apart, with either method.
 """
 

@@ -6,7 +6,8 @@
 
 After the colon: the method that is varied, `tanbr_paper` (`tanbr` has no
 network).
-Run time: to be measured.
+Run time: about a minute of one CPU core for each value and family; not run at
+full length yet: what is expected is a prediction.
 Expected: the last layer's and the full matrix are near one another, the
 diagonal is worse. A round with the full matrix takes hundreds of times
 longer: mind `--config.num_rounds`.

@@ -6,7 +6,8 @@
 Eight tasks throughout. Above 16 experts `tanbr` leaves its quadratic features
 out, and the linear baseline is LinUCB on linear features for every E: quadratic
 ones would be 18,528 at E = 192.
-Run time: to be measured.
+Run time: about a minute of one CPU core for each value and family; not run at
+full length yet: what is expected is a prediction.
 Expected: the landscapes become flatter as E grows, hence ratios to `uniform`;
 they rise with E, those of `tanbr` more slowly than `tanbr_paper`'s: for one
 size of cells their number is exponential in E.

@@ -5,7 +5,8 @@
     --workdir=runs/ablation_gamma_tanbr
 
 After the colon: the method that is varied, `tanbr` or `tanbr_paper`.
-Run time: to be measured.
+Run time: about a minute of one CPU core for each value and family; not run at
+full length yet: what is expected is a prediction.
 Expected: a broad minimum; without a bonus (0) the spread over seeds is wide.
 """
 

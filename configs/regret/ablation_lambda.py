@@ -6,7 +6,8 @@
 
 After the colon: the method that is varied, `tanbr_paper` (`tanbr` has no
 such number: it learns the scales of its priors).
-Run time: to be measured.
+Run time: about a minute of one CPU core for each value and family; not run at
+full length yet: what is expected is a prediction.
 Expected: a broad minimum; the paper's lambda = 1 lies above it.
 """
 

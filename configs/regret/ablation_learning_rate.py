@@ -6,7 +6,8 @@
 
 After the colon: the method that is varied, `tanbr_paper` (`tanbr` has no
 network).
-Run time: to be measured.
+Run time: about a minute of one CPU core for each value and family; not run at
+full length yet: what is expected is a prediction.
 Expected: a minimum near 1e-2; at 1e-4 the network has not learnt the landscape
 when the run ends.
 """

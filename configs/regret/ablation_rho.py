@@ -5,7 +5,8 @@
     --workdir=runs/ablation_rho_tanbr
 
 After the colon: the method that is varied, `tanbr` or `tanbr_paper`.
-Run time: to be measured.
+Run time: about a minute of one CPU core for each value and family; not run at
+full length yet: what is expected is a prediction.
 Expected: for `tanbr_paper` the regret falls as rho rises, because cells split
 sooner; `tanbr`, which ascends its score, hardly depends on rho.
 """

@@ -7,7 +7,8 @@ Settings: `clean` shows every task and the true mix; `counted` serves 32
 requests a slot, so that the mix is estimated from earlier counts, unseen tasks
 are masked and the others have unequal counts; `moving` lets the rewards drift;
 `both`.
-Run time: to be measured.
+Run time: about a minute of one CPU core for each method, setting and family;
+not run at full length yet: what is expected is a prediction.
 Expected: `counted` costs every learner something;
 `moving` makes the regret of every learner that keeps all it saw linear, and
 `forgetting`, which is `multitask_ts` with a memory of 500 slots, loses less.

@@ -9,7 +9,8 @@ exploration .5 to 3 and regularisation 1e-4 to 1e-2 (10 points), the two others
 at exploration .4 to .8, task_precision .1 and .3, length_scale .45 and .6,
 prior_strength .5 and 2, `tanbr` also at rho .8, .9 and .95 (9 and 12 points).
 `tanbr_paper` and the `theory` and `practical` presets of NeuralUCB keep their
-papers' choices.
+papers' choices. The neural bandits were tuned on 20 fresh candidates, and once
+more on other candidates, where those are better (`tune.py:candidates`).
 """
 
 METHODS = {
@@ -31,17 +32,22 @@ METHODS = {
   "gp_ucb": {"exploration": 0.25, "length_scale": 1.0},
   "neural_ucb": {"exploration": 0.01, "learning_rate": 3e-3},
   "neural_ts": {"exploration": 0.1, "learning_rate": 3e-3},
-  "neural_linear": {"exploration": 0.25, "regularisation": 0.03},
+  "neural_linear": {
+    "candidates": "ascent",
+    "exploration": 0.5,
+    "regularisation": 0.03,
+  },
   "neural_epsilon_greedy": {
+    "candidates": "ascent",
     "epsilon": 0.5,
-    "decay": 0.8,
-    "learning_rate": 3e-3,
+    "decay": 0.5,
+    "learning_rate": 1e-2,
   },
   "hoo": {"nu": 0.1, "rho": 0.8, "noise_scale": 0.01},
   "hct": {"nu": 0.1, "rho": 0.95, "c": 0.02},
   "zooming": {"lipschitz": 0.03, "noise_scale": 0.02},
   "sto_soo": {"noise_scale": 0.1, "horizon": 200.0},
-  "cats": {"epsilon": 0.01, "learning_rate": 32.0},
+  "cats": {"epsilon": 0.03, "learning_rate": 1.0, "baseline": 0.5},
   "ucb1": {"exploration": 0.01},
   "epsilon_greedy": {"epsilon": 0.1, "decay_rounds": 3.0},
   "thompson": {"prior_scale": 1.0, "exploration": 1.0},

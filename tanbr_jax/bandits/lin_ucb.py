@@ -102,6 +102,8 @@ def _linear(
       f"features must be 'quadratic' or 'linear', got {features=}"
     )
   check_sizes(num_experts, num_tasks)
+  if not constant_scale > 0:
+    raise ValueError(f"constant_scale must be positive, got {constant_scale=}")
   model = linear_model(
     polynomial.fixed_features(
       num_experts,

@@ -138,12 +138,15 @@ def linear_model(
     rule: one of EXPLORATION_RULES.
 
   Raises:
-    ValueError: if the rule is not known or lambda not positive.
+    ValueError: if the rule is not known, lambda not positive or exploration
+      negative.
   """
   if rule not in EXPLORATION_RULES:
     raise ValueError(
       f"rule must be one of {sorted(EXPLORATION_RULES)}, got {rule=}"
     )
+  if not exploration >= 0:
+    raise ValueError(f"exploration must not be negative, got {exploration=}")
   regression = ridge.per_task(
     num_features=polynomial.num_features(features),
     num_tasks=num_tasks,

@@ -96,12 +96,14 @@ def multitask_model(
     rule: one of EXPLORATION_RULES.
 
   Raises:
-    ValueError: if the rule is not known.
+    ValueError: if the rule is not known or exploration negative.
   """
   if rule not in EXPLORATION_RULES:
     raise ValueError(
       f"rule must be one of {sorted(EXPLORATION_RULES)}, got {rule=}"
     )
+  if not exploration >= 0:
+    raise ValueError(f"exploration must not be negative, got {exploration=}")
   bound = _Bound(
     features,
     prior,

@@ -107,9 +107,9 @@ def init_state(
 
 def _estimate(structure, numbers, key, state: NeuralState, task_mix):
   form = _confidence(structure, numbers.regularisation, state.params)
-  size = (
-    reward_model.spread(state.scale) if structure.normalise_rewards else 1.0
-  )
+  middle, size = jnp.float32(0), jnp.float32(1)
+  if structure.normalise_rewards:
+    middle, size = state.scale.mean, reward_model.spread(state.scale)
   factor = size * _factor(structure, numbers, state)
   # One draw for all weights: a smooth function whose value at each of them has
   # NeuralTS's distribution (Zhang et al. 2021, Algorithm 1), but not its
@@ -124,7 +124,7 @@ def _estimate(structure, numbers, key, state: NeuralState, task_mix):
     else:
       form_value = form.quadratic_form(state.confidence, features)
       bonus = jnp.sqrt(jnp.maximum(form_value, 1e-12))
-    return size * jnp.dot(task_mix, rewards), factor * bonus
+    return middle + size * jnp.dot(task_mix, rewards), factor * bonus
 
   return estimate
 

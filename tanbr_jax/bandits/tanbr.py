@@ -245,6 +245,16 @@ def _check(config: TanbrConfig, num_experts: int) -> None:
       f"leaves the budget, got budget={config.budget}, "
       f"num_ascent_steps={config.num_ascent_steps}"
     )
+  if config.num_starts < 1 or config.num_ascent_steps < 0:
+    raise ValueError(
+      "num_starts must be at least 1 and num_ascent_steps not negative, got "
+      f"num_starts={config.num_starts}, num_ascent_steps="
+      f"{config.num_ascent_steps}"
+    )
+  if not config.exploration >= 0:
+    raise ValueError(
+      f"exploration must not be negative, got exploration={config.exploration}"
+    )
   if not 0 < config.rho < 1:
     raise ValueError(f"rho must be in (0, 1), got rho={config.rho}")
   if config.cells not in ("box", "simplex"):

@@ -10,7 +10,8 @@ alone. The posterior is a Kalman filter whose covariance is kept block diagonal:
 [R] after each slot the covariances between w_0 and the w_v, and among the w_v,
 are dropped (assumed density filtering, Maybeck 1982), and what the w_v share is
 moved into w_0. The means and variances of one slot are exact given the slot
-before.
+before; over many slots the posterior is wider than the exact one, and late slots
+weigh somewhat more than early ones.
 
 Lambda is constant within a group of features and is learnt: each slot estimates
 every group's prior variance by MacKay's fixed point (Neural Computation 1992),
@@ -45,6 +46,7 @@ from tanbr_jax.networks.square_root import compensated_add
 # pseudo-observation may take away at once: beyond 1 / A_ii, which is at least
 # Lambda_i, the posterior would cease to exist.
 _LEAST, _MOST, _MOST_TAKEN = 1e-4, 1e3, 0.5
+_LEAST_NOISE = 1e-20
 
 
 @jax.tree_util.register_dataclass
@@ -59,7 +61,7 @@ class MultitaskState:
     weights_low: [K, P] float32, what rounding took from `weights`.
     precision: [2, P] float32, Lambda_1 and Lambda_0 as they are in Z now.
     noise: [] float32, the estimate of s^2.
-    num_observations: [] float32, task rewards seen.
+    num_observations: [] float32, task rewards seen, as far as remembered.
     num_slots: [] int32, slots in which some task was seen.
   """
 
@@ -218,7 +220,7 @@ def update(
   high, low, *weights = lax.map(move, (arrays, whitened, steps))
   precision = precision.at[:, index].add(changes)
   weights, weights_low = _rebalance(*weights, precision)
-  total = state.num_observations + slot.num_seen
+  total = prior.forgetting * state.num_observations + slot.num_seen
   rate = slot.num_seen / jnp.maximum(total, 1)
   new = MultitaskState(
     high=high,
@@ -290,7 +292,8 @@ def _changes(prior, state, precision, index) -> jax.Array:
 
   # sigma^2 / s^2; with infinite strength it is 1 / Lambda of the first guess.
   share = 1 / (1 + prior.strength)
-  squares = estimate(weights**2) / state.noise
+  # Rewards that are all alike so far leave no noise to compare with.
+  squares = estimate(weights**2) / jnp.maximum(state.noise, _LEAST_NOISE)
   ratio = (share * squares + (1 - share) / first) / (
     share * estimate(left) + (1 - share)
   )

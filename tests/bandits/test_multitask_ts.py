@@ -134,6 +134,7 @@ def test_rewards_in_other_units_change_nothing_but_the_units():
     ({"num_candidates": -1}, "num_candidates=-1"),
     ({"candidate_growth": 0.0}, "candidate_growth=0.0"),
     ({"explore": 1.0}, "explore"),
+    ({"exploration": -1.0}, "exploration=-1.0"),
   ],
 )
 def test_bad_input(options, words):

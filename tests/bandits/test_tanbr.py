@@ -108,6 +108,11 @@ def test_presets_keep_the_papers_choices():
     ({"budget": 2}, "budget=2"),
     ({"cells": "box", "budget": 2}, "budget=2, num_ascent_steps=12"),
     ({"split_scale": -1.0}, "split_scale=-1.0"),
+    ({"num_starts": 0}, "num_starts=0"),
+    ({"num_ascent_steps": -1}, "num_ascent_steps=-1"),
+    ({"exploration": float("nan")}, "exploration=nan"),
+    ({"preset": "paper", "exploration": -1.0}, "exploration=-1.0"),
+    ({"num_fresh": -1}, "num_fresh=-1"),
   ],
 )
 def test_bad_input(options, words):
