@@ -10,8 +10,8 @@ alone. The posterior is a Kalman filter whose covariance is kept block diagonal:
 [R] after each slot the covariances between w_0 and the w_v, and among the w_v,
 are dropped (assumed density filtering, Maybeck 1982), and what the w_v share is
 moved into w_0. The means and variances of one slot are exact given the slot
-before; over many slots the posterior is wider than the exact one, and late slots
-weigh somewhat more than early ones.
+before; over many slots the posterior is wider than the exact one, and late
+slots weigh somewhat more than early ones.
 
 Lambda is constant within a group of features and is learnt: each slot estimates
 every group's prior variance by MacKay's fixed point (Neural Computation 1992),
