@@ -7,11 +7,11 @@ Settings: `clean` shows every task and the true mix; `counted` serves 32
 requests a slot, so that the mix is estimated from earlier counts, unseen tasks
 are masked and the others have unequal counts; `moving` lets the rewards drift;
 `both`.
-Run time: about a minute of one CPU core for each method, setting and family;
-not run at full length yet: what is expected is a prediction.
-Expected: `counted` costs every learner something;
-`moving` makes the regret of every learner that keeps all it saw linear, and
-`forgetting`, which is `multitask_ts` with a memory of 500 slots, loses less.
+Run time: under half a minute of one CPU core for each method, setting and
+family at 2,000 rounds; not run at full length yet.
+Expected, quadratic at 2,000 rounds: regret of `multitask_ts` over that of
+`lin_ucb` .60 clean, .77 counted, .88 moving, .75 both; of `forgetting`, which
+is `multitask_ts` with a memory of 500 slots, .79, .84, .77, .65.
 """
 
 import ml_collections
