@@ -86,6 +86,12 @@ def as_pytree(functions: Any) -> Any:
   )
 
 
+def check_at_least(name: str, value: int, least: int) -> None:
+  """Raises a ValueError with the name and the value if it is below `least`."""
+  if value < least:
+    raise ValueError(f"{name} must be at least {least}, got {name}={value}")
+
+
 def check_sizes(num_experts: int, num_tasks: int) -> None:
   """Refuses what no bandit can play, before any work.
 
@@ -96,9 +102,5 @@ def check_sizes(num_experts: int, num_tasks: int) -> None:
   Raises:
     ValueError: if a number is below that.
   """
-  if num_experts < 2:
-    raise ValueError(
-      f"num_experts must be at least 2, got num_experts={num_experts}"
-    )
-  if num_tasks < 1:
-    raise ValueError(f"num_tasks must be at least 1, got num_tasks={num_tasks}")
+  check_at_least("num_experts", num_experts, 2)
+  check_at_least("num_tasks", num_tasks, 1)

@@ -22,6 +22,8 @@ from jax.tree_util import Partial
 from scipy.stats import qmc
 
 from tanbr_jax import partition as partitions
+from tanbr_jax.bandits import tree_growth
+from tanbr_jax.bandits.base import check_at_least
 
 # How many there are when a bandit is not told.
 DEFAULT_SIZES = {"dirichlet": 20, "grid": 256, "tree": 128, "ascent": 32}
@@ -80,10 +82,7 @@ def make_source(
       f"candidates must be one of {sorted(DEFAULT_SIZES)}, got "
       f"candidates={name!r}"
     )
-  if num_experts < 2:
-    raise ValueError(
-      f"num_experts must be at least 2, got num_experts={num_experts}"
-    )
+  check_at_least("num_experts", num_experts, 2)
   size = DEFAULT_SIZES[name] if num_candidates is None else num_candidates
   if size < 1:
     raise ValueError(
@@ -213,12 +212,7 @@ def _remember(previous, candidate, merge_weights, seen) -> jax.Array:
 
 
 def _tree(num_experts, num_leaves, rho, split_scale) -> Source:
-  if not 0 < rho < 1:
-    raise ValueError(f"rho must be in (0, 1), got rho={rho}")
-  if not (split_scale > 0 and math.isfinite(split_scale)):
-    raise ValueError(
-      f"split_scale must be positive, got split_scale={split_scale}"
-    )
+  tree_growth.check(rho, split_scale)
   partition = partitions.simplex(
     num_experts=num_experts, capacity=2 * num_leaves - 1
   )
@@ -242,11 +236,9 @@ def _propose_leaves(key, state: TreeState) -> tuple[jax.Array, jax.Array]:
 def _grow(
   partition, rho, split_scale, state: TreeState, leaf, merge_weights, seen
 ) -> TreeState:
-  """Splits a leaf once its visits reach tau_h, as `tanbr` does."""
   del merge_weights
-  visits = state.visits.at[leaf].add(seen.astype(jnp.int32))
-  depth = state.tree.depths[leaf].astype(jnp.float32)
-  threshold = jnp.ceil(split_scale * rho ** (-2 * depth))
-  splits = seen & (visits[leaf].astype(jnp.float32) >= threshold)
-  tree = partition.split(state.tree, leaf, enabled=splits)
-  return TreeState(tree, visits)
+  return TreeState(
+    *tree_growth.visit(
+      partition, *state, leaf, seen, rho=rho, split_scale=split_scale
+    )
+  )

@@ -30,7 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  check_at_least,
+)
 from tanbr_jax.bandits.simplex_path import SimplexPath, simplex_path, walk
 from tanbr_jax.bandits.slot_reward import (
   RewardRange,
@@ -207,8 +212,7 @@ def cats(
 
 
 def _check(num_tasks: int, depth: int) -> None:
-  if num_tasks < 1:
-    raise ValueError(f"num_tasks must be at least 1, got num_tasks={num_tasks}")
+  check_at_least("num_tasks", num_tasks, 1)
   if not 1 <= depth <= 16:
     raise ValueError(f"depth must be in [1, 16], got depth={depth}")
 

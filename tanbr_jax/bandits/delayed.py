@@ -17,6 +17,7 @@ from tanbr_jax.bandits.base import (
   Decision,
   Feedback,
   as_pytree,
+  check_at_least,
 )
 from tanbr_jax.bandits.reward_model import observed
 
@@ -103,10 +104,8 @@ def delayed(bandit: Bandit, *, delay: int, num_tasks: int) -> Bandit:
   Raises:
     ValueError: if the delay or the number of tasks is below 1.
   """
-  if delay < 1:
-    raise ValueError(f"delay must be at least 1, got delay={delay}")
-  if num_tasks < 1:
-    raise ValueError(f"num_tasks must be at least 1, got num_tasks={num_tasks}")
+  check_at_least("delay", delay, 1)
+  check_at_least("num_tasks", num_tasks, 1)
   bandit = as_pytree(bandit)
   ring = jnp.zeros((delay, num_tasks), jnp.float32)
   return Bandit(

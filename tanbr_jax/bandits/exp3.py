@@ -14,8 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision
-from tanbr_jax.bandits.fixed_arms import check_num_tasks, make_arms
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  check_at_least,
+)
+from tanbr_jax.bandits.fixed_arms import make_arms
 from tanbr_jax.bandits.slot_reward import (
   RewardRange,
   rescale,
@@ -132,7 +137,7 @@ def exp3(
   Raises:
     ValueError: if an argument is out of range.
   """
-  check_num_tasks(num_tasks)
+  check_at_least("num_tasks", num_tasks, 1)
   if not 0 < exploration < math.inf:
     raise ValueError(
       f"exploration must be positive, got exploration={exploration}"

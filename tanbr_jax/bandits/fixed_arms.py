@@ -19,7 +19,13 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  check_at_least,
+)
 from tanbr_jax.bandits.controls import on_simplex
 from tanbr_jax.bandits.reward_model import RewardScale
 from tanbr_jax.bandits.slot_reward import (
@@ -72,10 +78,7 @@ def make_arms(num_experts: int, arms: chex.Array | None) -> jax.Array:
   Raises:
     ValueError: if `arms` has another shape or is off the simplex.
   """
-  if num_experts < 2:
-    raise ValueError(
-      f"num_experts must be at least 2, got num_experts={num_experts}"
-    )
+  check_at_least("num_experts", num_experts, 2)
   standard = np.concatenate(
     [np.eye(num_experts), np.full((1, num_experts), 1 / num_experts)]
   )
@@ -88,12 +91,6 @@ def make_arms(num_experts: int, arms: chex.Array | None) -> jax.Array:
     )
   extra = on_simplex("arms", arms)
   return jnp.concatenate([jnp.asarray(standard, jnp.float32), extra])
-
-
-def check_num_tasks(num_tasks: int) -> None:
-  """Raises a ValueError unless V is at least 1."""
-  if num_tasks < 1:
-    raise ValueError(f"num_tasks must be at least 1, got num_tasks={num_tasks}")
 
 
 def pooled_mean(statistics: ArmStatistics) -> jax.Array:
@@ -195,7 +192,7 @@ def fixed_arms(
   """
   if context not in CONTEXTS:
     raise ValueError(f"context must be one of {CONTEXTS}, got {context=}")
-  check_num_tasks(num_tasks)
+  check_at_least("num_tasks", num_tasks, 1)
   arms = make_arms(num_experts, arms)
   num_columns = num_tasks if context == "per_task" else 1
   zeros = jnp.zeros((arms.shape[0], num_columns), jnp.float32)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from tanbr_jax.bandits.ascent import Ascent
+from tanbr_jax.bandits.base import check_at_least
 from tanbr_jax.bandits.candidates import Source, make_source
 from tanbr_jax.bandits.neural_bandit import Rule
 from tanbr_jax.bandits.neural_structure import Numbers, Structure, Theorem
@@ -175,8 +176,7 @@ def structure(
   Raises:
     ValueError: if a choice is not known or a size is below 1.
   """
-  if num_tasks < 1:
-    raise ValueError(f"num_tasks must be at least 1, got num_tasks={num_tasks}")
+  check_at_least("num_tasks", num_tasks, 1)
   shared = {field.name for field in dataclasses.fields(Structure)}
   values = {k: v for k, v in vars(config).items() if k in shared}
   values["hidden"] = tuple(config.hidden)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tanbr_jax.bandits.base import check_at_least
 from tanbr_jax.bandits.controls import on_simplex
 
 
@@ -48,10 +49,7 @@ def simplex_path(
   Raises:
     ValueError: if the points are off the simplex or do not make a path.
   """
-  if num_experts < 2:
-    raise ValueError(
-      f"num_experts must be at least 2, got num_experts={num_experts}"
-    )
+  check_at_least("num_experts", num_experts, 2)
   if points is None:
     points = default_points(num_experts)
   shape = np.shape(points)

@@ -7,16 +7,11 @@ what the paper does not state is a reconstruction, marked [R].
 A round: every leaf of the tree offers one weight vector; a reward model scores
 each with psi . f(x) plus an exploration bonus; the best is played, or climbed
 from; the leaf that holds the played weights is counted, and splits in two once
-its count reaches
-
-  tau_h = ceil(c^2 log(1 / delta) rho^(-2 h) / nu^2)   at depth h
-
-(the form of HCT, Azar et al. 2014 [R]; stated: a threshold that grows with
-depth). Letters: V tasks, E experts, M tree capacity.
+its count reaches tau_h (`tree_growth`). Letters: V tasks, E experts, M tree
+capacity.
 """
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +19,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax import partition as partitions
-from tanbr_jax.bandits import ascent
+from tanbr_jax.bandits import ascent, tree_growth
 from tanbr_jax.bandits.base import (
   Bandit,
   Context,
@@ -187,14 +182,18 @@ def _update(
   leaf = decision.aux["leaf"]
   _, count = observed(feedback)
   seen = jnp.any(count > 0)
-  visits = state.visits.at[leaf].add(seen.astype(jnp.int32))
-  depth = state.tree.depths[leaf].astype(jnp.float32)
-  threshold = jnp.ceil(bound.split_scale * bound.rho ** (-2 * depth))
-  splits = seen & (visits[leaf].astype(jnp.float32) >= threshold)
   model = bound.model.update(
     key, state.model, context.task_mix, decision.merge_weights, feedback
   )
-  tree = bound.partition.split(state.tree, leaf, enabled=splits)
+  tree, visits = tree_growth.visit(
+    bound.partition,
+    state.tree,
+    state.visits,
+    leaf,
+    seen,
+    rho=bound.rho,
+    split_scale=bound.split_scale,
+  )
   return TanbrState(tree, visits, model)
 
 
@@ -255,8 +254,7 @@ def _check(config: TanbrConfig, num_experts: int) -> None:
     raise ValueError(
       f"exploration must not be negative, got exploration={config.exploration}"
     )
-  if not 0 < config.rho < 1:
-    raise ValueError(f"rho must be in (0, 1), got rho={config.rho}")
+  tree_growth.check(config.rho, config.split_scale)
   if config.cells not in ("box", "simplex"):
     raise ValueError(
       f"cells must be 'box' or 'simplex', got cells={config.cells!r}"
@@ -270,10 +268,6 @@ def _check(config: TanbrConfig, num_experts: int) -> None:
       "num_fresh must not be negative, and 0 without an ascent, got "
       f"num_fresh={config.num_fresh}, num_ascent_steps="
       f"{config.num_ascent_steps}"
-    )
-  if not (config.split_scale > 0 and math.isfinite(config.split_scale)):
-    raise ValueError(
-      f"split_scale must be positive, got split_scale={config.split_scale}"
     )
 
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax import partition as partitions
-from tanbr_jax.bandits.base import Context
+from tanbr_jax.bandits.base import Context, check_at_least
 from tanbr_jax.partition import Partition
 
 CONTEXTS = ("none", "dominant_task")
@@ -80,16 +80,14 @@ def shape(
   """
   if context not in CONTEXTS:
     raise ValueError(f"context must be one of {CONTEXTS}, got {context=}")
-  if num_tasks < 1:
-    raise ValueError(f"num_tasks must be at least 1, got {num_tasks=}")
+  check_at_least("num_tasks", num_tasks, 1)
   num_trees = num_tasks if context == "dominant_task" else 1
   if capacity < 3 * num_trees:
     raise ValueError(
       "capacity must hold a root and two children for each tree, got "
       f"capacity={capacity}, trees={num_trees}"
     )
-  if max_depth < 1:
-    raise ValueError(f"max_depth must be at least 1, got {max_depth=}")
+  check_at_least("max_depth", max_depth, 1)
   return Shape(num_trees, max_depth)
 
 

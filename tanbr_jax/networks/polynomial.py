@@ -25,7 +25,6 @@ class FixedFeatures(NamedTuple):
     columns: [Q] int32: which pairs of tangent coordinates are multiplied.
     frequencies: [E - 1, F] of the random Fourier features.
     phases: [F].
-    fourier_scale: [] prior standard deviation of the Fourier part.
   """
 
   basis: jax.Array
@@ -34,7 +33,6 @@ class FixedFeatures(NamedTuple):
   columns: jax.Array
   frequencies: jax.Array
   phases: jax.Array
-  fourier_scale: jax.Array
 
 
 def tangent_basis(num_experts: int) -> np.ndarray:
@@ -63,7 +61,6 @@ def fixed_features(
   num_fourier: int = 0,
   length_scale: float = 0.5,
   scales: tuple[float, float, float] = (1.0, 1.0, 1.0),
-  fourier_scale: float = 1.0,
   seed: int = 0,
 ) -> FixedFeatures:
   """Returns constant, linear, quadratic and random Fourier features.
@@ -79,7 +76,6 @@ def fixed_features(
     num_fourier: number of random Fourier features.
     length_scale: of the squared-exponential kernel, in units of the weights.
     scales: prior standard deviation of constant, linear, quadratic part.
-    fourier_scale: prior standard deviation of the Fourier part.
     seed: of the random frequencies.
   """
   dim = num_experts - 1
@@ -99,7 +95,6 @@ def fixed_features(
     columns=jnp.asarray(columns, jnp.int32),
     frequencies=as_f32(frequencies),
     phases=as_f32(phases),
-    fourier_scale=as_f32(fourier_scale),
   )
 
 
@@ -115,6 +110,6 @@ def apply_features(features: FixedFeatures, weights: chex.Array) -> jax.Array:
   count = features.phases.shape[0]
   if count:
     angles = coordinates @ features.frequencies + features.phases
-    amplitude = features.fourier_scale * jnp.float32(np.sqrt(2 / count))
+    amplitude = jnp.float32(np.sqrt(2 / count))
     parts.append(amplitude * jnp.cos(angles))
   return jnp.concatenate(parts)
