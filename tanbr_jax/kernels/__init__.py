@@ -1,6 +1,23 @@
 """Operations that a device may want its own kernel for."""
 
+from tanbr_jax.kernels.activations import ACTIVATIONS
+from tanbr_jax.kernels.grouped_ffn import grouped_ffn
 from tanbr_jax.kernels.grouped_matmul import grouped_matmul
+from tanbr_jax.kernels.permutation import (
+  Permutation,
+  combine,
+  dispatch,
+  sort_by_group,
+)
 from tanbr_jax.kernels.weighted_sum import weighted_sum
 
-__all__ = ["grouped_matmul", "weighted_sum"]
+__all__ = [
+  "ACTIVATIONS",
+  "Permutation",
+  "combine",
+  "dispatch",
+  "grouped_ffn",
+  "grouped_matmul",
+  "sort_by_group",
+  "weighted_sum",
+]

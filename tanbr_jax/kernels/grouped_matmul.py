@@ -1,20 +1,17 @@
 """Rows sorted by group, each group times its own matrix.
 
-Every group is cut into blocks of `block` rows, so the number of blocks is at
-most ceil(M / block) + E whatever the sizes are, and the work follows M and not
-E * M. On a CPU the blocks are a loop that stops at the last one in use; on an
-accelerator, where a loop would wait for each small product, they are one
-batched product over gathered matrices.
+Letters: M rows, K and N their widths before and after, E groups.
 """
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels import grouped_blocks, implementations
+from tanbr_jax.kernels.implementations import Implementation
 
 
 def grouped_matmul(
@@ -33,188 +30,96 @@ def grouped_matmul(
     lhs: [M, K] floating, rows sorted by group.
     rhs: [E, K, N], of the same type.
     group_sizes: [E] int32, at least 0, with a sum of at most M.
-    implementation: None (the best one for the device) or "xla".
+    implementation: None (the best one for the device), "xla" or "mosaic_gpu".
 
   Returns:
     [M, N] of the same type; rows past `sum(group_sizes)` are zeros.
 
   Raises:
-    ValueError: if shapes or types disagree, or the implementation is unknown.
+    ValueError: if shapes or types disagree, or the implementation cannot run.
   """
   if (
     (lhs.ndim, rhs.ndim) != (2, 3)
     or lhs.shape[1] != rhs.shape[1]
     or rhs.shape[:1] != group_sizes.shape
     or lhs.dtype != rhs.dtype
+    or group_sizes.dtype != jnp.int32
   ):
     raise ValueError(
-      "needs lhs [M, K], rhs [E, K, N] of one type and group_sizes [E], got "
-      f"lhs {lhs.dtype}{lhs.shape}, rhs {rhs.dtype}{rhs.shape}, "
-      f"group_sizes {group_sizes.shape}"
+      "needs lhs [M, K], rhs [E, K, N] of one type and group_sizes [E] int32, "
+      f"got lhs {lhs.dtype}{lhs.shape}, rhs {rhs.dtype}{rhs.shape}, "
+      f"group_sizes {group_sizes.dtype}{group_sizes.shape}"
     )
-  run = implementations.select(implementation, {"xla": _xla})
+  run = implementations.select(implementation, _TABLE, lhs, rhs, group_sizes)
   return run(lhs, rhs, group_sizes)
 
 
-@jax.custom_vjp
-def _xla(lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array) -> jax.Array:
-  return lax.platform_dependent(
-    lhs, rhs, group_sizes, cpu=_product_loop, default=_product_batched
-  )
+def zero_tail(rows: jax.Array, group_sizes: jax.Array) -> jax.Array:
+  """Returns rows [M, N] with zeros past `sum(group_sizes)`."""
+  is_in = jnp.arange(rows.shape[0], dtype=jnp.int32) < jnp.sum(group_sizes)
+  return jnp.where(is_in[:, None], rows, jnp.zeros_like(rows))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _product(
+  name: str, lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
+) -> jax.Array:
+  return _PRIMALS[name](lhs, rhs, group_sizes)
 
 
 def _forward(
-  lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
+  name: str, lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-  return _xla(lhs, rhs, group_sizes), (lhs, rhs, group_sizes)
+  return _PRIMALS[name](lhs, rhs, group_sizes), (lhs, rhs, group_sizes)
 
 
 def _backward(
-  saved: tuple[jax.Array, jax.Array, jax.Array], grad: jax.Array
+  name: str,
+  saved: tuple[jax.Array, jax.Array, jax.Array],
+  grad: jax.Array,
 ) -> tuple[jax.Array, jax.Array, np.ndarray]:
   lhs, rhs, group_sizes = saved
-  lhs_grad = _xla(grad, rhs.swapaxes(1, 2), group_sizes)
-  rhs_grad = lax.platform_dependent(
-    lhs, grad, group_sizes, cpu=_outer_loop, default=_outer_batched
-  )
+  transposed = grad, rhs.swapaxes(1, 2), group_sizes
+  # A kernel that takes K x N need not take N x K.
+  can = _TABLE[name].why_not(*transposed) is None
+  lhs_grad = _PRIMALS[name if can else "xla"](*transposed)
+  rhs_grad = grouped_blocks.outer(lhs, grad, group_sizes)
   no_grad = np.zeros(group_sizes.shape, jax.dtypes.float0)
   return lhs_grad, rhs_grad, no_grad
 
 
-_xla.defvjp(_forward, _backward)
+_product.defvjp(_forward, _backward)
 
 
-class _Blocks(NamedTuple):
-  """Where each block of rows begins and ends; G blocks, some not in use."""
-
-  group: jax.Array  # [G] int32
-  start: jax.Array  # [G] int32
-  stop: jax.Array  # [G] int32, start + block or the group's end
-  in_use: jax.Array  # [] int32
-
-
-def _blocks(group_sizes: jax.Array, num_rows: int, block: int) -> _Blocks:
-  num_groups = group_sizes.shape[0]
-  last_block = jnp.cumsum(-(-group_sizes // block))
-  index = jnp.arange(-(-num_rows // block) + num_groups, dtype=jnp.int32)
-  group = jnp.searchsorted(
-    last_block, index, side="right", method="compare_all"
-  )
-  group = jnp.minimum(group, num_groups - 1).astype(jnp.int32)
-  group_stop = jnp.cumsum(group_sizes)
-  first_block = last_block - -(-group_sizes // block)
-  group_start = group_stop - group_sizes
-  start = group_start[group] + (index - first_block[group]) * block
-  stop = jnp.minimum(start + block, group_stop[group])
-  return _Blocks(group, start, stop, last_block[-1])
-
-
-def _block_size(num_rows: int, num_groups: int, largest: int) -> int:
-  """A power of two near a group's mean size, so that little is padding."""
-  mean = max(num_rows // num_groups, 1)
-  return int(np.clip(2 ** int(np.log2(mean)), 8, largest))
-
-
-def _rows_of(
-  blocks: _Blocks, i: jax.Array, block: int, num_rows: int
-) -> tuple[jax.Array, jax.Array]:
-  """First row of a slice that holds block i, and which of its rows are it.
-
-  At the end of the array the slice begins before the block does, so that
-  nothing has to be padded, which would copy the whole array.
-  """
-  first = jnp.minimum(blocks.start[i], num_rows - block)
-  rows = first + jnp.arange(block, dtype=first.dtype)
-  is_row = (rows >= blocks.start[i]) & (rows < blocks.stop[i])
-  return first, is_row[:, None]
-
-
-def _product_loop(
+def _mosaic_gpu(
   lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
 ) -> jax.Array:
-  num_rows = lhs.shape[0]
-  block = min(_block_size(num_rows, rhs.shape[0], 256), num_rows)
-  blocks = _blocks(group_sizes, num_rows, block)
-
-  def body(i: jax.Array, out: jax.Array) -> jax.Array:
-    first, is_row = _rows_of(blocks, i, block, num_rows)
-    matrix = lax.dynamic_index_in_dim(rhs, blocks.group[i], keepdims=False)
-    product = lax.dynamic_slice_in_dim(lhs, first, block) @ matrix
-    others = lax.dynamic_slice_in_dim(out, first, block)
-    rows = jnp.where(is_row, product, others)
-    return lax.dynamic_update_slice_in_dim(out, rows, first, 0)
-
-  out = jnp.zeros((num_rows, rhs.shape[2]), lhs.dtype)
-  return lax.fori_loop(0, blocks.in_use, body, out)
-
-
-def _outer_loop(
-  lhs: jax.Array, grad: jax.Array, group_sizes: jax.Array
-) -> jax.Array:
-  """[E, K, N], `lhs[group].T @ grad[group]` of each group."""
-  num_rows, num_groups = lhs.shape[0], group_sizes.shape[0]
-  block = min(_block_size(num_rows, num_groups, 256), num_rows)
-  blocks = _blocks(group_sizes, num_rows, block)
-
-  def body(i: jax.Array, out: jax.Array) -> jax.Array:
-    first, is_row = _rows_of(blocks, i, block, num_rows)
-    left = lax.dynamic_slice_in_dim(lhs, first, block)
-    left = jnp.where(is_row, left, jnp.zeros_like(left))
-    right = lax.dynamic_slice_in_dim(grad, first, block)
-    # Both sides, because zero times a NaN past the groups would be a NaN.
-    right = jnp.where(is_row, right, jnp.zeros_like(right))
-    product = jnp.matmul(left.T, right, preferred_element_type=jnp.float32)
-    return out.at[blocks.group[i]].add(product)
-
-  shape = (num_groups, lhs.shape[1], grad.shape[1])
-  out = lax.fori_loop(0, blocks.in_use, body, jnp.zeros(shape, jnp.float32))
-  return out.astype(lhs.dtype)
-
-
-def _gather_blocks(x: jax.Array, blocks: _Blocks, block: int) -> jax.Array:
-  """Rows of every block [G, block, ...], zeros where it is padding."""
-  rows = blocks.start[:, None] + jnp.arange(block)[None, :]
-  rows = jnp.where(rows < blocks.stop[:, None], rows, x.shape[0])
-  return x.at[rows].get(mode="fill", fill_value=0)
-
-
-def _places(group_sizes: jax.Array, num_rows: int, block: int) -> jax.Array:
-  """[M] where each row lies among the rows of all blocks; far out if unused."""
-  rows = jnp.arange(num_rows, dtype=jnp.int32)
-  group_stop = jnp.cumsum(group_sizes)
-  group = jnp.searchsorted(group_stop, rows, side="right", method="compare_all")
-  group = jnp.minimum(group, group_sizes.shape[0] - 1)
-  num_blocks = -(-group_sizes // block)
-  first_row = (jnp.cumsum(num_blocks) - num_blocks) * block
-  inside = rows - (group_stop - group_sizes)[group]
-  unused = jnp.iinfo(jnp.int32).max
-  return jnp.where(rows < group_stop[-1], first_row[group] + inside, unused)
-
-
-def _product_batched(
-  lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
-) -> jax.Array:
-  num_rows = lhs.shape[0]
-  block = _block_size(num_rows, rhs.shape[0], 512)
-  blocks = _blocks(group_sizes, num_rows, block)
-  padded = _gather_blocks(lhs, blocks, block)
-  product = jnp.einsum("gbk,gkn->gbn", padded, rhs[blocks.group])
-  # Gathered back: a scatter of bfloat16 rows is many times slower on a GPU.
-  places = _places(group_sizes, num_rows, block)
-  product = product.reshape(-1, rhs.shape[2])
-  return product.at[places].get(mode="fill", fill_value=0)
-
-
-def _outer_batched(
-  lhs: jax.Array, grad: jax.Array, group_sizes: jax.Array
-) -> jax.Array:
-  num_groups = group_sizes.shape[0]
-  block = _block_size(lhs.shape[0], num_groups, 512)
-  blocks = _blocks(group_sizes, lhs.shape[0], block)
-  left = _gather_blocks(lhs, blocks, block)
-  right = _gather_blocks(grad, blocks, block)
-  product = jnp.einsum(
-    "gbk,gbn->gkn", left, right, preferred_element_type=jnp.float32
+  kernel = implementations.on_platform(
+    "cuda",
+    lambda *args: zero_tail(
+      implementations.mosaic_gpu().grouped_matmul(*args), args[2]
+    ),
+    grouped_blocks.product,
   )
-  out = jax.ops.segment_sum(product, blocks.group, num_groups)
-  return out.astype(lhs.dtype)
+  return kernel(lhs, rhs, group_sizes)
+
+
+def _why_not_mosaic_gpu(
+  lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
+) -> str | None:
+  del group_sizes
+  return implementations.why_not_mosaic_gpu(
+    "grouped_matmul", lhs.shape, rhs.shape, lhs.dtype
+  )
+
+
+_PRIMALS: dict[str, Callable[..., jax.Array]] = {
+  "mosaic_gpu": _mosaic_gpu,
+  "xla": grouped_blocks.product,
+}
+_TABLE = {
+  "mosaic_gpu": Implementation(
+    functools.partial(_product, "mosaic_gpu"), _why_not_mosaic_gpu
+  ),
+  "xla": Implementation(functools.partial(_product, "xla")),
+}

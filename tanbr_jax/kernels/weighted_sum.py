@@ -1,10 +1,23 @@
-"""The weighted sum of stacked arrays: what merging experts costs."""
+"""The weighted sum of stacked arrays: what merging experts costs.
+
+Letters: E experts, R results (weight vectors).
+
+Products and sums are float32. An expert of weight 0 is not there: it does not
+reach the result even if it holds NaN or infinity, which 0 * NaN would let in.
+"""
+
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels.implementations import Implementation
+
+# On a CPU several results of more experts than this are a matrix product.
+_UNROLLED = 16
 
 
 def weighted_sum(
@@ -13,52 +26,172 @@ def weighted_sum(
   *,
   implementation: str | None = None,
 ) -> jax.Array:
-  """Returns `sum_e weights[e] * experts[e]`.
+  """Returns `sum_e weights[..., e] * experts[e]`.
 
   Products and sums are taken in float32 whatever the experts' type, and the
-  result is cast back.
+  result is cast back. An expert whose weight is exactly 0 adds nothing even
+  if it holds NaN or infinity; the gradient with respect to its weight is its
+  inner product with the cotangent all the same.
 
   Args:
     experts: [E, ...] floating.
-    weights: [E] floating.
-    implementation: None (the best one for the device) or "xla".
+    weights: [E] or [R, E] floating: R results in one pass over the experts.
+      `vmap` over the weights alone is such a pass too.
+    implementation: None (the best one for the device), "xla" or "mosaic_gpu".
 
   Returns:
-    [...] of the experts' type.
+    [...] or [R, ...] of the experts' type.
 
   Raises:
-    ValueError: if the first axes differ, or the implementation is unknown.
+    ValueError: if the axes of experts differ, or the implementation cannot
+      run.
   """
-  if weights.ndim != 1 or experts.shape[:1] != weights.shape:
+  if (
+    weights.ndim not in (1, 2)
+    or experts.ndim < 1
+    or weights.shape[-1] != experts.shape[0]
+  ):
     raise ValueError(
-      "weights must be [E] for experts [E, ...], got "
+      "weights must be [E] or [R, E] for experts [E, ...], got "
       f"weights {weights.shape}, experts {experts.shape}"
     )
-  run = implementations.select(implementation, {"xla": _xla})
-  return run(experts, weights)
+  rows = jnp.atleast_2d(weights)
+  run = implementations.select(implementation, _TABLE, experts, rows)
+  result = run(experts, rows)
+  return result if weights.ndim == 2 else result[0]
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _weighted_sum(
+  primal: Callable[..., jax.Array], experts: jax.Array, weights: jax.Array
+) -> jax.Array:
+  return primal(experts, weights)
+
+
+def _forward(
+  primal: Callable[..., jax.Array], experts: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return primal(experts, weights), (experts, weights)
+
+
+def _backward(
+  primal: Callable[..., jax.Array],
+  saved: tuple[jax.Array, jax.Array],
+  grad: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  del primal
+  experts, weights = saved
+  flat = experts.reshape(experts.shape[0], -1)
+  flat_grad = grad.reshape(grad.shape[0], -1)
+  product = functools.partial(
+    jnp.matmul, precision="highest", preferred_element_type=jnp.float32
+  )
+  experts_grad = product(
+    weights.T.astype(jnp.float32), flat_grad.astype(jnp.float32)
+  )
+  weights_grad = product(flat_grad, flat.T)
+  experts_grad = experts_grad.astype(experts.dtype).reshape(experts.shape)
+  return experts_grad, weights_grad.astype(weights.dtype)
+
+
+_weighted_sum.defvjp(_forward, _backward)
+
+
+def _results_as_rows(
+  primal: Callable[..., jax.Array],
+) -> Callable[..., jax.Array]:
+  """Makes `vmap` over the weights alone one call with more results."""
+  run = jax.custom_batching.custom_vmap(primal)
+
+  @run.def_vmap
+  def rule(axis_size, in_batched, experts, weights):
+    if in_batched[0]:
+      in_axes = [0 if is_batched else None for is_batched in in_batched]
+      return jax.vmap(primal, in_axes)(experts, weights), True
+    out = run(experts, weights.reshape(-1, weights.shape[-1]))
+    return out.reshape(axis_size, -1, *out.shape[1:]), True
+
+  return run
+
+
+@_results_as_rows
 def _xla(experts: jax.Array, weights: jax.Array) -> jax.Array:
+  weights = weights.astype(jnp.float32)
   total = lax.platform_dependent(
-    experts.astype(jnp.float32),
-    weights.astype(jnp.float32),
-    cpu=_as_product,
-    default=_as_sum,
+    experts, weights, cpu=_on_cpu, default=_on_accelerator
   )
   return total.astype(experts.dtype)
 
 
+def _on_cpu(experts: jax.Array, weights: jax.Array) -> jax.Array:
+  if weights.shape[0] == 1 or experts.shape[0] <= _UNROLLED:
+    return _as_additions(experts, weights)
+  return _as_product(experts, weights)
+
+
+def _on_accelerator(experts: jax.Array, weights: jax.Array) -> jax.Array:
+  # One result is one fused pass at the memory's speed. As a product it falls
+  # below that when the experts are few and large.
+  if weights.shape[0] == 1:
+    weights = weights.reshape((-1,) + (1,) * (experts.ndim - 1))
+    return jnp.sum(_scaled(experts, weights), axis=0)[None]
+  return _as_product(experts, weights)
+
+
+def _scaled(experts: jax.Array, weights: jax.Array) -> jax.Array:
+  product = weights * experts.astype(jnp.float32)
+  return jnp.where(weights == 0, jnp.zeros_like(product), product)
+
+
+def _as_additions(experts: jax.Array, weights: jax.Array) -> jax.Array:
+  # XLA does not vectorise a sum over the first axis on a CPU: additions of
+  # whole experts are sixty times as fast there, and up to twice a product.
+  num_experts, num_results = experts.shape[0], weights.shape[0]
+
+  def add(total: jax.Array, pair: tuple) -> tuple[jax.Array, None]:
+    expert, weight = pair
+    weight = weight.reshape((num_results,) + (1,) * expert.ndim)
+    return total + _scaled(expert[None], weight), None
+
+  total = jnp.zeros((num_results, *experts.shape[1:]), jnp.float32)
+  unroll = num_experts if num_experts <= _UNROLLED else 1
+  return lax.scan(add, total, (experts, weights.T), unroll=unroll)[0]
+
+
 def _as_product(experts: jax.Array, weights: jax.Array) -> jax.Array:
-  # XLA does not vectorise a sum over the first axis on a CPU: the product is
-  # thirty times as fast there.
-  flat = experts.reshape(experts.shape[0], -1)
-  return jnp.matmul(weights, flat, precision="highest").reshape(
-    experts.shape[1:]
+  flat = experts.reshape(experts.shape[0], -1).astype(jnp.float32)
+  total = jnp.matmul(weights, flat, precision="highest")
+  total = total.reshape(-1, *experts.shape[1:])
+  # A product lets an expert of weight 0 in if that holds NaN or infinity,
+  # which shows in the result.
+  return lax.cond(
+    jnp.all(jnp.isfinite(total)),
+    lambda: total,
+    lambda: _as_additions(experts, weights),
   )
 
 
-def _as_sum(experts: jax.Array, weights: jax.Array) -> jax.Array:
-  # One fused pass at the memory's speed; as a product it falls below that on
-  # a GPU when the experts are few and large.
-  weights = weights.reshape((-1,) + (1,) * (experts.ndim - 1))
-  return jnp.sum(experts * weights, axis=0)
+def _run_mosaic_gpu(experts: jax.Array, weights: jax.Array) -> jax.Array:
+  kernel = implementations.on_platform(
+    "cuda",
+    lambda experts, weights: implementations.mosaic_gpu().weighted_sum(
+      experts, weights
+    ),
+    _xla,
+  )
+  return kernel(experts, weights)
+
+
+def _why_not_mosaic_gpu(experts: jax.Array, weights: jax.Array) -> str | None:
+  return implementations.why_not_mosaic_gpu(
+    "weighted_sum", experts.shape, weights.shape, experts.dtype
+  )
+
+
+_TABLE = {
+  "mosaic_gpu": Implementation(
+    functools.partial(_weighted_sum, _results_as_rows(_run_mosaic_gpu)),
+    _why_not_mosaic_gpu,
+  ),
+  "xla": Implementation(functools.partial(_weighted_sum, _xla)),
+}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tanbr_jax import kernels
-from tanbr_jax.kernels.grouped_matmul import (
+from tanbr_jax.kernels.grouped_blocks import (
   _outer_batched,
   _outer_loop,
   _product_batched,
@@ -101,7 +101,7 @@ def test_vmap_over_problems_of_other_sizes():
 
 def test_refuses_what_it_cannot_do():
   lhs, rhs, sizes, _ = (jnp.array(x) for x in _draw("even"))
-  with pytest.raises(ValueError, match=r"one of \['xla'\].*'triton'"):
+  with pytest.raises(ValueError, match=r"one of .*'xla'.*'triton'"):
     kernels.grouped_matmul(lhs, rhs, sizes, implementation="triton")
   with pytest.raises(ValueError, match=r"\(32, 5\).*\(3, 5, 6\).*\(4,\)"):
     kernels.grouped_matmul(lhs, rhs[:3], sizes)

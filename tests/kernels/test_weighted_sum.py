@@ -47,5 +47,5 @@ def test_gradients_are_outer_and_inner_products():
 def test_refuses_what_it_cannot_do():
   with pytest.raises(ValueError, match=r"\(3,\).*\(2, 4\)"):
     kernels.weighted_sum(jnp.ones((2, 4)), jnp.ones(3))
-  with pytest.raises(ValueError, match=r"one of \['xla'\].*'fast'"):
+  with pytest.raises(ValueError, match=r"one of .*'xla'.*'fast'"):
     kernels.weighted_sum(jnp.ones((2, 4)), jnp.ones(2), implementation="fast")

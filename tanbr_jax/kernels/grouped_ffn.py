@@ -1,0 +1,186 @@
+"""A feed-forward block of each group over the rows of that group.
+
+Letters: M rows, E groups (experts), D model width, F hidden width.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels.activations import ACTIVATIONS
+from tanbr_jax.kernels.grouped_matmul import grouped_matmul
+from tanbr_jax.kernels.grouped_matmul import zero_tail as with_zero_tail
+from tanbr_jax.kernels.implementations import Implementation
+
+
+def grouped_ffn(
+  x: jax.Array,
+  w_in: jax.Array,
+  w_out: jax.Array,
+  group_sizes: jax.Array,
+  *,
+  w_gate: jax.Array | None = None,
+  activation: str = "silu",
+  zero_tail: bool = True,
+  implementation: str | None = None,
+) -> jax.Array:
+  """Returns `(act(x w_gate) * (x w_in)) w_out` with each group's matrices.
+
+  Without `w_gate` it is `act(x w_in) w_out`. The activation and the product
+  with it are taken in float32.
+
+  Args:
+    x: [M, D] floating, rows sorted by group.
+    w_in: [E, D, F], of the same type.
+    w_out: [E, F, D], of the same type.
+    group_sizes: [E] int32, at least 0, with a sum of at most M.
+    w_gate: [E, D, F] of the same type, or None.
+    activation: a key of `ACTIVATIONS`.
+    zero_tail: whether rows past `sum(group_sizes)` come back as zeros, or may
+      hold anything, which saves writing them. `combine` does not read them.
+    implementation: None (the best one for the device), "xla" or "mosaic_gpu".
+
+  Returns:
+    [M, D] of x's type.
+
+  Raises:
+    ValueError: if shapes or types disagree, the activation is unknown, or the
+      implementation cannot run.
+  """
+  _check(x, w_in, w_out, group_sizes, w_gate, activation)
+  args = (activation, zero_tail, x, w_gate, w_in, w_out, group_sizes)
+  run = implementations.select(implementation, _TABLE, *args)
+  return run(*args)
+
+
+def _check(
+  x: jax.Array,
+  w_in: jax.Array,
+  w_out: jax.Array,
+  group_sizes: jax.Array,
+  w_gate: jax.Array | None,
+  activation: str,
+) -> None:
+  if activation not in ACTIVATIONS:
+    raise ValueError(
+      f"activation must be one of {sorted(ACTIVATIONS)}, "
+      f"got activation={activation!r}"
+    )
+  gate = w_in if w_gate is None else w_gate
+  if (
+    (x.ndim, w_in.ndim) != (2, 3)
+    or x.shape[1] != w_in.shape[1]
+    or gate.shape != w_in.shape
+    or w_out.shape != (w_in.shape[0], w_in.shape[2], w_in.shape[1])
+    or group_sizes.shape != w_in.shape[:1]
+    or {x.dtype, w_in.dtype, gate.dtype, w_out.dtype} != {x.dtype}
+    or group_sizes.dtype != jnp.int32
+  ):
+    given = {
+      "x": x,
+      "w_in": w_in,
+      "w_out": w_out,
+      "w_gate": w_gate,
+      "group_sizes": group_sizes,
+    }
+    raise ValueError(
+      "needs x [M, D], w_in and w_gate [E, D, F], w_out [E, F, D] of one type "
+      "and group_sizes [E] int32, got "
+      + ", ".join(
+        f"{name} {array.dtype}{array.shape}"
+        for name, array in given.items()
+        if array is not None
+      )
+    )
+
+
+def _composed(
+  implementation: str,
+  activation: str,
+  zero_tail: bool,
+  x: jax.Array,
+  w_gate: jax.Array | None,
+  w_in: jax.Array,
+  w_out: jax.Array,
+  group_sizes: jax.Array,
+) -> jax.Array:
+  """Two or three grouped products, which are differentiable by themselves."""
+  del zero_tail
+  product = functools.partial(
+    grouped_matmul, group_sizes=group_sizes, implementation=implementation
+  )
+  wide = jnp.promote_types(x.dtype, jnp.float32)
+  hidden = product(x, w_in).astype(wide)
+  act = ACTIVATIONS[activation]
+  if w_gate is None:
+    hidden = act(hidden)
+  else:
+    hidden = act(product(x, w_gate).astype(wide)) * hidden
+  return product(hidden.astype(x.dtype), w_out)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _fused(
+  activation: str,
+  zero_tail: bool,
+  x: jax.Array,
+  w_gate: jax.Array | None,
+  w_in: jax.Array,
+  w_out: jax.Array,
+  group_sizes: jax.Array,
+) -> jax.Array:
+  def kernel(x, w_gate, w_in, w_out, group_sizes):
+    mosaic_gpu = implementations.mosaic_gpu()
+    hidden = mosaic_gpu.grouped_gated_matmul(
+      x, w_gate, w_in, group_sizes, activation
+    )
+    out = mosaic_gpu.grouped_matmul(hidden, w_out, group_sizes)
+    return with_zero_tail(out, group_sizes) if zero_tail else out
+
+  reference = functools.partial(_composed, "xla", activation, zero_tail)
+  run = implementations.on_platform("cuda", kernel, reference)
+  return run(x, w_gate, w_in, w_out, group_sizes)
+
+
+def _fused_forward(activation, zero_tail, *args):
+  return _fused(activation, zero_tail, *args), args
+
+
+def _fused_backward(activation, zero_tail, saved, grad):
+  # The fused kernel keeps no hidden activations: they are computed again.
+  *arrays, group_sizes = saved
+  _, pullback = jax.vjp(
+    lambda *arrays: _composed(
+      "mosaic_gpu", activation, zero_tail, *arrays, group_sizes
+    ),
+    *arrays,
+  )
+  no_grad = np.zeros(group_sizes.shape, jax.dtypes.float0)
+  return *pullback(grad), no_grad
+
+
+_fused.defvjp(_fused_forward, _fused_backward)
+
+
+def _why_not_fused(
+  activation, zero_tail, x, w_gate, w_in, w_out, group_sizes
+) -> str | None:
+  del zero_tail, group_sizes
+  why_not, dtype = implementations.why_not_mosaic_gpu, x.dtype
+  hidden_shape = (x.shape[0], w_in.shape[2])
+  details = (x.shape, w_in.shape, dtype, activation, w_gate is not None)
+  return (
+    why_not("grouped_gated_matmul", *details)
+    or why_not("grouped_matmul", hidden_shape, w_out.shape, dtype)
+    # The gradient takes the first products apart.
+    or why_not("grouped_matmul", x.shape, w_in.shape, dtype)
+  )
+
+
+_TABLE = {
+  "mosaic_gpu": Implementation(_fused, _why_not_fused),
+  "xla": Implementation(functools.partial(_composed, "xla")),
+}
