@@ -1,1 +1,179 @@
-"""Pallas kernels for Hopper GPUs."""
+"""Pallas kernels for Hopper GPUs, written for Mosaic GPU.
+
+They take bfloat16 and float16, have no gradients of their own and leave the
+rows past the groups unwritten; `tanbr_jax.kernels` adds what is missing. Each
+`supports_...` returns why an operation cannot run with such arguments, or
+None.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from tanbr_jax.kernels.activations import ACTIVATIONS
+from tanbr_jax.kernels.mosaic_gpu import grouped, merges, rows, tiles
+
+_DTYPES = (jnp.bfloat16, jnp.float16)
+# The error function of the exact form has no lowering.
+_WITHOUT_LOWERING = ("gelu",)
+_DEFAULT_BLOCKS = 132  # multiprocessors of an H100
+
+
+def why_not() -> str | None:
+  """Returns why the default device cannot run these kernels, or None."""
+  if jax.default_backend() != "gpu":
+    return f"it needs a Hopper GPU, the device is a {jax.default_backend()}"
+  device = jax.local_devices(backend="gpu")[0]
+  capability = str(getattr(device, "compute_capability", "unknown"))
+  if capability != "9.0":
+    return (
+      "it needs a Hopper GPU (compute capability 9.0), got "
+      f"{device.device_kind} ({capability})"
+    )
+  return None
+
+
+def num_blocks() -> int:
+  """Returns the multiprocessors of the default device."""
+  if jax.default_backend() != "gpu":
+    return _DEFAULT_BLOCKS
+  return getattr(jax.local_devices()[0], "core_count", _DEFAULT_BLOCKS)
+
+
+def grouped_matmul(
+  lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
+) -> jax.Array:
+  """[M, N] of lhs [M, K], rhs [E, K, N]; see `kernels.grouped_matmul`."""
+  config = _config(lhs.shape, rhs.shape, num_matrices=1)
+  return _run(lhs, (rhs,), group_sizes, lambda product: product, config)
+
+
+def grouped_gated_matmul(
+  lhs: jax.Array,
+  w_gate: jax.Array | None,
+  w_in: jax.Array,
+  group_sizes: jax.Array,
+  activation: str,
+) -> jax.Array:
+  """[M, F], `act(lhs w_gate) * (lhs w_in)`, or `act(lhs w_in)`."""
+  act = ACTIVATIONS[activation]
+  if w_gate is None:
+    config = _config(lhs.shape, w_in.shape, num_matrices=1)
+    return _run(lhs, (w_in,), group_sizes, act, config)
+  config = _config(lhs.shape, w_in.shape, num_matrices=2)
+  return _run(
+    lhs, (w_gate, w_in), group_sizes, lambda gate, up: act(gate) * up, config
+  )
+
+
+def dispatch(x: jax.Array, place: jax.Array) -> jax.Array:
+  """[N * K, D] of x [N, D]; see `kernels.dispatch`."""
+  return rows.scatter(x, place)
+
+
+def weighted_sum(experts: jax.Array, weights: jax.Array) -> jax.Array:
+  """[R, ...] of experts [E, ...] and weights [R, E]; one pass for 16 results."""
+  flat = experts.reshape(experts.shape[0], -1)
+  weights = weights.astype(jnp.float32)
+  parts = [
+    merges.weighted_sums(
+      flat, weights[first : first + merges.RESULTS], num_blocks=num_blocks()
+    )
+    for first in range(0, weights.shape[0], merges.RESULTS)
+  ]
+  out = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+  return out.reshape(-1, *experts.shape[1:])
+
+
+def supports_grouped_matmul(
+  lhs_shape: tuple[int, ...], rhs_shape: tuple[int, ...], dtype: jnp.dtype
+) -> str | None:
+  """Returns why `grouped_matmul` cannot run, or None."""
+  if lhs_shape[0] < 1:
+    return f"it needs rows, got lhs {lhs_shape}"
+  if rhs_shape[1] % grouped.TILE_K or rhs_shape[2] % grouped.COLUMNS:
+    return f"widths must be multiples of {grouped.COLUMNS}, got rhs {rhs_shape}"
+  return _why_not_dtype(dtype)
+
+
+def supports_grouped_gated_matmul(
+  lhs_shape: tuple[int, ...],
+  w_in_shape: tuple[int, ...],
+  dtype: jnp.dtype,
+  activation: str,
+  is_gated: bool,
+) -> str | None:
+  """Returns why `grouped_gated_matmul` cannot run, or None."""
+  del is_gated
+  if activation in _WITHOUT_LOWERING:
+    return f"it has no activation={activation!r}"
+  return supports_grouped_matmul(lhs_shape, w_in_shape, dtype)
+
+
+def supports_dispatch(
+  x_shape: tuple[int, ...], place_shape: tuple[int, ...], dtype: jnp.dtype
+) -> str | None:
+  """Returns why `dispatch` cannot run, or None."""
+  if x_shape[0] < 1 or place_shape[1] < 1:
+    return f"it needs tokens and places, got x {x_shape}, place {place_shape}"
+  if x_shape[1] % 64 or x_shape[1] > rows.MAX_WIDTH:
+    return (
+      f"the width must be a multiple of 64 of at most {rows.MAX_WIDTH}, got "
+      f"x {x_shape}"
+    )
+  return _why_not_dtype(dtype)
+
+
+def supports_weighted_sum(
+  experts_shape: tuple[int, ...],
+  weights_shape: tuple[int, ...],
+  dtype: jnp.dtype,
+) -> str | None:
+  """Returns why `weighted_sum` cannot run, or None."""
+  if weights_shape[0] < 2:
+    return "one result is one fused pass in XLA already"
+  size = 1
+  for length in experts_shape[1:]:
+    size *= length
+  if size < 1 or size % merges.TILE:
+    return (
+      f"an expert's size must be a multiple of {merges.TILE}, got experts "
+      f"{experts_shape}"
+    )
+  return _why_not_dtype(dtype)
+
+
+def _why_not_dtype(dtype: jnp.dtype) -> str | None:
+  if dtype not in _DTYPES:
+    return f"it needs bfloat16 or float16, got {jnp.dtype(dtype).name}"
+  return None
+
+
+def _config(
+  lhs_shape: tuple[int, ...], rhs_shape: tuple[int, ...], *, num_matrices: int
+) -> grouped.Config:
+  """The measured table: few rows a group want small tiles, many large ones."""
+  num_groups, _, num_columns = rhs_shape
+  rows_of_group = lhs_shape[0] / num_groups
+  widest = 256 // num_matrices
+  tile_n = next(n for n in (widest, 128, 64) if num_columns % n == 0)
+  tile_n = min(tile_n, widest)
+  if rows_of_group > 48 or tile_n < 128:
+    return grouped.Config(128, tile_n, 4, 8 if num_matrices == 2 else 4)
+  return grouped.Config(16 if rows_of_group <= 8 else 64, tile_n, 4, 8)
+
+
+def _run(lhs, matrices, group_sizes, epilogue, config) -> jax.Array:
+  num_rows = lhs.shape[0]
+  # A swizzled load takes eight rows at a time.
+  padding = -num_rows % tiles.ALIGNMENT
+  if padding:
+    lhs = jnp.pad(lhs, ((0, padding), (0, 0)))
+  out = grouped.run(
+    lhs,
+    matrices,
+    group_sizes,
+    epilogue=epilogue,
+    config=config,
+    num_blocks=num_blocks(),
+  )
+  return out[:num_rows]

@@ -28,22 +28,18 @@ class Config(NamedTuple):
   """Shape of the work of one block.
 
   Attributes:
-    split_rows: whether the two compute warpgroups take 64 rows each of a tile
-      of 128, or half of the columns each of a tile of 64.
+    tile_m: rows of one tile. With 128 the two compute warpgroups take 64 each;
+      with 64 or less each takes half of the columns, and rows that were not
+      loaded are multiplied as they are and never stored.
     tile_n: columns of one tile, of each matrix.
     stages: depth of the ring in shared memory.
     band: row tiles that are visited before the next column tile.
   """
 
-  split_rows: bool
+  tile_m: int
   tile_n: int
   stages: int
   band: int = 8
-
-  @property
-  def tile_m(self) -> int:
-    """Rows of one tile."""
-    return ROWS * COMPUTE if self.split_rows else ROWS
 
 
 def run(
@@ -112,7 +108,9 @@ def _body(
       num_blocks=num_blocks,
     ),
     plgpu.SMEM(
-      (config.stages, config.tile_m, TILE_K), lhs.dtype, transforms=swizzled
+      (config.stages, max(config.tile_m, ROWS), TILE_K),
+      lhs.dtype,
+      transforms=swizzled,
     ),
     [
       plgpu.SMEM(
@@ -123,9 +121,7 @@ def _body(
     plgpu.SMEM(
       (COMPUTE, OUT_SLOTS, ROWS, COLUMNS), lhs.dtype, transforms=stored
     ),
-    plgpu.Barrier(
-      num_arrivals=1 + len(matrices), num_barriers=config.stages
-    ),
+    plgpu.Barrier(num_arrivals=1 + len(matrices), num_barriers=config.stages),
     plgpu.Barrier(num_arrivals=COMPUTE, num_barriers=config.stages),
     collective_axes="warpgroup",
   )
@@ -182,7 +178,9 @@ def _tiles(
 
         inner = pl.ds(k * TILE_K, TILE_K)
         plgpu.copy_gmem_to_smem(
-          lhs.at[rows, inner], lhs_smem.at[slot], full.at[slot]
+          lhs.at[rows, inner],
+          lhs_smem.at[slot, pl.ds(0, config.tile_m)],
+          full.at[slot],
         )
         for matrix, smem in zip(matrices, matrices_smem, strict=True):
           plgpu.copy_gmem_to_smem(
@@ -196,7 +194,7 @@ def _tiles(
   @pl.when(warpgroup < COMPUTE)
   def _compute():
     plgpu.set_max_registers(232, action="increase")
-    if config.split_rows:
+    if config.tile_m > ROWS:
       my_rows = pl.ds(warpgroup * ROWS, ROWS)
       my_columns = pl.ds(0, config.tile_n)
       first_row, first_column = warpgroup * ROWS, 0
