@@ -164,7 +164,7 @@ class _FeedForward(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     config = self.config
     experts = self.param("stack", _init_dense, config)
-    return moe.merged(_cast(experts, config.dtype), x)
+    return moe.apply(_cast(experts, config.dtype), x)
 
 
 class _RoutedExperts(nn.Module):
@@ -181,8 +181,7 @@ class _RoutedExperts(nn.Module):
     self.sow("intermediates", "router_logits", router_logits)
     routing = moe.top_k(router_logits, config.num_selected)
     experts = self.param("stack", _init_stack, config)
-    out = moe.routed(_cast(experts, config.dtype), tokens, routing)
-    return out.reshape(x.shape)
+    return moe.routed(_cast(experts, config.dtype), x, routing)
 
 
 def _init_stack(key: jax.Array, config: ByteLMConfig) -> moe.Experts:
@@ -191,6 +190,7 @@ def _init_stack(key: jax.Array, config: ByteLMConfig) -> moe.Experts:
     config.num_experts,
     model_dim=config.model_dim,
     expert_dim=config.expert_dim,
+    activation="relu2",
   )
 
 

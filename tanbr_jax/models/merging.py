@@ -1,20 +1,22 @@
 """Between the model of experts and the dense one: merge, and its reverse."""
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from tanbr_jax import moe
 from tanbr_jax.models.byte_lm import ByteLM
+from tanbr_jax.models.decoder import Decoder
 
 Params = dict[str, Any]
+Model = TypeVar("Model", ByteLM, Decoder)
 
 
 def merge(
-  model: ByteLM, params: Params, merge_weights: jax.Array
-) -> tuple[ByteLM, Params]:
+  model: Model, params: Params, merge_weights: jax.Array
+) -> tuple[Model, Params]:
   """Averages the experts of every layer into one dense block.
 
   Differentiable in the parameters and in the weights.
@@ -45,7 +47,7 @@ def merge(
     name = f"layer_{layer}"
     stack = moe.merge(layers[name]["experts"]["stack"], weights[layer])
     layers[name] = {**layers[name], "experts": {"stack": stack}}
-  dense = ByteLM(dataclasses.replace(config, num_experts=None))
+  dense = type(model)(dataclasses.replace(config, num_experts=None))
   return dense, {"params": layers}
 
 
@@ -95,7 +97,9 @@ def _copies(
 
   in_key, out_key = jax.random.split(key)
   return moe.Experts(
-    w_in=copy(in_key, dense.w_in), w_out=copy(out_key, dense.w_out)
+    w_in=copy(in_key, dense.w_in),
+    w_out=copy(out_key, dense.w_out),
+    activation=dense.activation,
   )
 
 

@@ -1,29 +1,82 @@
 """Mixture-of-Experts parts: experts, routing, forwards and merging."""
 
-from tanbr_jax.moe.experts import Experts, FeedForward, init_experts, merge
-from tanbr_jax.moe.forwards import merged, routed
-from tanbr_jax.moe.routing import (
-  Routing,
+from tanbr_jax.moe.balance import (
   load_balance_loss,
-  task_usage,
-  top_k,
-  usage,
+  update_correction_bias,
   z_loss,
 )
+from tanbr_jax.moe.capacity import expert_capacity, limit_capacity
+from tanbr_jax.moe.expert_merging import check_simplex, merge
+from tanbr_jax.moe.experts import Experts, init_experts
+from tanbr_jax.moe.feed_forward import FeedForward, apply, apply_all
+from tanbr_jax.moe.forwards import masked, merged, routed, soft
+from tanbr_jax.moe.local_merging import (
+  example_weights,
+  merged_of_selected,
+  merged_per_example,
+  merged_per_segment,
+  segment_weights,
+)
+from tanbr_jax.moe.routers import jitter, top_k
+from tanbr_jax.moe.routing import (
+  NO_EXPERT,
+  Routing,
+  apply_mask,
+  check_routing,
+  dense_gates,
+  normalise_gates,
+  scale_gates,
+)
 from tanbr_jax.moe.search import maximise_on_simplex
+from tanbr_jax.moe.selection import GroupLimit
+from tanbr_jax.moe.statistics import (
+  ExpertStatistics,
+  TokenStatistics,
+  dropped_share,
+  expert_statistics,
+  task_usage,
+  token_statistics,
+  usage,
+)
 
 __all__ = [
+  "NO_EXPERT",
+  "ExpertStatistics",
   "Experts",
   "FeedForward",
+  "GroupLimit",
   "Routing",
+  "TokenStatistics",
+  "apply",
+  "apply_all",
+  "apply_mask",
+  "check_routing",
+  "check_simplex",
+  "dense_gates",
+  "dropped_share",
+  "example_weights",
+  "expert_capacity",
+  "expert_statistics",
   "init_experts",
+  "jitter",
+  "limit_capacity",
   "load_balance_loss",
+  "masked",
   "maximise_on_simplex",
   "merge",
   "merged",
+  "merged_of_selected",
+  "merged_per_example",
+  "merged_per_segment",
+  "normalise_gates",
   "routed",
+  "scale_gates",
+  "segment_weights",
+  "soft",
   "task_usage",
+  "token_statistics",
   "top_k",
+  "update_correction_bias",
   "usage",
   "z_loss",
 ]

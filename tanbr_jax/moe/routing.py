@@ -1,21 +1,28 @@
-"""Which experts serve which token, and the losses that keep a router useful.
+"""Routing as data: what a router decided, and small functions that change it.
 
-Letters: N tokens, E experts, K experts per token, V tasks.
+A forward needs nothing else of a router, so a new router is a function that
+returns a `Routing`. Letters: N tokens, E experts, K experts per token.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+NO_EXPERT = -1
 
 
 class Routing(NamedTuple):
   """What a router decided for N tokens.
 
   Attributes:
-    expert_ids: [N, K] int32, the chosen experts, the likeliest first.
+    expert_ids: [N, K] int32, the chosen experts, the best first. A pair whose
+      id is `NO_EXPERT`, or anything else outside [0, E), is skipped: it costs
+      nothing and adds nothing.
     gates: [N, K], each chosen expert's share in the token's output.
-    probabilities: [N, E] float32, softmax of the router's logits.
+    probabilities: [N, E] float32, the router's distribution over the experts
+      before any selection.
   """
 
   expert_ids: jax.Array
@@ -23,79 +30,139 @@ class Routing(NamedTuple):
   probabilities: jax.Array
 
 
-def top_k(
-  router_logits: jax.Array, num_selected: int, *, renormalise: bool = True
-) -> Routing:
-  """Chooses each token's `num_selected` likeliest experts; none is dropped.
-
-  Args:
-    router_logits: [N, E] floating.
-    num_selected: K, in [1, E].
-    renormalise: whether a token's gates are scaled to sum to one (Mixtral),
-      or stay the probabilities (Switch).
-
-  Returns:
-    A `Routing` with float32 gates.
-
-  Raises:
-    ValueError: if K is not in [1, E].
-  """
-  num_experts = router_logits.shape[-1]
-  if not 1 <= num_selected <= num_experts:
-    raise ValueError(
-      "num_selected must be in [1, num_experts], got "
-      f"num_selected={num_selected}, num_experts={num_experts}"
-    )
-  probabilities = jax.nn.softmax(router_logits.astype(jnp.float32), axis=-1)
-  gates, expert_ids = jax.lax.top_k(probabilities, num_selected)
-  if renormalise:
-    gates = gates / jnp.sum(gates, axis=-1, keepdims=True)
-  return Routing(expert_ids, gates, probabilities)
+def is_expert(routing: Routing) -> jax.Array:
+  """Returns [N, K, E] booleans: which expert each pair goes to, if any."""
+  experts = jnp.arange(routing.probabilities.shape[-1], dtype=jnp.int32)
+  return routing.expert_ids[:, :, None] == experts[None, None]
 
 
-def usage(routing: Routing) -> jax.Array:
-  """Returns [E] float32, each expert's share of the N * K choices."""
+def is_active(routing: Routing) -> jax.Array:
+  """Returns [N, K] booleans: which pairs are not skipped."""
   num_experts = routing.probabilities.shape[-1]
-  counts = jnp.bincount(routing.expert_ids.reshape(-1), length=num_experts)
-  return counts.astype(jnp.float32) / jnp.float32(routing.expert_ids.size)
+  return (routing.expert_ids >= 0) & (routing.expert_ids < num_experts)
 
 
-def task_usage(
-  routing: Routing, task_ids: jax.Array, *, num_tasks: int
-) -> jax.Array:
-  """Returns [V, E] float32, the mean router probabilities of each task.
-
-  Probabilities and not counts: they are smooth, and tell experts apart that
-  are never among a task's first K.
+def keep_pairs(routing: Routing, is_kept: jax.Array) -> Routing:
+  """Skips the pairs that are not kept; the gates of the others stay.
 
   Args:
     routing: of N tokens.
-    task_ids: [N] int32, each token's task.
-    num_tasks: V. A task without tokens gets the uniform row.
+    is_kept: [N, K] bool.
   """
-  num_experts = routing.probabilities.shape[-1]
-  total = jax.ops.segment_sum(routing.probabilities, task_ids, num_tasks)
-  count = jnp.bincount(task_ids, length=num_tasks).astype(jnp.float32)
-  mean = total / jnp.maximum(count, 1.0)[:, None]
-  return jnp.where(count[:, None] > 0, mean, 1.0 / num_experts)
-
-
-def load_balance_loss(routing: Routing) -> jax.Array:
-  """E times sum_e (share of choices)_e (mean probability)_e; 1 if balanced.
-
-  Fedus et al., Switch Transformers (2021), equation 4, over all K choices.
-  The shares carry no gradient; the probabilities do.
-  """
-  mean_probability = jnp.mean(routing.probabilities, axis=0)
-  return jnp.vdot(usage(routing), mean_probability) * jnp.float32(
-    mean_probability.size
+  return routing._replace(
+    expert_ids=jnp.where(is_kept, routing.expert_ids, NO_EXPERT),
+    gates=jnp.where(is_kept, routing.gates, jnp.zeros_like(routing.gates)),
   )
 
 
-def z_loss(router_logits: jax.Array) -> jax.Array:
-  """Mean squared log-partition of [N, E] logits; keeps them small.
+def apply_mask(routing: Routing, mask: jax.Array) -> Routing:
+  """Skips the pairs whose expert is masked out.
 
-  Zoph et al., ST-MoE (2022), equation 5.
+  Gates are not scaled up for what is lost; `normalise_gates` does that.
+
+  Args:
+    routing: of N tokens.
+    mask: [N, E] bool, or [E] for every token; False is masked out.
+
+  Raises:
+    ValueError: if the mask is of another shape or not boolean.
   """
-  logits = router_logits.astype(jnp.float32)
-  return jnp.mean(jnp.square(jax.nn.logsumexp(logits, axis=-1)))
+  shape = routing.probabilities.shape
+  if mask.dtype != jnp.bool_ or mask.shape not in (shape, shape[-1:]):
+    raise ValueError(
+      "mask must be bool [N, E] or [E], got "
+      f"mask {mask.dtype}{mask.shape} for [N, E] = {shape}"
+    )
+  rows = jnp.broadcast_to(mask.reshape((-1, shape[-1])), shape)
+  return keep_pairs(
+    routing, jnp.any(is_expert(routing) & rows[:, None, :], axis=-1)
+  )
+
+
+def normalise_gates(routing: Routing) -> Routing:
+  """Scales each token's gates to sum to one; a token without any keeps none."""
+  active = is_active(routing)
+  gates = jnp.where(active, routing.gates, jnp.zeros_like(routing.gates))
+  total = jnp.sum(gates, axis=-1, keepdims=True)
+  # The inner where keeps 0/0 out of the gradient too.
+  total = jnp.where(total == 0, jnp.ones_like(total), total)
+  return routing._replace(gates=gates / total)
+
+
+def scale_gates(routing: Routing, scale: float) -> Routing:
+  """Multiplies all gates (`routed_scaling_factor` of DeepSeek-V2 and V3)."""
+  return routing._replace(gates=routing.gates * jnp.float32(scale))
+
+
+def dense_gates(routing: Routing) -> jax.Array:
+  """Returns [N, E], each expert's gate, zeros for those not chosen.
+
+  They are the weights of `soft` and of merging the selected experts.
+  """
+  gates = routing.gates[..., None]
+  return jnp.sum(jnp.where(is_expert(routing), gates, 0), axis=1)
+
+
+def check_routing(
+  routing: Routing, *, num_tokens: int, num_experts: int
+) -> None:
+  """Refuses a routing that the forwards could only misread.
+
+  Values are read, so this is for the outside of `jax.jit`; inside, a pair with
+  an id out of range is skipped.
+
+  Args:
+    routing: the record to check.
+    num_tokens: N.
+    num_experts: E.
+
+  Raises:
+    ValueError: if shapes or types disagree, an id is neither `NO_EXPERT` nor
+      in [0, E), or the gate of a pair that is not skipped is not finite.
+  """
+  check_shapes(routing, num_tokens=num_tokens, num_experts=num_experts)
+  ids = np.asarray(routing.expert_ids)
+  wrong = (ids != NO_EXPERT) & ((ids < 0) | (ids >= num_experts))
+  _refuse(
+    ids, wrong, f"expert_ids must be {NO_EXPERT} or in [0, {num_experts})"
+  )
+  gates = np.asarray(routing.gates.astype(jnp.float32))
+  wrong = (ids != NO_EXPERT) & ~np.isfinite(gates)
+  _refuse(gates, wrong, "gates must be finite")
+
+
+def check_shapes(
+  routing: Routing, *, num_tokens: int, num_experts: int
+) -> None:
+  """Refuses shapes and types that disagree; reads no values.
+
+  Args:
+    routing: the record to check.
+    num_tokens: N.
+    num_experts: E.
+
+  Raises:
+    ValueError: if they disagree.
+  """
+  ids, gates, probabilities = routing
+  if (
+    ids.ndim != 2
+    or ids.dtype != jnp.int32
+    or ids.shape[0] != num_tokens
+    or gates.shape != ids.shape
+    or probabilities.shape != (num_tokens, num_experts)
+  ):
+    raise ValueError(
+      f"needs a routing of N={num_tokens} tokens to E={num_experts} experts, "
+      f"got expert_ids {ids.dtype}{ids.shape}, gates {gates.shape}, "
+      f"probabilities {probabilities.shape}"
+    )
+
+
+def _refuse(values: np.ndarray, is_wrong: np.ndarray, rule: str) -> None:
+  where = np.argwhere(is_wrong)
+  if where.size:
+    first = tuple(int(i) for i in where[0])
+    raise ValueError(
+      f"{rule}, got {values[first]} at {list(first)} ({len(where)} such)"
+    )

@@ -28,7 +28,7 @@ def test_outputs_keep_the_variance_of_inputs():
   block = moe.merge(experts, jnp.ones(1))
   x = jax.random.normal(jax.random.key(2), (512, 64))
   # One draw of 33k weights: the variance is within a tenth of 1 or so.
-  assert np.var(moe.merged(block, x)) == pytest.approx(1.0, abs=0.25)
+  assert np.var(moe.apply(block, x)) == pytest.approx(1.0, abs=0.25)
 
 
 def test_refuses_other_numbers_of_weights(experts):

@@ -87,7 +87,7 @@ def test_merged_with_one_hot_is_routed_to_that_expert(case):
   one_hot = jnp.eye(NUM_EXPERTS)[1]
   logits = jnp.broadcast_to(50 * one_hot[None], (NUM_TOKENS, NUM_EXPERTS))
   np.testing.assert_allclose(
-    moe.merged(moe.merge(experts, one_hot), x),
+    moe.merged(experts, x, one_hot),
     moe.routed(experts, x, moe.top_k(logits, 1)),
     rtol=1e-5,
     atol=1e-6,

@@ -1,0 +1,72 @@
+"""Expert capacity: an expert serves so many tokens, the rest are dropped.
+
+Letters: N tokens, E experts, K experts per token.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from tanbr_jax.moe.routing import Routing, is_expert, keep_pairs
+
+
+def expert_capacity(
+  num_tokens: int,
+  num_experts: int,
+  num_selected: int,
+  *,
+  capacity_factor: float = 1.25,
+) -> int:
+  """Returns the capacity that holds `capacity_factor` of an even share.
+
+  Fedus et al., Switch Transformers (2021), equation 3, times K; rounded up,
+  and at least 1.
+
+  Args:
+    num_tokens: N.
+    num_experts: E.
+    num_selected: K.
+    capacity_factor: 1 leaves no room for an uneven load.
+
+  Raises:
+    ValueError: if a size is below 1 or the factor not above 0.
+  """
+  if min(num_tokens, num_experts, num_selected) < 1 or not capacity_factor > 0:
+    raise ValueError(
+      "sizes must be at least 1 and capacity_factor above 0, got "
+      f"num_tokens={num_tokens}, num_experts={num_experts}, "
+      f"num_selected={num_selected}, capacity_factor={capacity_factor}"
+    )
+  even_share = num_tokens * num_selected / num_experts
+  return max(1, math.ceil(even_share * capacity_factor))
+
+
+def limit_capacity(
+  routing: Routing, capacity: int, *, first_choices_first: bool = False
+) -> Routing:
+  """Skips the pairs that come after the first `capacity` of their expert.
+
+  A dropped pair's gate is lost, as in Switch: its token gets what its other
+  experts and the shared ones give. `load_balance_loss` wants the routing from
+  before.
+
+  Args:
+    routing: of N tokens.
+    capacity: pairs that an expert serves, at least 1.
+    first_choices_first: whether all tokens' first choices come before any
+      second choice (GShard, Lepikhin et al., 2021, algorithm 1), or pairs
+      come in the order of their tokens. The same for K = 1.
+
+  Raises:
+    ValueError: if the capacity is below 1.
+  """
+  if capacity < 1:
+    raise ValueError(f"capacity must be at least 1, got capacity={capacity}")
+  choices = is_expert(routing)
+  if first_choices_first:
+    choices = choices.swapaxes(0, 1)
+  flat = choices.reshape(-1, choices.shape[-1])
+  count = jnp.cumsum(flat, axis=0, dtype=jnp.int32)
+  is_kept = jnp.any(flat & (count <= capacity), axis=-1)
+  is_kept = is_kept.reshape(choices.shape[:2])
+  return keep_pairs(routing, is_kept.T if first_choices_first else is_kept)

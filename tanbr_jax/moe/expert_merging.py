@@ -1,0 +1,105 @@
+"""Merging: the weighted sum of experts is one dense block.
+
+Letters: E experts, R vectors of merge weights.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tanbr_jax import kernels
+from tanbr_jax.moe.experts import Experts
+from tanbr_jax.moe.feed_forward import FeedForward
+
+STACKED = ("w_in", "w_out", "w_gate", "b_in", "b_gate", "b_out")
+
+
+def merge(
+  experts: Experts,
+  merge_weights: jax.Array,
+  *,
+  off_simplex: str = "allow",
+  implementation: str | None = None,
+) -> FeedForward:
+  """Averages the experts into one dense block, or into R of them at once.
+
+  All parameters are averaged, biases too; what the experts share is carried
+  over as it is, without an R axis. An expert of weight exactly 0 adds nothing,
+  even if its parameters are not finite.
+
+  Args:
+    experts: E stacked experts.
+    merge_weights: [E], or [R, E] for R blocks in one pass over the experts.
+    off_simplex: "allow" takes any real weights as they are, which task
+      arithmetic and gradients need; "raise" refuses weights that
+      `check_simplex` does. Weights are never rescaled.
+    implementation: of `kernels.weighted_sum`.
+
+  Returns:
+    The block whose parameters are the weighted sums of the experts': 1/E of
+    their bytes. With [R, E] weights every array but the shared ones has a
+    leading R axis.
+
+  Raises:
+    ValueError: if the number of weights is not the number of experts,
+      `off_simplex` is unknown, or it is "raise" and the weights are off the
+      simplex or traced.
+  """
+  num_experts = experts.num_experts
+  if merge_weights.ndim not in (1, 2) or merge_weights.shape[-1] != num_experts:
+    raise ValueError(
+      "merge_weights must be [num_experts] or [R, num_experts], got "
+      f"merge_weights {merge_weights.shape}, num_experts={num_experts}"
+    )
+  if off_simplex not in ("allow", "raise"):
+    raise ValueError(
+      f"off_simplex must be 'allow' or 'raise', got {off_simplex!r}"
+    )
+  if off_simplex == "raise":
+    check_simplex(merge_weights)
+  arrays = {name: getattr(experts, name) for name in STACKED}
+  merged = {
+    name: kernels.weighted_sum(
+      array, merge_weights, implementation=implementation
+    )
+    for name, array in arrays.items()
+    if array is not None
+  }
+  return FeedForward(
+    **merged,
+    shared=experts.shared,
+    shared_gate=experts.shared_gate,
+    activation=experts.activation,
+  )
+
+
+def check_simplex(merge_weights: jax.Array, *, tolerance: float = 1e-3) -> None:
+  """Refuses weights that are negative, not finite, or do not sum to one.
+
+  Values are read, so this is for the outside of `jax.jit`.
+
+  Args:
+    merge_weights: [..., E].
+    tolerance: how far below 0 a weight, and from 1 a sum, may be.
+
+  Raises:
+    ValueError: with the first vector that is off the simplex; or if the
+      weights are traced and have no values.
+  """
+  if isinstance(merge_weights, jax.core.Tracer):
+    raise ValueError(
+      "merge_weights must have values to be checked against the simplex, got "
+      f"the traced {merge_weights.aval}; check them outside of jax.jit"
+    )
+  rows = np.asarray(merge_weights.astype(jnp.float32), np.float64)
+  rows = rows.reshape(-1, rows.shape[-1])
+  # Written so that a NaN fails both.
+  is_positive = rows.min(axis=1) >= -tolerance
+  is_one = np.abs(rows.sum(axis=1) - 1) <= tolerance
+  wrong = np.flatnonzero(~(is_positive & is_one))
+  if wrong.size:
+    row = rows[wrong[0]]
+    raise ValueError(
+      "merge_weights must be at least 0 and sum to 1, got "
+      f"{np.round(row, 6).tolist()} with sum {row.sum():.6g} at row {wrong[0]}"
+    )

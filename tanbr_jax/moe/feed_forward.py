@@ -1,0 +1,196 @@
+"""One dense feed-forward block, plain or gated.
+
+Letters: D model width, F hidden width, R blocks in a stack.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from tanbr_jax import kernels
+
+T = TypeVar("T")
+
+
+def register(cls: type[T]) -> type[T]:
+  """Makes a dataclass a tree whose absent (None) arrays are no part of it.
+
+  A None that is part of a tree is an entry of its checkpoints, and those that
+  were written before an optional field existed could not be read.
+
+  Args:
+    cls: a frozen dataclass of arrays, trees and one string, `activation`.
+  """
+  fields = [f for f in dataclasses.fields(cls) if f.name != "activation"]
+
+  def flatten(node: T) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+    values = {f.name: getattr(node, f.name) for f in fields}
+    names = tuple(
+      f.name
+      for f in fields
+      if f.default is dataclasses.MISSING or values[f.name] is not None
+    )
+    children = [(jax.tree_util.GetAttrKey(n), values[n]) for n in names]
+    return children, (names, node.activation)
+
+  def unflatten(static: tuple[Any, ...], children: Any) -> T:
+    names, activation = static
+    values = dict(zip(names, children, strict=True))
+    return cls(**values, activation=activation)
+
+  jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+  return cls
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class FeedForward:
+  """`act(x w_in) w_out`, or `(act(x w_gate) * (x w_in)) w_out` if gated.
+
+  A stack of R blocks has a leading R axis on every array but the shared ones.
+
+  Attributes:
+    w_in: [D, F].
+    w_out: [F, D].
+    w_gate: [D, F]; None is the plain block.
+    b_in: [F], added to `x w_in`.
+    b_gate: [F], added to `x w_gate`.
+    b_out: [D], added to the output.
+    shared: a block that is added to the output (DeepSeekMoE, Dai et al., 2024).
+      Several shared experts are one wider block.
+    shared_gate: [D, 1], whose sigmoid scales the shared block (Qwen1.5-MoE).
+    activation: a name in `kernels.ACTIVATIONS`; static.
+  """
+
+  w_in: jax.Array
+  w_out: jax.Array
+  w_gate: jax.Array | None = None
+  b_in: jax.Array | None = None
+  b_gate: jax.Array | None = None
+  b_out: jax.Array | None = None
+  shared: "FeedForward | None" = None
+  shared_gate: jax.Array | None = None
+  activation: str = "relu2"
+
+
+def apply(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
+  """Applies one dense block, or each of a stack to its own part of x.
+
+  Args:
+    feed_forward: one block, or R of them as `moe.merge` stacks them.
+    x: [..., D] of the block's type; [R, ..., D] for a stack.
+
+  Returns:
+    The shape and type of x.
+
+  Raises:
+    ValueError: if the shapes disagree or the activation is unknown.
+  """
+  w_in = feed_forward.w_in
+  is_stack = w_in.ndim == 3
+  if x.shape[-1:] != w_in.shape[-2:-1] or (
+    is_stack and (x.ndim < 2 or x.shape[0] != w_in.shape[0])
+  ):
+    raise ValueError(
+      "x must be [..., D] for w_in [D, F] and [R, ..., D] for w_in [R, D, F], "
+      f"got x {x.shape}, w_in {w_in.shape}"
+    )
+  own = without_shared(feed_forward)
+  out = (jax.vmap(_dense) if is_stack else _dense)(own, x)
+  return add_shared(out, feed_forward, x)
+
+
+def apply_all(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
+  """Applies every block of a stack to the same x.
+
+  Args:
+    feed_forward: R blocks, as `moe.merge` stacks them.
+    x: [..., D] of the blocks' type.
+
+  Returns:
+    [R, ..., D] of x's type.
+
+  Raises:
+    ValueError: if the shapes disagree or the activation is unknown.
+  """
+  w_in = feed_forward.w_in
+  if w_in.ndim != 3 or x.shape[-1:] != w_in.shape[1:2]:
+    raise ValueError(
+      "x must be [..., D] for a stack w_in [R, D, F], got "
+      f"x {x.shape}, w_in {w_in.shape}"
+    )
+  own = without_shared(feed_forward)
+  out = jax.vmap(_dense, in_axes=(0, None))(own, x)
+  return add_shared(out, feed_forward, x)
+
+
+def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:
+  """Returns the elementwise function of that name.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  if name not in kernels.ACTIVATIONS:
+    raise ValueError(
+      f"activation must be one of {sorted(kernels.ACTIVATIONS)}, "
+      f"got activation={name!r}"
+    )
+  return kernels.ACTIVATIONS[name]
+
+
+def activate(
+  activation: str, hidden: jax.Array, gate: jax.Array | None
+) -> jax.Array:
+  """Returns `act(hidden)`, or `act(gate) * hidden` if there is a gate.
+
+  Args:
+    activation: a name in `kernels.ACTIVATIONS`.
+    hidden: [..., F] floating.
+    gate: [..., F], or None.
+
+  Returns:
+    [..., F] of at least float32, which the products' type is cast to once.
+  """
+  function = activation_of(activation)
+  wide = jnp.promote_types(hidden.dtype, jnp.float32)
+  if gate is None:
+    return function(hidden.astype(wide))
+  return function(gate.astype(wide)) * hidden.astype(wide)
+
+
+def add_shared(out: jax.Array, block: Any, x: jax.Array) -> jax.Array:
+  """Adds the shared block's output for x, if there is a shared block.
+
+  Args:
+    out: [..., D], or [R, ..., D] with R outputs for the same x.
+    block: `Experts` or a `FeedForward`.
+    x: [..., D].
+  """
+  if block.shared is None:
+    return out
+  shared = apply(block.shared, x)
+  if block.shared_gate is not None:
+    shared = shared * jax.nn.sigmoid(x @ block.shared_gate)
+  return out + (shared if out.ndim == x.ndim else shared[None])
+
+
+def without_shared(block: T) -> T:
+  """Returns the `Experts` or `FeedForward` without what is shared."""
+  return dataclasses.replace(block, shared=None, shared_gate=None)
+
+
+def _dense(block: FeedForward, x: jax.Array) -> jax.Array:
+  hidden, gate = _affine(x, block.w_in, block.b_in), None
+  if block.w_gate is not None:
+    gate = _affine(x, block.w_gate, block.b_gate)
+  hidden = activate(block.activation, hidden, gate).astype(x.dtype)
+  return _affine(hidden, block.w_out, block.b_out)
+
+
+def _affine(x: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
+  out = x @ w
+  # Ranks are made equal by hand, for callers who refuse promotion.
+  return out if b is None else out + b.reshape((1,) * (x.ndim - 1) + b.shape)

@@ -1,0 +1,152 @@
+"""Token-choice routers: from a router's logits to a `Routing`.
+
+Letters: N tokens, E experts, K experts per token.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from tanbr_jax.moe.routing import Routing
+from tanbr_jax.moe.selection import GroupLimit, largest, limit_groups, pick
+
+SCORES = ("softmax", "softmax_after", "sigmoid")
+# DeepSeek-V3's code adds as much where K sigmoids may all be zero.
+_TINY = 1e-20
+
+
+def top_k(
+  router_logits: jax.Array,
+  num_selected: int,
+  *,
+  scores: str = "softmax",
+  renormalise: bool = True,
+  correction_bias: jax.Array | None = None,
+  groups: GroupLimit | None = None,
+  gate_scale: float = 1.0,
+) -> Routing:
+  """Chooses each token's `num_selected` best experts; none is dropped.
+
+  Of two experts with the same score the first is chosen. Arguments as
+  published:
+
+    Switch (Fedus et al., 2021): K = 1, renormalise=False
+    GShard (Lepikhin et al., 2021), Mixtral (Jiang et al., 2024), Qwen3: none
+    OLMoE (Muennighoff et al., 2024), Qwen1.5-MoE: renormalise=False
+    GPT-OSS (2025): scores="softmax_after", the same numbers
+    DeepSeek-V2 (2024): renormalise=False, groups=GroupLimit(8, 3),
+      gate_scale=16
+    DeepSeek-V3 (2024): scores="sigmoid", correction_bias=b,
+      groups=GroupLimit(8, 4, "top2_sum"), gate_scale=2.5
+
+  `limit_capacity` drops what is too much for an expert, `apply_mask` what is
+  masked, `jitter` makes the logits or the router's input noisy.
+
+  Args:
+    router_logits: [N, E] floating.
+    num_selected: K, in [1, E].
+    scores: "softmax" over all experts; "softmax_after", over the chosen ones'
+      logits; or "sigmoid" of each logit.
+    renormalise: whether a token's gates are scaled to sum to one, or stay the
+      scores. Those of "softmax_after" sum to one in any case.
+    correction_bias: [E], added to the scores (the logits for "softmax_after")
+      for the selection only; gates and gradients know nothing of it (Wang et
+      al., auxiliary-loss-free load balancing, 2024).
+    groups: limits the selection to a few groups of experts.
+    gate_scale: what all gates are multiplied with at last.
+
+  Returns:
+    A `Routing` with float32 gates; `probabilities` is the softmax, or the
+    sigmoids divided by their sum.
+
+  Raises:
+    ValueError: if K is not in [1, E] or larger than the chosen groups hold,
+      `scores` is unknown, or a shape or the groups are impossible.
+  """
+  _check(router_logits, num_selected, scores, correction_bias, groups)
+  logits = router_logits.astype(jnp.float32)
+  if scores == "sigmoid":
+    values = jax.nn.sigmoid(logits)
+    total = jnp.sum(values, axis=-1, keepdims=True)
+    probabilities = values / (total + _TINY)
+  else:
+    probabilities = jax.nn.softmax(logits, axis=-1)
+    values = logits if scores == "softmax_after" else probabilities
+  ids = _select(values, num_selected, correction_bias, groups)
+  gates = pick(values, ids)
+  if scores == "softmax_after":
+    gates = jax.nn.softmax(gates, axis=-1)
+  elif renormalise:
+    gates = gates / (jnp.sum(gates, axis=-1, keepdims=True) + _TINY)
+  return Routing(ids, gates * jnp.float32(gate_scale), probabilities)
+
+
+def jitter(key: jax.Array, x: jax.Array, *, amount: float = 1e-2) -> jax.Array:
+  """Multiplies with noise that is uniform in [1 - amount, 1 + amount].
+
+  Fedus et al., Switch Transformers (2021), on the router's input in training.
+
+  Args:
+    key: random key, consumed.
+    x: the router's input [N, D], or its logits [N, E].
+    amount: the largest relative change, at least 0.
+
+  Returns:
+    The shape and type of x.
+
+  Raises:
+    ValueError: if the amount is negative.
+  """
+  if amount < 0:
+    raise ValueError(f"amount must be at least 0, got amount={amount}")
+  low, high = 1 - amount, 1 + amount
+  return x * jax.random.uniform(key, x.shape, x.dtype, low, high)
+
+
+def _select(
+  values: jax.Array,
+  num_selected: int,
+  correction_bias: jax.Array | None,
+  groups: GroupLimit | None,
+) -> jax.Array:
+  """[N, K] int32."""
+  values = lax.stop_gradient(values)
+  if correction_bias is not None:
+    bias = lax.stop_gradient(correction_bias).astype(jnp.float32)
+    values = values + bias[None]
+  if groups is not None:
+    values = limit_groups(values, groups)
+  return largest(values, num_selected).ids
+
+
+def _check(
+  router_logits: jax.Array,
+  num_selected: int,
+  scores: str,
+  correction_bias: jax.Array | None,
+  groups: GroupLimit | None,
+) -> None:
+  if router_logits.ndim != 2:
+    raise ValueError(f"router_logits must be [N, E], got {router_logits.shape}")
+  num_experts = router_logits.shape[-1]
+  if not 1 <= num_selected <= num_experts:
+    raise ValueError(
+      "num_selected must be in [1, num_experts], got "
+      f"num_selected={num_selected}, num_experts={num_experts}"
+    )
+  if scores not in SCORES:
+    raise ValueError(f"scores must be one of {SCORES}, got scores={scores!r}")
+  if correction_bias is not None and correction_bias.shape != (num_experts,):
+    raise ValueError(
+      "correction_bias must be [num_experts], got "
+      f"{correction_bias.shape}, num_experts={num_experts}"
+    )
+  if groups is not None:
+    open_to_token = (
+      num_experts // max(groups.num_groups, 1) * groups.num_selected
+    )
+    if num_selected > open_to_token > 0:
+      raise ValueError(
+        "num_selected must be at most what the chosen groups hold, got "
+        f"num_selected={num_selected}, {groups}, num_experts={num_experts}"
+      )

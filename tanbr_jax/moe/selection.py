@@ -1,0 +1,146 @@
+"""Which K experts score highest, written so that it is fast on every device.
+
+Letters: N tokens, E experts, K experts per token, J groups of experts.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+class GroupLimit(NamedTuple):
+  """Selection from a few groups of neighbouring experts only.
+
+  Attributes:
+    num_groups: J, a divisor of E; each group has E / J experts.
+    num_selected: how many groups a token may choose from.
+    score: what a group is worth: "max", its best expert (DeepSeek-V2, 2024,
+      section 2.2.2), or "top2_sum", the sum of its best two (DeepSeek-V3, 2024,
+      section 2.1.2 and its code).
+  """
+
+  num_groups: int
+  num_selected: int
+  score: str = "max"
+
+
+def limit_groups(scores: jax.Array, limit: GroupLimit) -> jax.Array:
+  """Returns [N, E] scores with -inf outside of each token's best groups.
+
+  Args:
+    scores: [N, E] float32.
+    limit: how many groups there are and may be chosen.
+
+  Raises:
+    ValueError: if the groups do not divide E, their number is impossible, or
+      the score is unknown or needs larger groups.
+  """
+  _check_limit(limit, scores.shape[-1])
+  groups = scores.reshape(scores.shape[0], limit.num_groups, -1)
+  worth = jnp.max(groups, axis=-1)
+  if limit.score == "top2_sum":
+    worth = jnp.sum(largest(groups, 2).values, axis=-1)
+  is_chosen = _ranks(lax.stop_gradient(worth)) < limit.num_selected
+  return jnp.where(is_chosen[..., None], groups, -jnp.inf).reshape(scores.shape)
+
+
+class Largest(NamedTuple):
+  """The K largest scores.
+
+  Attributes:
+    ids: [..., K] int32, the largest score's index first, ties in order.
+    values: [..., K], the scores.
+  """
+
+  ids: jax.Array
+  values: jax.Array
+
+
+def largest(scores: jax.Array, count: int) -> Largest:
+  """Returns the largest scores and their indices, as `lax.top_k` orders them.
+
+  Args:
+    scores: [..., E] float32. A NaN counts as larger than infinity.
+    count: K, in [1, E].
+  """
+  ids = lax.platform_dependent(
+    lax.stop_gradient(scores),
+    cpu=lambda scores: lax.top_k(scores, count)[1],
+    default=lambda scores: ids_by_rank(scores, count),
+  )
+  return Largest(ids, pick(scores, ids))
+
+
+def pick(values: jax.Array, ids: jax.Array) -> jax.Array:
+  """Returns `values[..., ids]`: [..., K] of [..., E]; ids in range."""
+  return lax.platform_dependent(values, ids, cpu=_pick_cpu, default=pick_dense)
+
+
+def ids_by_rank(scores: jax.Array, count: int) -> jax.Array:
+  """The indices of the largest scores, without a sort.
+
+  An expert's rank is the number of experts that beat it: E comparisons, which
+  XLA fuses into one pass, where a GPU's sorts take several. A CPU sorts faster.
+  """
+  ranks = _ranks(scores)[..., None, :]
+  wanted = jnp.arange(count, dtype=jnp.int32)[:, None]
+  experts = jnp.arange(scores.shape[-1], dtype=jnp.int32)
+  wanted, experts = (
+    _with_rank(wanted, ranks.ndim),
+    _with_rank(experts, ranks.ndim),
+  )
+  return jnp.sum(jnp.where(ranks == wanted, experts, 0), axis=-1)
+
+
+def pick_dense(values: jax.Array, ids: jax.Array) -> jax.Array:
+  """`pick` as a masked sum, whose gradient is one too and no scatter."""
+  experts = jnp.arange(values.shape[-1], dtype=ids.dtype)
+  is_it = ids[..., None] == _with_rank(experts, ids.ndim + 1)
+  return jnp.sum(jnp.where(is_it, values[..., None, :], 0), axis=-1)
+
+
+def _pick_cpu(values: jax.Array, ids: jax.Array) -> jax.Array:
+  return jnp.take_along_axis(values, ids, axis=-1)
+
+
+def _ranks(scores: jax.Array) -> jax.Array:
+  """[..., E] int32, how many scores come before each; all different."""
+  # Integers in the order of the floats, NaNs included, or two NaNs would have
+  # one rank and an id could leave its range.
+  bits = lax.bitcast_convert_type(scores, jnp.int32)
+  order = jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
+  this, other = order[..., :, None], order[..., None, :]
+  index = jnp.arange(scores.shape[-1], dtype=jnp.int32)
+  is_earlier = _with_rank(index[None, :] < index[:, None], this.ndim)
+  is_before = (other > this) | ((other == this) & is_earlier)
+  return jnp.sum(is_before, axis=-1, dtype=jnp.int32)
+
+
+def _with_rank(x: jax.Array, rank: int) -> jax.Array:
+  return x.reshape((1,) * (rank - x.ndim) + x.shape)
+
+
+def _check_limit(limit: GroupLimit, num_experts: int) -> None:
+  num_groups, num_selected, score = limit
+  if num_groups < 1 or num_experts % num_groups:
+    raise ValueError(
+      "num_groups must divide the number of experts, got "
+      f"num_groups={num_groups}, num_experts={num_experts}"
+    )
+  if not 1 <= num_selected <= num_groups:
+    raise ValueError(
+      "num_selected must be in [1, num_groups], got "
+      f"num_selected={num_selected}, num_groups={num_groups}"
+    )
+  smallest = {"max": 1, "top2_sum": 2}
+  if score not in smallest:
+    raise ValueError(
+      f"score must be one of {sorted(smallest)}, got score={score!r}"
+    )
+  if num_experts // num_groups < smallest[score]:
+    raise ValueError(
+      f"score={score!r} needs groups of at least {smallest[score]} experts, "
+      f"got num_groups={num_groups}, num_experts={num_experts}"
+    )
