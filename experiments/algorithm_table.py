@@ -15,13 +15,12 @@ from typing import Any
 
 from absl import app, flags
 
-from experiments import launch
+from experiments import launch, readme_block
 from tanbr_jax import atomic, reporting
 from tanbr_jax.bandits.catalogue import CATALOGUE, Entry
 
 RESULTS = launch.ROOT / "experiments" / "results" / "all_methods.json"
-README = launch.ROOT / "README.md"
-BEGIN, END = "<!-- algorithms:begin -->", "<!-- algorithms:end -->"
+NAME = "algorithms"  # Of the README's markers.
 STREAMS = ("quadratic/drift", "network/drift")
 _QUANTITIES = ("expected_regret", "slots_per_second")
 
@@ -70,49 +69,20 @@ def table(results: Mapping[str, Any]) -> str:
   """
   summary = results["summary"]
   names = sorted(CATALOGUE, key=lambda name: (_regret(summary, name), name))
-  titles = (
+  titles = [
     "algorithm",
     "paper",
     "needs",
     *(f"regret, {stream.replace('/', ', ')}" for stream in STREAMS),
     "rounds/s",
-  )
-  lines = [titles, ["---"] * len(titles)]
-  lines += [_row(name, CATALOGUE[name], summary) for name in names]
+  ]
+  lines = [_row(name, CATALOGUE[name], summary) for name in names]
   caption = (
     f"Expected regret after {results['num_rounds']:,} rounds, means of "
     f"{results['num_seeds']} seeds with 95 % intervals; rounds/s are of all "
     f"seeds together, environment included ({results['device']})."
   )
-  body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-  return f"{caption}\n\n{body}"
-
-
-def block(readme: str) -> str:
-  """What stands between the README's markers.
-
-  Raises:
-    ValueError: if there is not one of each marker, in their order.
-  """
-  begin, end = _places(readme)
-  return readme[begin:end].strip("\n")
-
-
-def replace(readme: str, text: str) -> str:
-  """The README with `text` between its markers; errors as in `block`."""
-  begin, end = _places(readme)
-  return f"{readme[:begin]}\n{text}\n{readme[end:]}"
-
-
-def _places(readme: str) -> tuple[int, int]:
-  counts = readme.count(BEGIN), readme.count(END)
-  begin, end = readme.find(BEGIN) + len(BEGIN), readme.find(END)
-  if counts != (1, 1) or end < begin:
-    raise ValueError(
-      f"README must hold {BEGIN} and {END} once, got {counts[0]} and "
-      f"{counts[1]} of them, or the wrong order"
-    )
-  return begin, end
+  return f"{caption}\n\n{readme_block.table(titles, lines)}"
 
 
 def _regret(summary: Mapping[str, Any], name: str) -> float:
@@ -157,7 +127,7 @@ def main(argv: Sequence[str]) -> None:
     text = table(reporting.read_json(RESULTS))
     print(text)
     if flags.FLAGS.write:
-      atomic.write_text(README, replace(README.read_text("utf-8"), text))
+      readme_block.write(NAME, text)
   except ValueError as error:
     sys.exit(f"error: {error}")
 

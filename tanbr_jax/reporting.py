@@ -66,14 +66,14 @@ def open_workdir(
     "seeds": [int(seed) for seed in seeds],
     "corpus_fingerprint": corpus_fingerprint,
   }
-  present = decides | _circumstances()
+  present = decides | circumstances()
   if not (path / CONFIG).exists():
     atomic.write_json(path / CONFIG, present)
     return OpenedWorkdir(path, [])
   before = read_json(path / CONFIG)
   if differing := _differences(before, decides):
     raise ValueError(f"{path} holds a run of another config: {differing}")
-  changed = _differences(before, _circumstances())
+  changed = _differences(before, circumstances())
   return OpenedWorkdir(
     path, [f"resumed under other circumstances: {changed}"] if changed else []
   )
@@ -194,11 +194,12 @@ def _as_dict(config: Mapping[str, Any]) -> Mapping[str, Any]:
   return config.to_dict() if hasattr(config, "to_dict") else config
 
 
-def _circumstances() -> dict[str, Any]:
+def circumstances(packages: Sequence[str] = ()) -> dict[str, Any]:
+  """Versions, of further packages besides our own needs, and the device."""
   return {
     "versions": {
       "python": platform.python_version(),
-      **{package: _version(package) for package in _PACKAGES},
+      **{name: _version(name) for name in (*_PACKAGES, *packages)},
     },
     "device": f"{jax.devices()[0].device_kind} x{jax.device_count()}",
   }

@@ -1,6 +1,6 @@
 import pytest
 
-from experiments import algorithm_table
+from experiments import algorithm_table, readme_block
 from tanbr_jax import atomic, reporting
 from tanbr_jax.bandits.catalogue import CATALOGUE
 
@@ -44,19 +44,6 @@ def test_table_of_a_run(tmp_path):
   assert cells[-1][3:] == ["-", "-", "-"]
 
 
-def test_round_trip_through_a_readme(tmp_path):
-  text = algorithm_table.table(algorithm_table.collect(make_run(tmp_path)))
-  begin, end = algorithm_table.BEGIN, algorithm_table.END
-  readme = f"# Title\n\n{begin}\nold\n{end}\n\nMore.\n"
-  written = algorithm_table.replace(readme, text)
-  assert algorithm_table.block(written) == text
-  assert written.startswith("# Title\n") and written.endswith("\n\nMore.\n")
-  assert algorithm_table.replace(written, text) == written
-  for broken in (f"{begin} only", f"{end}{begin}", readme + readme):
-    with pytest.raises(ValueError, match="README must hold"):
-      algorithm_table.replace(broken, text)
-
-
 def test_runs_that_make_no_table(tmp_path):
   with pytest.raises(ValueError, match="no config.json: not a finished run"):
     algorithm_table.collect(tmp_path)
@@ -66,10 +53,11 @@ def test_runs_that_make_no_table(tmp_path):
 
 
 def test_the_readme_holds_what_the_committed_results_make():
-  readme = algorithm_table.README.read_text("utf-8")
+  readme = readme_block.README.read_text("utf-8")
+  name = algorithm_table.NAME
   if algorithm_table.RESULTS.exists():
-    results = reporting.read_json(algorithm_table.RESULTS)
-    assert algorithm_table.block(readme) == algorithm_table.table(results)
+    text = algorithm_table.table(reporting.read_json(algorithm_table.RESULTS))
+    assert readme_block.block(readme, name) == text
   else:
     # No results yet: then the README may not hold a table either.
-    assert algorithm_table.BEGIN not in readme
+    assert readme_block.markers(name)[0] not in readme

@@ -1,0 +1,223 @@
+"""Compiles and times all rows of one shape, PyTorch's among them."""
+
+import functools
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+
+from experiments import (
+  kernel_inputs,
+  kernel_results,
+  kernel_rows,
+  kernel_shapes,
+  kernel_torch,
+  kernel_transformers,
+)
+from experiments.kernel_rows import Row
+from experiments.kernel_shapes import SHAPES, Ceilings, Shape, Work
+from tanbr_jax import device_time, latency
+from tanbr_jax.device_time import Chain, Job
+
+# Rows whose time with a wait after every call is of interest, too.
+AWAITED, AWAITED_SUFFIX = ("routed", "merged"), ":awaited"
+
+
+class Point(NamedTuple):
+  """What is timed together.
+
+  Attributes:
+    rows: of JAX.
+    peer: the routed block, which PyTorch's rows are to be compared with.
+  """
+
+  rows: Mapping[str, Row]
+  peer: Row | None = None
+
+
+class ShapeBench:
+  """All rows of one shape, which share its weights."""
+
+  def __init__(
+    self,
+    name: str,
+    config: ml_collections.ConfigDict,
+    groups: list[str],
+    ceilings: Ceilings,
+    results: kernel_results.Results,
+  ) -> None:
+    """Draws the weights."""
+    self.name, self.shape = name, SHAPES[name]
+    self._config, self._groups = config, groups
+    self._ceilings, self._results = ceilings, results
+    self._experts = kernel_inputs.expert_sets(self.shape)
+    self._peers = Peers(self.shape, groups)
+
+  def run(self, tokens: list[int], *, end: float) -> None:
+    """Merging, then the blocks from the fewest tokens on."""
+    if "merging" in self._groups:
+      rows = kernel_rows.merging_rows(self.shape, self._experts)
+      self._time(None, Point(rows), self._compile({None: Point(rows)})[None])
+    points = self._points(tokens)
+    chains = self._compile(points)
+    for num_tokens, point in points.items():
+      if time.perf_counter() > end:
+        print(f"out of time before {self.name}, {num_tokens}", flush=True)
+        return
+      self._time(num_tokens, point, chains.pop(num_tokens))
+
+  def _points(self, tokens: list[int]) -> dict[int, Point]:
+    if not set(self._groups) - {"merging"}:
+      return {}
+    merged = kernel_inputs.merged_sets(self._experts)
+    found = {}
+    for num_tokens in tokens:
+      block = kernel_rows.Block(self.shape, num_tokens, self._experts, merged)
+      rows = block.rows(self._groups)
+      if num_tokens > self._config.xla_max_tokens:
+        rows.pop("routed/xla", None)
+      found[num_tokens] = Point(rows, block.block_row(kernel_rows.routed))
+    return found
+
+  def _compile(
+    self, points: Mapping[int | None, Point]
+  ) -> dict[int | None, dict[str, Chain | Exception]]:
+    jobs = {}
+    for tokens, point in points.items():
+      for name, row in point.rows.items():
+        length = chain_length(row.work, self._ceilings)
+        jobs[tokens, name] = Job(row.function, row.inputs, length)
+        if name in AWAITED:
+          job = Job(row.function, row.inputs, 1)
+          jobs[tokens, name + AWAITED_SUFFIX] = job
+    begin = time.perf_counter()
+    chains = device_time.compile_all(jobs, threads=self._config.threads)
+    seconds = time.perf_counter() - begin
+    print(f"{self.name}: {len(jobs)} programs in {seconds:.0f} s", flush=True)
+    found = {tokens: {} for tokens in points}
+    for (tokens, name), chain in chains.items():
+      found[tokens][name] = chain
+    return found
+
+  def _time(
+    self,
+    tokens: int | None,
+    point: Point,
+    chains: Mapping[str, Chain | Exception],
+  ) -> None:
+    """Times what compiled, beside PyTorch, and writes the records."""
+    begin = time.perf_counter()
+    awaited = {n: c for n, c in chains.items() if n.endswith(AWAITED_SUFFIX)}
+    queues = {n: c for n, c in chains.items() if n not in awaited}
+    if tokens is not None:
+      queues |= self._peers.queues(tokens)
+    sound, errors = split(queues)
+    took = measured(sound, self._config)
+    records = [
+      kernel_results.failed((self.name, tokens, name), error)
+      for name, error in errors.items()
+    ]
+    for name, queue in sound.items():
+      record = kernel_results.timed(
+        (self.name, tokens, name),
+        took[name],
+        point.rows.get(name, point.peer),
+        self._ceilings,
+        timing=getattr(queue, "timing", "chain"),
+      )
+      records.append(record)
+    add_awaited(records, awaited, repeats=5 * self._config.repeats)
+    self._results.add(records)
+    seconds = time.perf_counter() - begin
+    print(f"{self.name}, {tokens} tokens: {seconds:.0f} s", flush=True)
+    for record in records:
+      print(line(record), flush=True)
+
+
+class Peers:
+  """PyTorch's rows of one shape; its weights are made when first used."""
+
+  def __init__(self, shape: Shape, groups: list[str]) -> None:
+    """Says so if PyTorch cannot be timed."""
+    self._shape = shape
+    makers = {"torch": kernel_torch, "transformers": kernel_transformers}
+    self._makers = [m for name, m in makers.items() if name in groups]
+    self._weights = None
+    if self._makers and (reason := kernel_torch.why_not()):
+      print(f"without PyTorch's rows: {reason}", flush=True)
+      self._makers = []
+
+  def queues(self, num_tokens: int) -> dict[str, Any]:
+    """What to time at this number of tokens."""
+    if not self._makers:
+      return {}
+    if self._weights is None:
+      self._weights = kernel_torch.weight_sets(self._shape)
+    tokens = kernel_torch.token_sets(self._shape, num_tokens)
+    found = {}
+    for maker in self._makers:
+      found |= maker.queues(self._shape, self._weights, tokens)
+    return found
+
+
+def measured(
+  queues: Mapping[str, Any], config: ml_collections.ConfigDict
+) -> dict[str, latency.Latency]:
+  """Times queues in turns, with the config's repeats."""
+  return device_time.measure(
+    queues, repeats=config.repeats, min_seconds=config.min_ms / 1e3
+  )
+
+
+def split(
+  queues: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Exception]]:
+  """Those that run once without an error, and the others' errors."""
+  sound, errors = {}, {}
+  for name, queue in queues.items():
+    try:
+      if isinstance(queue, Exception):
+        raise queue
+      jax.block_until_ready(queue.run(1))
+      sound[name] = queue
+    except Exception as error:  # One that cannot run must not stop the others.
+      errors[name] = error
+  return sound, errors
+
+
+def add_awaited(
+  records: list[kernel_results.Record],
+  chains: Mapping[str, Chain | Exception],
+  *,
+  repeats: int,
+) -> None:
+  """Adds to each record how long a call takes that is waited for."""
+  sound, _ = split(chains)
+  calls = {n: functools.partial(chain.run, 1) for n, chain in sound.items()}
+  found = latency.measure(calls, repeats=repeats)
+  for record in records:
+    if took := found.get(record["row"] + AWAITED_SUFFIX):
+      record["awaited_us"] = 1e3 * took.median
+
+
+def chain_length(work: Work, ceilings: Ceilings) -> int:
+  """Calls in a program: about a millisecond of them.
+
+  Their outputs live at a time, and a millisecond writes a few GB at most.
+  """
+  wanted = math.ceil(1e-3 / kernel_shapes.floor_seconds(work, ceilings))
+  return min(max(wanted, 2), 8)
+
+
+def line(record: Mapping[str, Any]) -> str:
+  """A record for the terminal."""
+  if "error" in record:
+    return f"  {record['row']:32} {record['error']}"
+  return (
+    f"  {record['row']:32} {record['median_us']:10.1f} us "
+    f"[{record['low_us']:.1f}, {record['high_us']:.1f}], "
+    f"{record['x_floor']:.2f} x floor {record['floor_us']:.1f}"
+  )

@@ -1,0 +1,186 @@
+"""The README's tables of merging and of MoE blocks, from a benchmark's run.
+
+  python -m experiments.kernel_table --run=runs/kernels --write
+
+With `--run`, the run's results are kept in `experiments/results/kernels.json`;
+without, that file is used. Prints the tables; with `--write` also puts them
+between the README's markers.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from experiments import kernel_targets, launch, readme_block
+from experiments.kernel_results import Lookup, Record
+from experiments.kernel_shapes import SHAPES
+from tanbr_jax import atomic, reporting
+
+RESULTS = launch.ROOT / "experiments" / "results" / "kernels.json"
+NAME = "kernels"  # Of the README's markers.
+PARTS = ("route", "sort", "dispatch", "grouped_ffn", "combine")
+PARTS_TOKENS = (16, 4096)
+
+
+def collect(run: Path) -> dict[str, Any]:
+  """The results in a run's folder.
+
+  Raises:
+    ValueError: there are none.
+  """
+  path = run / reporting.SUMMARY
+  if not path.exists():
+    raise ValueError(f"{run} has no {reporting.SUMMARY}: not a run")
+  return reporting.read_json(path)
+
+
+def text(results: Mapping[str, Any]) -> str:
+  """All tables as Markdown, below a caption.
+
+  Args:
+    results: the benchmark's file.
+  """
+  lookup = Lookup(results)
+  parts = [
+    caption(results),
+    merging(lookup),
+    blocks(lookup),
+    steps(lookup),
+    reached(results),
+  ]
+  return "\n\n".join(part for part in parts if part)
+
+
+def caption(results: Mapping[str, Any]) -> str:
+  """Device, versions and ceilings."""
+  last = results["runs"][-1]
+  ceilings = last["ceilings"]
+  versions = ", ".join(
+    f"{name} {last['versions'][name]}"
+    for name in ("jax", "torch", "transformers")
+    if last["versions"].get(name)
+  )
+  return (
+    f"{results['device']}, bfloat16, {versions}; measured in the same run: "
+    f"copy {ceilings['copy'] / 1e12:.2f} TB/s, read "
+    f"{ceilings['read'] / 1e12:.2f} TB/s, matrix product "
+    f"{ceilings['matmul'] / 1e12:.0f} TFLOP/s. Device time of one call, median "
+    "of calls that are queued. The floor is the larger of two times: bytes of "
+    "the active experts and of the tokens over the bandwidth, operations over "
+    "the matrix product's rate."
+  )
+
+
+def merging(lookup: Lookup) -> str:
+  """Bandwidths, experts read once and each result written once."""
+  lines = []
+  for name, shape in SHAPES.items():
+    if lookup.record(name, None, "copy") is None:
+      continue
+    copy = kernel_targets.bandwidth(lookup, name, "copy")
+    cells = [shape.title, f"{shape.matrix_bytes / 1e9:.2f}", _rate(copy)]
+    for row in ("merge", "merge_16", "merge_einsum"):
+      rate = kernel_targets.bandwidth(lookup, name, row)
+      share = f" ({100 * rate / copy:.0f} %)" if rate == rate else ""
+      cells.append(_rate(rate) + share)
+    lines.append(cells)
+  titles = ["one matrix of all experts", "GB", "copy, TB/s"]
+  titles += ["one merge (of a copy)", "16 merges at once", "as einsum"]
+  return readme_block.table(titles, lines) if lines else ""
+
+
+def blocks(lookup: Lookup) -> str:
+  """Microseconds of the MoE block, in brackets as multiples."""
+  titles = ["MoE block, us", "tokens", "floor", "routed (x floor)"]
+  titles += ["JAX's kernel", "PyTorch", "transformers"]
+  titles += ["15 % of pairs (x its floor)", "merged (routed / merged)"]
+  lines = []
+  for name, tokens in _points(lookup):
+    routed = lookup.record(name, tokens, "routed")
+    if routed is None:
+      continue
+    cells = [SHAPES[name].title, f"{tokens:,}", _us(routed["floor_us"])]
+    cells.append(_cell(routed, routed["x_floor"]))
+    for peer in ("shipped", "torch", "transformers"):
+      cells.append(_cell(lookup.fastest(name, tokens, peer)))
+    masked = lookup.record(name, tokens, "masked")
+    cells.append(_cell(masked, masked and masked["x_floor"]))
+    merged = lookup.record(name, tokens, "merged")
+    times = merged and routed["median_us"] / merged["median_us"]
+    lines.append([*cells, _cell(merged, times)])
+  return readme_block.table(titles, lines) if lines else ""
+
+
+def steps(lookup: Lookup) -> str:
+  """Microseconds of the routed block's steps, each timed by itself."""
+  lines = []
+  for name, tokens in _points(lookup):
+    found = [lookup.record(name, tokens, f"part/{part}") for part in PARTS]
+    if tokens in PARTS_TOKENS and any(found):
+      cells = [_cell(record, record and record["x_floor"]) for record in found]
+      lines.append([SHAPES[name].title, f"{tokens:,}", *cells])
+  titles = ["step, us (x its floor)", "tokens", "router and top-k"]
+  titles += ["order by expert", "gather", "experts", "combine"]
+  return readme_block.table(titles, lines) if lines else ""
+
+
+def reached(results: Mapping[str, Any]) -> str:
+  """Ratios beside what was aimed at."""
+  lines = [
+    [
+      target.title,
+      f"{'at least' if target.is_least else 'at most'} {target.wanted:g}",
+      f"{target.measured:.2f}",
+      "yes" if target.is_met else "no",
+    ]
+    for target in kernel_targets.targets(results)
+  ]
+  titles = ["ratio", "wanted", "measured", "reached"]
+  return readme_block.table(titles, lines) if lines else ""
+
+
+def _points(lookup: Lookup) -> list[tuple[str, int]]:
+  """In the order of `SHAPES`, from the fewest tokens on."""
+  order = list(SHAPES)
+  found = [(s, n) for s, n in lookup.points if n is not None and s in SHAPES]
+  return sorted(found, key=lambda point: (order.index(point[0]), point[1]))
+
+
+def _cell(record: Record | None, ratio: float | None = None) -> str:
+  if record is None:
+    return "-"
+  text = _us(record["median_us"])
+  return text if ratio is None else f"{text} ({ratio:.2f})"
+
+
+def _us(value: float) -> str:
+  return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _rate(value: float) -> str:
+  return f"{value / 1e12:.2f}" if value == value else "-"
+
+
+def main(argv: Sequence[str]) -> None:
+  try:
+    if len(argv) > 1:
+      raise ValueError(f"unknown arguments {argv[1:]}")
+    if flags.FLAGS.run:
+      atomic.write_json(RESULTS, collect(Path(flags.FLAGS.run)))
+    if not RESULTS.exists():
+      raise ValueError(f"no {RESULTS}: give --run")
+    tables = text(reporting.read_json(RESULTS))
+    print(tables)
+    if flags.FLAGS.write:
+      readme_block.write(NAME, tables)
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("run", "", "Folder of a run of the benchmark.")
+  flags.DEFINE_bool("write", False, "Put the tables into README.md.")
+  app.run(main)
