@@ -4,12 +4,13 @@ Letters: M rows, E groups (experts), D model width, F hidden width.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels import implementations, mosaic_tpu, tokamax
 from tanbr_jax.kernels.activations import ACTIVATIONS
 from tanbr_jax.kernels.grouped_matmul import grouped_matmul
 from tanbr_jax.kernels.grouped_matmul import zero_tail as with_zero_tail
@@ -41,7 +42,8 @@ def grouped_ffn(
     activation: a key of `ACTIVATIONS`.
     zero_tail: whether rows past `sum(group_sizes)` come back as zeros, or may
       hold anything, which saves writing them. `combine` does not read them.
-    implementation: None (the best one for the device), "xla" or "mosaic_gpu".
+    implementation: None (the best one for the device), "xla", "mosaic_gpu"
+      (which fuses all that is multiplied with x), "mosaic_tpu" or "tokamax".
 
   Returns:
     [M, D] of x's type.
@@ -180,7 +182,27 @@ def _why_not_fused(
   )
 
 
+def _composed_of(
+  name: str, why_not_product: Callable[..., str | None]
+) -> Implementation:
+  """The FFN as products of that implementation."""
+
+  def why_not(
+    activation, zero_tail, x, w_gate, w_in, w_out, group_sizes
+  ) -> str | None:
+    del activation, zero_tail, w_gate
+    hidden = jax.ShapeDtypeStruct((x.shape[0], w_in.shape[2]), x.dtype)
+    return why_not_product(x, w_in, group_sizes) or why_not_product(
+      hidden, w_out, group_sizes
+    )
+
+  return Implementation(functools.partial(_composed, name), why_not)
+
+
+# None never comes as far as tokamax.
 _TABLE = {
   "mosaic_gpu": Implementation(_fused, _why_not_fused),
+  "mosaic_tpu": _composed_of("mosaic_tpu", mosaic_tpu.why_not),
   "xla": Implementation(functools.partial(_composed, "xla")),
+  "tokamax": _composed_of("tokamax", tokamax.why_not),
 }

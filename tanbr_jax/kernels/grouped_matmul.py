@@ -10,8 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tanbr_jax.kernels import grouped_blocks, implementations
+from tanbr_jax.kernels import (
+  grouped_blocks,
+  implementations,
+  mosaic_tpu,
+  tokamax,
+)
 from tanbr_jax.kernels.implementations import Implementation
+
+_Primal = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def grouped_matmul(
@@ -30,7 +37,8 @@ def grouped_matmul(
     lhs: [M, K] floating, rows sorted by group.
     rhs: [E, K, N], of the same type.
     group_sizes: [E] int32, at least 0, with a sum of at most M.
-    implementation: None (the best one for the device), "xla" or "mosaic_gpu".
+    implementation: None (the best one for the device), "xla", "mosaic_gpu",
+      "mosaic_tpu" or "tokamax".
 
   Returns:
     [M, N] of the same type; rows past `sum(group_sizes)` are zeros.
@@ -94,14 +102,7 @@ _product.defvjp(_forward, _backward)
 def _mosaic_gpu(
   lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
 ) -> jax.Array:
-  kernel = implementations.on_platform(
-    "cuda",
-    lambda *args: zero_tail(
-      implementations.mosaic_gpu().grouped_matmul(*args), args[2]
-    ),
-    grouped_blocks.product,
-  )
-  return kernel(lhs, rhs, group_sizes)
+  return implementations.mosaic_gpu().grouped_matmul(lhs, rhs, group_sizes)
 
 
 def _why_not_mosaic_gpu(
@@ -113,13 +114,34 @@ def _why_not_mosaic_gpu(
   )
 
 
-_PRIMALS: dict[str, Callable[..., jax.Array]] = {
-  "mosaic_gpu": _mosaic_gpu,
+def _with_zero_tail(kernel: _Primal) -> _Primal:
+  return lambda lhs, rhs, group_sizes: zero_tail(
+    kernel(lhs, rhs, group_sizes), group_sizes
+  )
+
+
+def _on(platform: str, kernel: _Primal) -> _Primal:
+  return implementations.on_platform(
+    platform, _with_zero_tail(kernel), grouped_blocks.product
+  )
+
+
+_PRIMALS: dict[str, _Primal] = {
+  "mosaic_gpu": _on("cuda", _mosaic_gpu),
+  "mosaic_tpu": _on("tpu", mosaic_tpu.grouped_matmul),
   "xla": grouped_blocks.product,
+  "tokamax": _with_zero_tail(tokamax.grouped_matmul),
 }
+
+
+def _entry(name: str, *why_not: Callable[..., str | None]) -> Implementation:
+  return Implementation(functools.partial(_product, name), *why_not)
+
+
+# None never comes as far as tokamax.
 _TABLE = {
-  "mosaic_gpu": Implementation(
-    functools.partial(_product, "mosaic_gpu"), _why_not_mosaic_gpu
-  ),
-  "xla": Implementation(functools.partial(_product, "xla")),
+  "mosaic_gpu": _entry("mosaic_gpu", _why_not_mosaic_gpu),
+  "mosaic_tpu": _entry("mosaic_tpu", mosaic_tpu.why_not),
+  "xla": _entry("xla"),
+  "tokamax": _entry("tokamax", tokamax.why_not),
 }

@@ -185,7 +185,7 @@ def _sum_of_pairs(
 
   def add(total: jax.Array, pair: tuple) -> tuple[jax.Array, None]:
     place, gate = pair
-    picked = rows.at[place].get(mode="clip").astype(jnp.float32)
+    picked = jnp.take(rows, place, axis=0, mode="clip").astype(jnp.float32)
     product = picked * gate.astype(jnp.float32)[:, None]
     return total + jnp.where(place[:, None] < num_pairs, product, 0), None
 
@@ -268,7 +268,8 @@ def _combine_backward(
   gate = jnp.zeros(place.size, gates.dtype)
   gate = gate.at[place].set(gates, mode="drop", unique_indices=True)
   rows_grad = grad[source] * gate.astype(jnp.float32)[:, None]
-  picked = rows.at[place].get(mode="fill", fill_value=0).astype(jnp.float32)
+  picked = jnp.take(rows, place, axis=0, mode="fill", fill_value=0)
+  picked = picked.astype(jnp.float32)
   gates_grad = jnp.sum(picked * grad[:, None], axis=-1)
   return rows_grad.astype(rows.dtype), None, gates_grad.astype(gates.dtype)
 

@@ -48,16 +48,18 @@ def weighted_sum(
   """
   if (
     weights.ndim not in (1, 2)
-    or experts.ndim < 1
-    or weights.shape[-1] != experts.shape[0]
+    or 0 in weights.shape
+    or experts.shape[:1] != weights.shape[-1:]
   ):
     raise ValueError(
-      "weights must be [E] or [R, E] for experts [E, ...], got "
+      "weights must be [E] or [R, E], not empty, for experts [E, ...], got "
       f"weights {weights.shape}, experts {experts.shape}"
     )
   rows = jnp.atleast_2d(weights)
-  run = implementations.select(implementation, _TABLE, experts, rows)
-  result = run(experts, rows)
+  primal = _best
+  if implementation is not None:
+    primal = implementations.select(implementation, _TABLE, experts, rows)
+  result = _weighted_sum(primal, experts, rows)
   return result if weights.ndim == 2 else result[0]
 
 
@@ -161,7 +163,7 @@ def _as_additions(experts: jax.Array, weights: jax.Array) -> jax.Array:
 def _as_product(experts: jax.Array, weights: jax.Array) -> jax.Array:
   flat = experts.reshape(experts.shape[0], -1).astype(jnp.float32)
   total = jnp.matmul(weights, flat, precision="highest")
-  total = total.reshape(-1, *experts.shape[1:])
+  total = total.reshape(weights.shape[:1] + experts.shape[1:])
   # A product lets an expert of weight 0 in if that holds NaN or infinity,
   # which shows in the result.
   return lax.cond(
@@ -190,8 +192,14 @@ def _why_not_mosaic_gpu(experts: jax.Array, weights: jax.Array) -> str | None:
 
 _TABLE = {
   "mosaic_gpu": Implementation(
-    functools.partial(_weighted_sum, _results_as_rows(_run_mosaic_gpu)),
-    _why_not_mosaic_gpu,
+    _results_as_rows(_run_mosaic_gpu), _why_not_mosaic_gpu
   ),
-  "xla": Implementation(functools.partial(_weighted_sum, _xla)),
+  "xla": Implementation(_xla),
 }
+
+
+@_results_as_rows
+def _best(experts: jax.Array, weights: jax.Array) -> jax.Array:
+  # Chosen here and not by the caller, as `vmap` makes more results of one.
+  run = implementations.select(None, _TABLE, experts, weights)
+  return run(experts, weights)
