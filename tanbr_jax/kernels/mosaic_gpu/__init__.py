@@ -71,7 +71,7 @@ def dispatch(x: jax.Array, place: jax.Array) -> jax.Array:
 
 
 def weighted_sum(experts: jax.Array, weights: jax.Array) -> jax.Array:
-  """[R, ...] of experts [E, ...] and weights [R, E]; one pass for 16 results."""
+  """[R, ...] of experts [E, ...], weights [R, E]; one pass for 16 results."""
   flat = experts.reshape(experts.shape[0], -1)
   weights = weights.astype(jnp.float32)
   parts = [

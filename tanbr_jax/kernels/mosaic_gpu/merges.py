@@ -15,6 +15,7 @@ TILE = COMPUTE * COLUMNS  # elements of an expert in one stage
 EXPERTS = 8  # of one stage, at most
 STAGES = 6
 RESULTS = 16  # at most, whose sums a thread holds in registers
+ROW = 32  # of the table of weights, float32
 
 
 def weighted_sums(
@@ -47,19 +48,28 @@ def weighted_sums(
     thread_name="warpgroup",
     scratch_types=[
       plgpu.SMEM((STAGES, in_stage, TILE // BOX, BOX), experts.dtype),
+      plgpu.SMEM((num_experts, ROW), jnp.float32),
+      plgpu.Barrier(),
       plgpu.Barrier(num_barriers=STAGES),
       plgpu.Barrier(num_arrivals=COMPUTE, num_barriers=STAGES),
     ],
     compiler_params=plgpu.CompilerParams(approx_math=True),
   )
-  # One row an expert: its weights, and whether one of them is zero.
-  has_zero = jnp.any(weights == 0, axis=0).astype(jnp.float32)
-  rows = jnp.concatenate([weights, has_zero[None]]).T
-  out = kernel(experts.reshape(num_experts, size // BOX, BOX), rows.reshape(-1))
+  # One row an expert: its weights, then whether one of its stage's is zero.
+  has_zero = jnp.any(
+    (weights == 0).reshape(-1, num_experts // in_stage, in_stage), (0, 2)
+  )
+  has_zero = jnp.repeat(has_zero.astype(jnp.float32), in_stage)
+  table = jnp.zeros((num_experts, ROW), jnp.float32)
+  table = table.at[:, :num_results].set(weights.T)
+  table = table.at[:, num_results].set(has_zero)
+  out = kernel(experts.reshape(num_experts, size // BOX, BOX), table)
   return out.reshape(num_results, size)
 
 
-def _body(experts, weights, out, smem, full, empty, *, num_blocks):
+def _body(
+  experts, table, out, smem, weights, loaded, full, empty, *, num_blocks
+):
   warpgroup = lax.axis_index("warpgroup")
   block = lax.axis_index("block")
   num_experts, num_boxes, _ = experts.shape
@@ -73,6 +83,7 @@ def _body(experts, weights, out, smem, full, empty, *, num_blocks):
   @pl.when(warpgroup == COMPUTE)
   def _memory():
     plgpu.set_max_registers(40, action="decrease")
+    plgpu.copy_gmem_to_smem(table, weights, loaded)
 
     def load(step, _):
       slot = lax.rem(step, STAGES)
@@ -96,18 +107,31 @@ def _body(experts, weights, out, smem, full, empty, *, num_blocks):
   @pl.when(warpgroup < COMPUTE)
   def _compute():
     plgpu.set_max_registers(232, action="increase")
+    plgpu.barrier_wait(loaded)
     mine_in_stage = pl.ds(warpgroup * boxes, boxes)
 
     def add_stage(k, sums, *, tile_step):
       step = tile_step + k
       slot = lax.rem(step, STAGES)
       plgpu.barrier_wait(full.at[slot])
-      for e in range(in_stage):
-        x = smem[slot, e, mine_in_stage].astype(jnp.float32)
-        first = (k * in_stage + e) * (num_results + 1)
-        scales = [weights[first + r] for r in range(num_results)]
-        has_zero = weights[first + num_results]
-        sums = lax.cond(has_zero > 0, _add_selected, _add, sums, scales, x)
+
+      def add_experts(add, sums):
+        for e in range(in_stage):
+          x = smem[slot, e, mine_in_stage].astype(jnp.float32)
+          row = k * in_stage + e
+          scales = [weights[row, r] for r in range(num_results)]
+          sums = tuple(
+            add(total, scale, x)
+            for total, scale in zip(sums, scales, strict=True)
+          )
+        return sums
+
+      sums = lax.cond(
+        weights[k * in_stage, num_results] > 0,
+        functools.partial(add_experts, _add_selected),
+        functools.partial(add_experts, _add),
+        sums,
+      )
       plgpu.barrier_arrive(empty.at[slot])
       return sums
 
@@ -132,20 +156,10 @@ def _body(experts, weights, out, smem, full, empty, *, num_blocks):
     lax.fori_loop(0, mine, sum_tile, None)
 
 
-def _add(sums, scales, x):
-  return tuple(
-    total + scale * x for total, scale in zip(sums, scales, strict=True)
-  )
-
-
-def _add_one(total, scaled):
-  scale, x = scaled
+def _add(total, scale, x):
   return total + scale * x
 
 
-def _add_selected(sums, scales, x):
+def _add_selected(total, scale, x):
   # Zero times what is not finite would not be zero.
-  return tuple(
-    lax.cond(scale == 0, lambda t, _: t, _add_one, total, (scale, x))
-    for total, scale in zip(sums, scales, strict=True)
-  )
+  return lax.cond(scale == 0, lambda total, *_: total, _add, total, scale, x)

@@ -1,7 +1,6 @@
 """Copies rows to the places that their tokens' experts have for them."""
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
