@@ -16,14 +16,15 @@ from experiments import (
   kernel_shapes,
   kernel_torch,
   kernel_transformers,
+  torch_queue,
 )
 from experiments.kernel_rows import Row
 from experiments.kernel_shapes import SHAPES, Ceilings, Shape, Work
 from tanbr_jax import device_time, latency
 from tanbr_jax.device_time import Chain, Job
 
-# Rows whose time with a wait after every call is of interest, too.
-AWAITED, AWAITED_SUFFIX = ("routed", "merged"), ":awaited"
+# Rows that are timed as programs of one call, too.
+SINGLE = ("routed", "merged")
 
 
 class Point(NamedTuple):
@@ -57,61 +58,39 @@ class ShapeBench:
     self._peers = Peers(self.shape, groups)
 
   def run(self, tokens: list[int], *, end: float) -> None:
-    """Merging, then the blocks from the fewest tokens on."""
-    if "merging" in self._groups:
-      rows = kernel_rows.merging_rows(self.shape, self._experts)
-      self._time(None, Point(rows), self._compile({None: Point(rows)})[None])
-    points = self._points(tokens)
-    chains = self._compile(points)
-    for num_tokens, point in points.items():
+    """Merging, then the blocks from the fewest tokens on.
+
+    Args:
+      tokens: numbers of tokens.
+      end: no point is begun after this time of `time.perf_counter`.
+    """
+    merged = kernel_inputs.merged_sets(self._experts)
+    for num_tokens in (None, *tokens):
       if time.perf_counter() > end:
         print(f"out of time before {self.name}, {num_tokens}", flush=True)
         return
-      self._time(num_tokens, point, chains.pop(num_tokens))
+      if num_tokens is None:
+        point = Point(kernel_rows.merging_rows(self.shape, self._experts))
+      else:
+        block = kernel_rows.Block(self.shape, num_tokens, self._experts, merged)
+        point = Point(
+          block.rows(self._groups), block.block_row(kernel_rows.routed)
+        )
+      if self._is_wanted(num_tokens):
+        self._time(num_tokens, point)
 
-  def _points(self, tokens: list[int]) -> dict[int, Point]:
-    if not set(self._groups) - {"merging"}:
-      return {}
-    merged = kernel_inputs.merged_sets(self._experts)
-    found = {}
-    for num_tokens in tokens:
-      block = kernel_rows.Block(self.shape, num_tokens, self._experts, merged)
-      rows = block.rows(self._groups)
-      if num_tokens > self._config.xla_max_tokens:
-        rows.pop("routed/xla", None)
-      found[num_tokens] = Point(rows, block.block_row(kernel_rows.routed))
-    return found
+  def _is_wanted(self, num_tokens: int | None) -> bool:
+    has_merging = "merging" in self._groups
+    if num_tokens is None:
+      return has_merging
+    return len(self._groups) > has_merging
 
-  def _compile(
-    self, points: Mapping[int | None, Point]
-  ) -> dict[int | None, dict[str, Chain | Exception]]:
-    jobs = {}
-    for tokens, point in points.items():
-      for name, row in point.rows.items():
-        length = chain_length(row.work, self._ceilings)
-        jobs[tokens, name] = Job(row.function, row.inputs, length)
-        if name in AWAITED:
-          job = Job(row.function, row.inputs, 1)
-          jobs[tokens, name + AWAITED_SUFFIX] = job
+  def _time(self, tokens: int | None, point: Point) -> None:
+    """Compiles and times a point, beside PyTorch, and writes the records."""
     begin = time.perf_counter()
-    chains = device_time.compile_all(jobs, threads=self._config.threads)
-    seconds = time.perf_counter() - begin
-    print(f"{self.name}: {len(jobs)} programs in {seconds:.0f} s", flush=True)
-    found = {tokens: {} for tokens in points}
-    for (tokens, name), chain in chains.items():
-      found[tokens][name] = chain
-    return found
-
-  def _time(
-    self,
-    tokens: int | None,
-    point: Point,
-    chains: Mapping[str, Chain | Exception],
-  ) -> None:
-    """Times what compiled, beside PyTorch, and writes the records."""
-    begin = time.perf_counter()
-    awaited = {n: c for n, c in chains.items() if n.endswith(AWAITED_SUFFIX)}
-    queues = {n: c for n, c in chains.items() if n not in awaited}
+    chains, singles = self._compile(tokens, point)
+    compiled = time.perf_counter() - begin
+    queues = dict(chains)
     if tokens is not None:
       queues |= self._peers.queues(tokens)
     sound, errors = split(queues)
@@ -129,12 +108,34 @@ class ShapeBench:
         timing=getattr(queue, "timing", "chain"),
       )
       records.append(record)
-    add_awaited(records, awaited, repeats=5 * self._config.repeats)
+    add_singles(records, singles, self._config)
     self._results.add(records)
     seconds = time.perf_counter() - begin
-    print(f"{self.name}, {tokens} tokens: {seconds:.0f} s", flush=True)
-    for record in records:
-      print(line(record), flush=True)
+    print(
+      f"{self.name}, {tokens} tokens: {compiled:.0f} s to compile, "
+      f"{seconds - compiled:.0f} s",
+      *(line(record) for record in records),
+      sep="\n",
+      flush=True,
+    )
+
+  def _compile(
+    self, tokens: int | None, point: Point
+  ) -> tuple[dict[str, Chain | Exception], dict[str, Chain | Exception]]:
+    """Chains of all rows, and programs of a single call of some."""
+    jobs, most = {}, self._config.xla_max_tokens
+    for name, row in point.rows.items():
+      if name == "routed/xla" and tokens is not None and tokens > most:
+        continue
+      length = chain_length(row.work, self._ceilings)
+      jobs[name, False] = Job(row.function, row.inputs, length)
+      if name in SINGLE:
+        jobs[name, True] = Job(row.function, row.inputs, 1)
+    found = device_time.compile_all(jobs, threads=self._config.threads)
+    chains, singles = {}, {}
+    for (name, is_single), chain in found.items():
+      (singles if is_single else chains)[name] = chain
+    return chains, singles
 
 
 class Peers:
@@ -146,7 +147,7 @@ class Peers:
     makers = {"torch": kernel_torch, "transformers": kernel_transformers}
     self._makers = [m for name, m in makers.items() if name in groups]
     self._weights = None
-    if self._makers and (reason := kernel_torch.why_not()):
+    if self._makers and (reason := torch_queue.why_not()):
       print(f"without PyTorch's rows: {reason}", flush=True)
       self._makers = []
 
@@ -157,9 +158,9 @@ class Peers:
     if self._weights is None:
       self._weights = kernel_torch.weight_sets(self._shape)
     tokens = kernel_torch.token_sets(self._shape, num_tokens)
-    found = {}
+    pool, found = torch_queue.graph_pool(), {}
     for maker in self._makers:
-      found |= maker.queues(self._shape, self._weights, tokens)
+      found |= maker.queues(self._shape, self._weights, tokens, pool=pool)
     return found
 
 
@@ -188,19 +189,20 @@ def split(
   return sound, errors
 
 
-def add_awaited(
+def add_singles(
   records: list[kernel_results.Record],
   chains: Mapping[str, Chain | Exception],
-  *,
-  repeats: int,
+  config: ml_collections.ConfigDict,
 ) -> None:
-  """Adds to each record how long a call takes that is waited for."""
+  """Adds to records how long a call takes that is a program of its own."""
   sound, _ = split(chains)
+  queued = measured(sound, config)
   calls = {n: functools.partial(chain.run, 1) for n, chain in sound.items()}
-  found = latency.measure(calls, repeats=repeats)
+  awaited = latency.measure(calls, repeats=5 * config.repeats)
   for record in records:
-    if took := found.get(record["row"] + AWAITED_SUFFIX):
-      record["awaited_us"] = 1e3 * took.median
+    if record["row"] in sound:
+      record["single_us"] = 1e3 * queued[record["row"]].median
+      record["awaited_us"] = 1e3 * awaited[record["row"]].median
 
 
 def chain_length(work: Work, ceilings: Ceilings) -> int:

@@ -3,10 +3,11 @@
 A record has `shape`, `tokens` (None for merging) and `row`, which together name
 it, and either `error` or `median_us`, `low_us`, `high_us` (quartiles) of one
 call, `timing` ("chain", "graph" or "queued"), `bytes` and `flops` (the least
-that must be done), `floor_us` and `x_floor`. Where some experts had no token,
-`all_experts_floor_us` is the floor if all were read. `awaited_us` is one call
-dispatched and waited for by itself. `run` says which of `runs` measured it:
-device, versions, ceilings, command.
+that must be done), `floor_us` and `x_floor`. `all_experts_floor_us` is the
+floor if all experts were read. `single_us` is a call that is a program of its
+own, queued like the others, and `awaited_us` one that is waited for before the
+next is dispatched. `run` says which of `runs` measured it: device, versions,
+ceilings, command.
 """
 
 import math

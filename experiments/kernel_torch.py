@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from experiments import kernel_inputs
 from experiments.kernel_shapes import ITEM, Shape
+from experiments.torch_queue import TorchQueue, attempt, device
 
 # How weights lie in memory, and how the K rows of a token are added.
 LAYOUTS = ("out_in", "in_out")
@@ -36,19 +37,8 @@ class Weights(NamedTuple):
   shared_down: Any = None
 
 
-def why_not() -> str | None:
-  """None if PyTorch can be timed on a GPU, or the reason."""
-  try:
-    import torch
-  except ImportError:
-    return "PyTorch is not installed"
-  if not torch.cuda.is_available():
-    return "PyTorch has no CUDA device"
-  return None
-
-
 def weight_sets(shape: Shape) -> list[Weights]:
-  """Random weights on the GPU, as many sets as JAX's rows rotate over."""
+  """Random weights as many sets as JAX's rows rotate over."""
   import torch
 
   torch.manual_seed(0)
@@ -75,19 +65,19 @@ def _normal(*size: int) -> Any:
   """Normal numbers whose product with unit rows has unit variance."""
   import torch
 
-  out = torch.randn(*size, device="cuda", dtype=torch.bfloat16)
+  out = torch.randn(*size, device=device(), dtype=torch.bfloat16)
   return out.mul_(size[-1] ** -0.5)
 
 
 def token_sets(shape: Shape, num_tokens: int) -> list[Any]:
-  """Tokens [N, D] on the GPU, as many sets as JAX's rows rotate over."""
+  """Tokens [N, D] as many sets as JAX's rows rotate over."""
   import torch
 
   num_bytes = ITEM * num_tokens * shape.model_dim
   count = kernel_inputs.num_sets(num_bytes, least=4)
   size = (num_tokens, shape.model_dim)
   return [
-    torch.randn(*size, device="cuda", dtype=torch.bfloat16)
+    torch.randn(*size, device=device(), dtype=torch.bfloat16)
     for _ in range(count)
   ]
 
@@ -164,58 +154,12 @@ def _grouped_mm() -> Callable[..., Any]:
   return getattr(functional, "grouped_mm", None) or torch._grouped_mm
 
 
-class TorchQueue:
-  """Calls on all sets of inputs, as one CUDA graph where it can be.
-
-  Attributes:
-    calls: sets of inputs; one program calls the function on each of them.
-    timing: "graph" or "queued".
-  """
-
-  def __init__(
-    self,
-    function: Callable[..., Any],
-    inputs: Sequence[tuple[Any, ...]],
-    *,
-    can_capture: bool = True,
-  ) -> None:
-    """Warms up and captures."""
-    import torch
-
-    # What is not captured waits for the device and is slow.
-    self._inputs = list(inputs) if can_capture else list(inputs)[:8]
-    self._function = function
-    self.calls = len(self._inputs)
-    self._wait = torch.cuda.synchronize
-    self._graph = None
-    with torch.no_grad():
-      self._call_all()
-      self._wait()
-      if can_capture:
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-          self._call_all()
-    self.timing = "graph" if can_capture else "queued"
-
-  def _call_all(self) -> None:
-    for arguments in self._inputs:
-      self._function(*arguments)
-
-  def run(self, programs: int) -> None:
-    """Queues the calls and waits for them."""
-    import torch
-
-    with torch.no_grad():
-      for _ in range(programs):
-        if self._graph is None:
-          self._call_all()
-        else:
-          self._graph.replay()
-    self._wait()
-
-
 def queues(
-  shape: Shape, weights: Sequence[Weights], tokens: Sequence[Any]
+  shape: Shape,
+  weights: Sequence[Weights],
+  tokens: Sequence[Any],
+  *,
+  pool: Any = None,
 ) -> dict[str, TorchQueue | Exception]:
   """The block in every layout and way to add; what cannot run says why."""
   found: dict[str, TorchQueue | Exception] = {}
@@ -226,18 +170,5 @@ def queues(
       return block(weights, x, shape=shape, add=add)
 
     inputs = kernel_inputs.zipped(layouts[layout], tokens)
-    found[f"torch/{layout}/{add}"] = attempt(call, inputs)
+    found[f"torch/{layout}/{add}"] = attempt(call, inputs, pool=pool)
   return found
-
-
-def attempt(
-  function: Callable[..., Any],
-  inputs: Sequence[tuple[Any, ...]],
-  *,
-  can_capture: bool = True,
-) -> TorchQueue | Exception:
-  """A queue, or what was raised instead."""
-  try:
-    return TorchQueue(function, inputs, can_capture=can_capture)
-  except Exception as error:  # One that cannot run must not stop the others.
-    return error

@@ -11,7 +11,8 @@ from typing import Any
 
 from experiments import kernel_inputs
 from experiments.kernel_shapes import ITEM, Shape
-from experiments.kernel_torch import TorchQueue, Weights, attempt
+from experiments.kernel_torch import Weights
+from experiments.torch_queue import TorchQueue, attempt
 
 IMPLEMENTATIONS = ("eager", "batched_mm", "grouped_mm")
 # A pair's weights are gathered by "batched_mm": more than this many bytes of
@@ -31,7 +32,11 @@ _CLASSES = {
 
 
 def queues(
-  shape: Shape, weights: Sequence[Weights], tokens: Sequence[Any]
+  shape: Shape,
+  weights: Sequence[Weights],
+  tokens: Sequence[Any],
+  *,
+  pool: Any = None,
 ) -> dict[str, TorchQueue | Exception]:
   """The model's block with each implementation; empty without such a model."""
   if shape.model_type not in _CLASSES:
@@ -50,7 +55,10 @@ def queues(
       continue
     inputs = kernel_inputs.zipped(blocks, [x[None] for x in tokens])
     found[key] = attempt(
-      lambda block, x: block(x), inputs, can_capture=name != "eager"
+      lambda block, x: block(x),
+      inputs,
+      can_capture=name != "eager",
+      pool=pool,
     )
   return found
 

@@ -11,12 +11,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 from jax import lax
 
 from tanbr_jax import latency
+
+K = TypeVar("K")
 
 
 class Queue(Protocol):
@@ -112,8 +114,8 @@ class Job(NamedTuple):
 
 
 def compile_all(
-  jobs: Mapping[str, Job], *, threads: int = 8
-) -> dict[str, Chain | Exception]:
+  jobs: Mapping[K, Job], *, threads: int = 8
+) -> dict[K, Chain | Exception]:
   """Compiles chains in parallel.
 
   Args:
@@ -131,7 +133,12 @@ def compile_all(
       return error
 
   with ThreadPoolExecutor(threads) as pool:
-    return dict(zip(jobs, pool.map(build, jobs.values()), strict=True))
+    found = dict(zip(jobs, pool.map(build, jobs.values()), strict=True))
+  # Once more alone: too many at a time may be what was wrong.
+  return {
+    name: build(jobs[name]) if isinstance(chain, Exception) else chain
+    for name, chain in found.items()
+  }
 
 
 def measure(
