@@ -1,6 +1,8 @@
 """Language models whose experts can be merged."""
 
 from tanbr_jax.models.byte_lm import ByteLM, ByteLMConfig
+from tanbr_jax.models.decoder import Cache, Decoder
+from tanbr_jax.models.decoder_config import PRESETS, DecoderConfig, preset
 from tanbr_jax.models.merging import (
   Params,
   expert_bytes,
@@ -16,12 +18,17 @@ from tanbr_jax.models.scoring import (
 )
 
 __all__ = [
+  "PRESETS",
   "ByteLM",
   "ByteLMConfig",
+  "Cache",
+  "Decoder",
+  "DecoderConfig",
   "Params",
   "Score",
   "expert_bytes",
   "merge",
+  "preset",
   "route",
   "score",
   "score_logits",

@@ -1,0 +1,184 @@
+"""Causal attention with rotary positions and fewer key heads than queries.
+
+Letters: B batch, S sequence, C cached positions, D model width, H query heads,
+G key and value heads, W a head's width.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from tanbr_jax.models.decoder_config import DecoderConfig
+
+
+class LayerCache(NamedTuple):
+  """Keys and values of one layer; a position that is not yet written is junk.
+
+  Attributes:
+    keys: [B, C, G, W], rotated.
+    values: [B, C, G, W].
+  """
+
+  keys: jax.Array
+  values: jax.Array
+
+
+def init_attention(key: jax.Array, config: DecoderConfig) -> dict[str, Any]:
+  """Draws the parameters of one layer's attention.
+
+  Args:
+    key: random key, consumed.
+    config: the model's shape.
+
+  Returns:
+    `query_key_value` [D, (H + 2 G) W], `output` [H W, D] and, if the config
+    says so, the scales `query_norm` and `key_norm`.
+  """
+  heads, kv_heads, width = (
+    config.num_heads,
+    config.num_kv_heads,
+    config.head_dim,
+  )
+  in_key, out_key = jax.random.split(key)
+  params = {
+    "query_key_value": draw(
+      in_key, (config.model_dim, (heads + 2 * kv_heads) * width), config.dtype
+    ),
+    "output": draw(out_key, (heads * width, config.model_dim), config.dtype),
+  }
+  if config.query_key_norm is not None:
+    for name, count in (("query_norm", heads), ("key_norm", kv_heads)):
+      size = width if config.query_key_norm == "head" else count * width
+      params[name] = jnp.ones(size, config.dtype)
+  return params
+
+
+def attention(
+  params: dict[str, Any],
+  x: jax.Array,
+  *,
+  start: jax.Array,
+  cache: LayerCache | None,
+  config: DecoderConfig,
+) -> tuple[jax.Array, LayerCache]:
+  """Attends to everything up to and including each position.
+
+  Grouped queries: Ainslie et al., GQA (2023).
+
+  Args:
+    params: of `init_attention`.
+    x: [B, S, D], normalised.
+    start: [] int32, the position of the first of the S tokens.
+    cache: keys and values of the positions before `start`, with room for S
+      more; None if there are none.
+    config: the model's shape.
+
+  Returns:
+    [B, S, D], and the cache with the new keys and values (without a cache,
+    these alone).
+  """
+  query, key, value = _project(params, x, config)
+  angles = rotary_angles(start, x.shape[1], config)
+  query, key = rotate(query, angles), rotate(key, angles)
+  if cache is None:
+    cache = LayerCache(key, value)
+  else:
+    place = (0, start, 0, 0)
+    cache = LayerCache(
+      lax.dynamic_update_slice(cache.keys, key, place),
+      lax.dynamic_update_slice(cache.values, value, place),
+    )
+  row = jnp.arange(x.shape[1], dtype=jnp.int32) + start
+  column = jnp.arange(cache.keys.shape[1], dtype=jnp.int32)
+  # JAX's attention computes bfloat16 in float32 by promotion.
+  with jax.numpy_dtype_promotion("standard"):
+    out = jax.nn.dot_product_attention(
+      query,
+      cache.keys,
+      cache.values,
+      mask=(column[None, :] <= row[:, None])[None, None],
+    )
+  return out.reshape(*x.shape[:2], -1) @ params["output"], cache
+
+
+def _project(
+  params: dict[str, Any], x: jax.Array, config: DecoderConfig
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Queries [B, S, H, W], keys and values [B, S, G, W]."""
+  heads, kv_heads, width = (
+    config.num_heads,
+    config.num_kv_heads,
+    config.head_dim,
+  )
+  query, key, value = jnp.split(
+    x @ params["query_key_value"],
+    (heads * width, (heads + kv_heads) * width),
+    axis=-1,
+  )
+  if config.query_key_norm == "projection":
+    query = rms_norm(query, params["query_norm"], config)
+    key = rms_norm(key, params["key_norm"], config)
+  query = query.reshape(*x.shape[:2], heads, width)
+  key = key.reshape(*x.shape[:2], kv_heads, width)
+  if config.query_key_norm == "head":
+    query = rms_norm(query, params["query_norm"], config)
+    key = rms_norm(key, params["key_norm"], config)
+  return query, key, value.reshape(key.shape)
+
+
+def _heads(config: DecoderConfig) -> tuple[int, int, int]:
+  return config.num_heads, config.num_kv_heads, config.head_dim
+
+
+def rotary_angles(
+  start: jax.Array, length: int, config: DecoderConfig
+) -> jax.Array:
+  """[S, W / 2] float32, position times theta^(-2 i / W).
+
+  Su et al., RoFormer (2021), equation 15.
+  """
+  half = config.head_dim // 2
+  position = (jnp.arange(length, dtype=jnp.int32) + start).astype(jnp.float32)
+  exponent = -jnp.arange(half, dtype=jnp.float32) / half
+  return position[:, None] * (config.rope_theta**exponent)[None, :]
+
+
+def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
+  """Turns the pair (i, i + W / 2) of every head by its angle.
+
+  Pairs are half a head apart, as in the checkpoints of these models, and not
+  neighbours as in the paper: the same up to a permutation of the columns.
+
+  Args:
+    x: [B, S, heads, W].
+    angles: [S, W / 2] float32.
+
+  Returns:
+    [B, S, heads, W] of x's type.
+  """
+  cos = jnp.cos(angles)[None, :, None, :]
+  sin = jnp.sin(angles)[None, :, None, :]
+  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  turned = (first * cos - second * sin, second * cos + first * sin)
+  return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+
+
+def rms_norm(
+  x: jax.Array, scale: jax.Array, config: DecoderConfig
+) -> jax.Array:
+  """Divides by the root mean square of the last axis, computed in float32.
+
+  Zhang and Sennrich, RMSNorm (2019), equation 4.
+  """
+  wide = x.astype(jnp.float32)
+  mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+  wide = wide * lax.rsqrt(mean_square + config.norm_eps)
+  return wide.astype(x.dtype) * scale.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def draw(key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
+  """A normal matrix [fan in, ...] that keeps its input's variance."""
+  sample = jax.random.normal(key, shape) * shape[0] ** -0.5
+  return sample.astype(dtype)

@@ -1,0 +1,214 @@
+"""Shapes of the decoder family, and presets of known models.
+
+Letters: D model width, E experts, F an expert's hidden width, K experts per
+token, L layers.
+"""
+
+import dataclasses
+from types import MappingProxyType
+from typing import Any
+
+from tanbr_jax import kernels
+
+QUERY_KEY_NORMS = (None, "head", "projection")
+DTYPES = ("bfloat16", "float32")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+  """The shape of a `Decoder`.
+
+  Attributes:
+    num_layers: L.
+    model_dim: D.
+    num_heads: query heads.
+    num_kv_heads: key and value heads; each serves equally many query heads.
+    head_dim: width of one head, even.
+    expert_dim: F.
+    num_experts: E, or None for the dense model that merging makes.
+    num_selected: K, experts per token of the routed forward.
+    vocab_size: number of tokens.
+    activation: a name of `kernels.ACTIVATIONS`.
+    is_gated: whether an FFN is act(x w_gate) * (x w_in) or act(x w_in).
+    renormalise: whether a token's K gates are scaled to sum to one.
+    shared_dim: hidden width of the expert that every token sees; None for none.
+    query_key_norm: RMSNorm of queries and keys: of each head (Qwen3), of the
+      whole projection (OLMoE), or None.
+    rope_theta: base of the rotary wavelengths.
+    norm_eps: added to the mean square in every RMSNorm.
+    tied: whether the output head is the embedding's transpose.
+    dtype: of parameters and computation; routers and norms' sums are float32.
+  """
+
+  num_layers: int
+  model_dim: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  expert_dim: int
+  num_experts: int | None
+  num_selected: int
+  vocab_size: int
+  activation: str = "silu"
+  is_gated: bool = True
+  renormalise: bool = True
+  shared_dim: int | None = None
+  query_key_norm: str | None = None
+  rope_theta: float = 10_000.0
+  norm_eps: float = 1e-5
+  tied: bool = False
+  dtype: str = "bfloat16"
+
+  def __post_init__(self) -> None:
+    """Refuses sizes that cannot be.
+
+    Raises:
+      ValueError: if a size is too small, sizes disagree or a name is unknown.
+    """
+    self._check_sizes()
+    for name, known in (
+      ("activation", tuple(kernels.ACTIVATIONS)),
+      ("query_key_norm", QUERY_KEY_NORMS),
+      ("dtype", DTYPES),
+    ):
+      if getattr(self, name) not in known:
+        raise ValueError(
+          f"{name} must be one of {known}, got {name}={getattr(self, name)!r}"
+        )
+
+  def _check_sizes(self) -> None:
+    for name, least in _LEAST.items():
+      value = getattr(self, name)
+      if value is not None and value < least:
+        raise ValueError(f"{name} must be at least {least}, got {name}={value}")
+    if self.num_heads % self.num_kv_heads or self.head_dim % 2:
+      raise ValueError(
+        "num_heads must be a multiple of num_kv_heads and head_dim even, got "
+        f"num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}, "
+        f"head_dim={self.head_dim}"
+      )
+    if self.num_experts is not None and self.num_selected > self.num_experts:
+      raise ValueError(
+        "num_selected must be in [1, num_experts], got "
+        f"num_selected={self.num_selected}, num_experts={self.num_experts}"
+      )
+    if min(self.rope_theta, self.norm_eps) <= 0:
+      raise ValueError(
+        "rope_theta and norm_eps must be positive, got "
+        f"rope_theta={self.rope_theta}, norm_eps={self.norm_eps}"
+      )
+
+
+_LEAST = {
+  "num_layers": 1,
+  "model_dim": 1,
+  "num_heads": 1,
+  "num_kv_heads": 1,
+  "head_dim": 1,
+  "expert_dim": 1,
+  "num_experts": 1,
+  "num_selected": 1,
+  "vocab_size": 1,
+  "shared_dim": 1,
+}
+
+
+PRESETS = MappingProxyType(
+  {
+    # For tests and a first look: every part of the others at once.
+    "tiny": DecoderConfig(
+      num_layers=2,
+      model_dim=16,
+      num_heads=4,
+      num_kv_heads=2,
+      head_dim=8,
+      expert_dim=24,
+      num_experts=4,
+      num_selected=2,
+      vocab_size=64,
+      shared_dim=12,
+      query_key_norm="head",
+      dtype="float32",
+    ),
+    # Jiang et al., Mixtral of Experts (2024), table 1.
+    "mixtral_8x7b": DecoderConfig(
+      num_layers=32,
+      model_dim=4096,
+      num_heads=32,
+      num_kv_heads=8,
+      head_dim=128,
+      expert_dim=14336,
+      num_experts=8,
+      num_selected=2,
+      vocab_size=32000,
+      rope_theta=1e6,
+    ),
+    # Muennighoff et al., OLMoE (2024), table 10: gates are not rescaled.
+    "olmoe_1b_7b": DecoderConfig(
+      num_layers=16,
+      model_dim=2048,
+      num_heads=16,
+      num_kv_heads=16,
+      head_dim=128,
+      expert_dim=1024,
+      num_experts=64,
+      num_selected=8,
+      vocab_size=50304,
+      renormalise=False,
+      query_key_norm="projection",
+    ),
+    # Qwen Team, Qwen3 Technical Report (2025), table 2.
+    "qwen3_30b_a3b": DecoderConfig(
+      num_layers=48,
+      model_dim=2048,
+      num_heads=32,
+      num_kv_heads=4,
+      head_dim=128,
+      expert_dim=768,
+      num_experts=128,
+      num_selected=8,
+      vocab_size=151936,
+      query_key_norm="head",
+      rope_theta=1e6,
+      norm_eps=1e-6,
+    ),
+    # The FFNs of T5-base's 12 + 12 layers with 8 experts each (arXiv
+    # 2509.19781) in one decoder-only stack: a reconstruction of their sizes,
+    # not of T5's encoder, cross-attention and relative positions.
+    "t5_base_x8": DecoderConfig(
+      num_layers=24,
+      model_dim=768,
+      num_heads=12,
+      num_kv_heads=12,
+      head_dim=64,
+      expert_dim=3072,
+      num_experts=8,
+      num_selected=1,
+      vocab_size=32128,
+      activation="relu",
+      is_gated=False,
+      renormalise=False,
+      norm_eps=1e-6,
+      tied=True,
+    ),
+  }
+)
+
+
+def preset(name: str, **changes: Any) -> DecoderConfig:
+  """Returns a known model's shape with some fields changed.
+
+  Args:
+    name: a key of `PRESETS`.
+    **changes: fields of `DecoderConfig`, for instance `num_layers=8` to cut
+      a model to what fits.
+
+  Raises:
+    ValueError: if the preset or a field is unknown, or the sizes cannot be.
+  """
+  if name not in PRESETS:
+    raise ValueError(f"preset must be one of {tuple(PRESETS)}, got {name!r}")
+  known = {field.name for field in dataclasses.fields(DecoderConfig)}
+  if unknown := sorted(set(changes) - known):
+    raise ValueError(f"preset has no field {unknown[0]!r}, got {changes}")
+  return dataclasses.replace(PRESETS[name], **changes)
