@@ -22,6 +22,8 @@ def product(
 
   Rows past `sum(group_sizes)` are not read, and zeros in the result.
   """
+  if lhs.shape[0] == 0:
+    return jnp.zeros((0, rhs.shape[2]), lhs.dtype)
   return lax.platform_dependent(
     lhs, rhs, group_sizes, cpu=_product_loop, default=_product_batched
   )
@@ -32,6 +34,9 @@ def outer(lhs: jax.Array, grad: jax.Array, group_sizes: jax.Array) -> jax.Array:
 
   Sums are float32; rows past `sum(group_sizes)` are not read.
   """
+  if lhs.shape[0] == 0:
+    shape = (group_sizes.shape[0], lhs.shape[1], grad.shape[1])
+    return jnp.zeros(shape, lhs.dtype)
   return lax.platform_dependent(
     lhs, grad, group_sizes, cpu=_outer_loop, default=_outer_batched
   )

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 
 from tanbr_jax import kernels
-from tanbr_jax.kernels.grouped_blocks import (
-  _outer_batched,
-  _outer_loop,
-  _product_batched,
-  _product_loop,
-)
+from tanbr_jax.kernels.grouped_matmul import _PRIMALS, _TABLE, _entry, _on
 
 # name -> (rows, group sizes). The block is 8 rows in all of them.
 CASES = {
@@ -19,10 +14,6 @@ CASES = {
   "one group": (13, [13]),
   "nothing": (9, [0, 0]),
   "one row": (1, [0, 1, 0]),
-}
-FORMS = {
-  "loop": (_product_loop, _outer_loop),
-  "batched": (_product_batched, _outer_batched),
 }
 
 
@@ -37,56 +28,66 @@ def _draw(case):
 
 def _loop(lhs, rhs, sizes, grad):
   """Value and both gradients of sum(out * grad), row by row in float64."""
+  lhs, rhs, grad = (np.array(x, np.float64) for x in (lhs, rhs, grad))
   out = np.zeros(grad.shape)
   lhs_grad, rhs_grad = np.zeros(lhs.shape), np.zeros(rhs.shape)
   for row, group in enumerate(np.repeat(np.arange(len(sizes)), sizes)):
-    out[row] = lhs[row].astype(np.float64) @ rhs[group]
-    lhs_grad[row] = rhs[group].astype(np.float64) @ grad[row]
-    rhs_grad[group] += np.outer(lhs[row].astype(np.float64), grad[row])
+    out[row] = lhs[row] @ rhs[group]
+    lhs_grad[row] = rhs[group] @ grad[row]
+    rhs_grad[group] += np.outer(lhs[row], grad[row])
   return out, lhs_grad, rhs_grad
+
+
+def _run(lhs, rhs, sizes, grad, implementation=None):
+  @jax.jit
+  def run(lhs, rhs, sizes, grad):
+    out, pullback = jax.vjp(
+      lambda lhs, rhs: kernels.grouped_matmul(
+        lhs, rhs, sizes, implementation=implementation
+      ),
+      lhs,
+      rhs,
+    )
+    return out, *pullback(grad)
+
+  return run(lhs, rhs, sizes, grad)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients_equal_a_loop(case):
-  lhs, rhs, sizes, grad = _draw(case)
-
-  @jax.jit
-  def run(lhs, rhs, sizes, grad):
-    out, pullback = jax.vjp(
-      lambda lhs, rhs: kernels.grouped_matmul(lhs, rhs, sizes), lhs, rhs
-    )
-    return out, *pullback(grad)
-
-  results = run(lhs, rhs, sizes, grad)
+  problem = _draw(case)
   # Sums of at most 19 float32 products of values of about 1.
-  for result, expected in zip(
-    results, _loop(lhs, rhs, sizes, grad), strict=True
-  ):
+  for result, expected in zip(_run(*problem), _loop(*problem), strict=True):
     np.testing.assert_allclose(result, expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("case", ["empty groups and a tail", "one row"])
-@pytest.mark.parametrize("form", FORMS)
-def test_both_forms_equal_a_loop(form, case):
-  # The batched form is what an accelerator runs; it is tested on a CPU too.
-  lhs, rhs, sizes, grad = _draw(case)
-  product, outer = FORMS[form]
-  out, _, rhs_grad = _loop(lhs, rhs, sizes, grad)
-  np.testing.assert_allclose(jax.jit(product)(lhs, rhs, sizes), out, atol=2e-5)
-  np.testing.assert_allclose(
-    jax.jit(outer)(lhs, grad, sizes), rhs_grad, atol=2e-5
+def test_bfloat16_equals_a_loop_over_the_same_values():
+  lhs, rhs, sizes, grad = _draw("empty groups and a tail")
+  lhs, rhs, grad = (np.array(x, jnp.bfloat16) for x in (lhs, rhs, grad))
+  results, expected = _run(lhs, rhs, sizes, grad), _loop(lhs, rhs, sizes, grad)
+  assert {x.dtype for x in results} == {np.dtype(jnp.bfloat16)}
+  # Float32 sums rounded once, by 2**-9 of values up to 20.
+  for result, value in zip(results, expected, strict=True):
+    np.testing.assert_allclose(
+      np.array(result, np.float64), value, rtol=2**-8, atol=1e-4
+    )
+
+
+def test_no_rows_at_all():
+  lhs, rhs = np.zeros((0, 5), np.float32), np.ones((2, 5, 6), np.float32)
+  out, _, rhs_grad = _run(
+    lhs, rhs, np.zeros(2, np.int32), np.zeros((0, 6), "f")
   )
+  assert out.shape == (0, 6)
+  np.testing.assert_array_equal(rhs_grad, np.zeros((2, 5, 6)))
 
 
 def test_rows_past_the_groups_are_never_read():
-  lhs, rhs, sizes, _ = _draw("empty groups and a tail")
-  lhs[28:] = np.nan
-  out, pullback = jax.vjp(
-    lambda rhs: kernels.grouped_matmul(lhs, rhs, sizes), jnp.array(rhs)
-  )
-  np.testing.assert_array_equal(out[28:], 0.0)
-  assert np.isfinite(out).all()
-  assert np.isfinite(pullback(jnp.ones_like(out))[0]).all()
+  lhs, rhs, sizes, grad = _draw("empty groups and a tail")
+  expected = _loop(lhs, rhs, sizes, grad)
+  lhs[28:], grad[28:] = np.nan, np.inf
+  for result, value in zip(_run(lhs, rhs, sizes, grad), expected, strict=True):
+    np.testing.assert_allclose(result, value, atol=2e-5)
 
 
 def test_vmap_over_problems_of_other_sizes():
@@ -99,11 +100,42 @@ def test_vmap_over_problems_of_other_sizes():
     np.testing.assert_allclose(out[i], expected, atol=4e-5)
 
 
+def _kernel_with_garbage_in_the_tail(lhs, rhs, group_sizes):
+  out = kernels.grouped_matmul(lhs, rhs, group_sizes, implementation="xla")
+  rows = jnp.arange(lhs.shape[0])[:, None]
+  return jnp.where(rows < group_sizes.sum(), out, jnp.nan)
+
+
+@pytest.mark.parametrize("takes_transposed", [True, False])
+def test_a_kernel_trains_and_its_tail_is_zeroed(monkeypatch, takes_transposed):
+  calls = []
+
+  def kernel(*args):
+    calls.append(args[1].shape)
+    return _kernel_with_garbage_in_the_tail(*args)
+
+  def why_not(lhs, rhs, group_sizes):
+    return None if takes_transposed or rhs.shape[1] == 5 else "too long"
+
+  monkeypatch.setitem(_PRIMALS, "mosaic_tpu", _on("cpu", kernel))
+  monkeypatch.setitem(_TABLE, "mosaic_tpu", _entry("mosaic_tpu", why_not))
+  problem = _draw("empty groups and a tail")
+  results = _run(*problem, implementation="mosaic_tpu")
+  for result, expected in zip(results, _loop(*problem), strict=True):
+    np.testing.assert_allclose(result, expected, atol=2e-5)
+  assert ((4, 6, 5) in calls) == takes_transposed
+
+
 def test_refuses_what_it_cannot_do():
   lhs, rhs, sizes, _ = (jnp.array(x) for x in _draw("even"))
-  with pytest.raises(ValueError, match=r"one of .*'xla'.*'triton'"):
+  with pytest.raises(ValueError, match="one of .*'xla'.*'triton'"):
     kernels.grouped_matmul(lhs, rhs, sizes, implementation="triton")
   with pytest.raises(ValueError, match=r"\(32, 5\).*\(3, 5, 6\).*\(4,\)"):
     kernels.grouped_matmul(lhs, rhs[:3], sizes)
   with pytest.raises(ValueError, match="bfloat16"):
     kernels.grouped_matmul(lhs.astype(jnp.bfloat16), rhs, sizes)
+  with pytest.raises(ValueError, match=r"group_sizes float32\(4,\)"):
+    kernels.grouped_matmul(lhs, rhs, sizes.astype(jnp.float32))
+  for name in ("mosaic_gpu", "mosaic_tpu"):
+    with pytest.raises(ValueError, match=f"'{name}' cannot run: .* is a cpu"):
+      kernels.grouped_matmul(lhs, rhs, sizes, implementation=name)

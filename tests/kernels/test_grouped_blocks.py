@@ -1,0 +1,45 @@
+import jax
+import numpy as np
+import pytest
+
+from tanbr_jax.kernels.grouped_blocks import (
+  _outer_batched,
+  _outer_loop,
+  _product_batched,
+  _product_loop,
+)
+
+# name -> (rows, group sizes). The block is 8 rows.
+CASES = {
+  "empty groups and a tail": (37, [0, 19, 0, 9]),
+  "one row": (1, [0, 1, 0]),
+}
+FORMS = {
+  "loop": (_product_loop, _outer_loop),
+  "batched": (_product_batched, _outer_batched),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("form", FORMS)
+def test_both_forms_equal_a_loop(form, case):
+  # The batched form is what an accelerator runs; it is tested on a CPU too.
+  num_rows, sizes = CASES[case]
+  rng = np.random.default_rng(2)
+  lhs = rng.normal(size=(num_rows, 5)).astype(np.float32)
+  rhs = rng.normal(size=(len(sizes), 5, 6)).astype(np.float32)
+  grad = rng.normal(size=(num_rows, 6)).astype(np.float32)
+  out, outer = np.zeros(grad.shape), np.zeros(rhs.shape)
+  for row, group in enumerate(np.repeat(np.arange(len(sizes)), sizes)):
+    out[row] = lhs[row].astype(np.float64) @ rhs[group]
+    outer[group] += np.outer(lhs[row].astype(np.float64), grad[row])
+  lhs[sum(sizes) :], grad[sum(sizes) :] = np.nan, np.inf
+  product_of, outer_of = FORMS[form]
+  sizes = np.array(sizes, np.int32)
+  # Sums of at most 19 float32 products of values of about 1.
+  np.testing.assert_allclose(
+    jax.jit(product_of)(lhs, rhs, sizes), out, atol=2e-5
+  )
+  np.testing.assert_allclose(
+    jax.jit(outer_of)(lhs, grad, sizes), outer, atol=2e-5
+  )
