@@ -114,7 +114,7 @@ def _composed(
   product = functools.partial(
     grouped_matmul, group_sizes=group_sizes, implementation=implementation
   )
-  wide = jnp.promote_types(x.dtype, jnp.float32)
+  wide = x.dtype if x.dtype.itemsize > 4 else jnp.float32
   hidden = product(x, w_in).astype(wide)
   act = ACTIVATIONS[activation]
   if w_gate is None:
