@@ -126,6 +126,7 @@ def _options(shape: Shape) -> dict[str, Any]:
       "n_shared_experts": shape.shared_dim // shape.expert_dim,
       "topk_method": "greedy",
       "routed_scaling_factor": 1.0,
+      "num_attention_heads": 1,  # Unused, but must divide the width.
     }
   return options
 
