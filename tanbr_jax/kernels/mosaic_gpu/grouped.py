@@ -208,53 +208,65 @@ def _tiles(
     def compute_tile(i, _):
       row_tile, column_tile = place(i)
       start, skip, size = (table[j, row_tile] for j in (1, 2, 3))
-
-      def product(*accumulators):
-        def multiply(k, _):
-          step = i * num_steps + k
-          slot = lax.rem(step, config.stages)
-          plgpu.barrier_wait(full.at[slot])
-          for accumulator, smem in zip(
-            accumulators, matrices_smem, strict=True
-          ):
-            plgpu.wgmma(
-              accumulator,
-              lhs_smem.at[slot, my_rows],
-              smem.at[slot, :, my_columns],
-            )
-          plgpu.wgmma_wait(len(matrices_smem))
-
-          # All but this step's products are done, so the step before may go.
-          @pl.when(k > 0)
-          def _():
-            before = lax.rem(step + config.stages - 1, config.stages)
-            plgpu.barrier_arrive(empty.at[before])
-
-        lax.fori_loop(0, num_steps, multiply, None)
-        return [accumulator[...] for accumulator in accumulators]
-
-      products = pl.run_scoped(
-        product,
-        *[plgpu.ACC((ROWS, width), jnp.float32) for _ in matrices_smem],
-      )
-      last = lax.rem(i * num_steps + num_steps - 1, config.stages)
-      plgpu.barrier_arrive(empty.at[last])
-      result = epilogue(*products).astype(out.dtype)
       first = jnp.clip(skip - first_row, 0, ROWS)
       stop = jnp.clip(skip + size - first_row, 0, ROWS)
-      for j in range(width // COLUMNS):
-        slot = j % OUT_SLOTS
-        plgpu.wait_smem_to_gmem(OUT_SLOTS - 1, wait_read_only=True)
-        out_smem[warpgroup, slot] = result[:, j * COLUMNS : (j + 1) * COLUMNS]
-        plgpu.commit_smem()
-        tiling.store_rows(
-          out_smem.at[warpgroup, slot],
-          out,
-          first=first,
-          count=jnp.maximum(stop - first, 0),
-          row=start + first_row,
-          column=column_tile * config.tile_n + first_column + j * COLUMNS,
+      has_rows = stop > first
+
+      @pl.when(jnp.logical_not(has_rows))
+      def _pass():
+        # Half of a tile at a group's end: leave the tensor cores to the other
+        # warpgroup.
+        def release(k, _):
+          slot = lax.rem(i * num_steps + k, config.stages)
+          plgpu.barrier_wait(full.at[slot])
+          plgpu.barrier_arrive(empty.at[slot])
+
+        lax.fori_loop(0, num_steps, release, None)
+
+      @pl.when(has_rows)
+      def _multiply():
+        products = pl.run_scoped(
+          functools.partial(multiply, i),
+          *[plgpu.ACC((ROWS, width), jnp.float32) for _ in matrices_smem],
         )
+        last = lax.rem(i * num_steps + num_steps - 1, config.stages)
+        plgpu.barrier_arrive(empty.at[last])
+        result = epilogue(*products).astype(out.dtype)
+        for j in range(width // COLUMNS):
+          slot = j % OUT_SLOTS
+          plgpu.wait_smem_to_gmem(OUT_SLOTS - 1, wait_read_only=True)
+          out_smem[warpgroup, slot] = result[:, j * COLUMNS : (j + 1) * COLUMNS]
+          plgpu.commit_smem()
+          tiling.store_rows(
+            out_smem.at[warpgroup, slot],
+            out,
+            first=first,
+            count=stop - first,
+            row=start + first_row,
+            column=column_tile * config.tile_n + first_column + j * COLUMNS,
+          )
+
+    def multiply(i, *accumulators):
+      def multiply_step(k, _):
+        step = i * num_steps + k
+        slot = lax.rem(step, config.stages)
+        plgpu.barrier_wait(full.at[slot])
+        for accumulator, smem in zip(accumulators, matrices_smem, strict=True):
+          plgpu.wgmma(
+            accumulator,
+            lhs_smem.at[slot, my_rows],
+            smem.at[slot, :, my_columns],
+          )
+        plgpu.wgmma_wait(len(matrices_smem))
+
+        # All but this step's products are done, so the step before may go.
+        @pl.when(k > 0)
+        def _():
+          before = lax.rem(step + config.stages - 1, config.stages)
+          plgpu.barrier_arrive(empty.at[before])
+
+      lax.fori_loop(0, num_steps, multiply_step, None)
+      return [accumulator[...] for accumulator in accumulators]
 
     lax.fori_loop(0, mine, compute_tile, None)
     plgpu.wait_smem_to_gmem(0)
