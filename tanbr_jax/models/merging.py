@@ -19,7 +19,8 @@ def merge(
 ) -> tuple[Model, Params]:
   """Averages the experts of every layer into one dense block.
 
-  Differentiable in the parameters and in the weights.
+  Differentiable in the parameters and in the weights. Outside of `jax.jit`,
+  what is not merged is shared by both models and not copied.
 
   Args:
     model: a model with experts.
@@ -43,12 +44,37 @@ def merge(
     )
   weights = jnp.broadcast_to(merge_weights, (num_layers, num_experts))
   layers = dict(params["params"])
-  for layer in range(num_layers):
-    name = f"layer_{layer}"
-    stack = moe.merge(layers[name]["experts"]["stack"], weights[layer])
-    layers[name] = {**layers[name], "experts": {"stack": stack}}
+  names = [f"layer_{layer}" for layer in range(num_layers)]
+  stacks = [layers[name]["experts"]["stack"] for name in names]
+  for name, block in zip(names, _merge_all(stacks, weights), strict=True):
+    layers[name] = {**layers[name], "experts": {"stack": block}}
   dense = type(model)(dataclasses.replace(config, num_experts=None))
   return dense, {"params": layers}
+
+
+def _merge_all(
+  stacks: list[moe.Experts], weights: jax.Array
+) -> list[moe.FeedForward]:
+  # What is not merged stays out of the program, which would copy it.
+  shared = [(stack.shared, stack.shared_gate) for stack in stacks]
+  own = [
+    dataclasses.replace(stack, shared=None, shared_gate=None)
+    for stack in stacks
+  ]
+  return [
+    dataclasses.replace(block, shared=block_shared, shared_gate=gate)
+    for block, (block_shared, gate) in zip(
+      _merge_own(own, weights), shared, strict=True
+    )
+  ]
+
+
+# One program however it is called: no step of it is kept in float32.
+@jax.jit
+def _merge_own(
+  stacks: list[moe.Experts], weights: jax.Array
+) -> list[moe.FeedForward]:
+  return [moe.merge(stack, weights[i]) for i, stack in enumerate(stacks)]
 
 
 def upcycle(

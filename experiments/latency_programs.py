@@ -1,0 +1,211 @@
+"""One decoder's programs in its forms: reading a batch, and decoding.
+
+Forms of the experts: `routed`; `masked_pairs`, where each token may use each
+expert with some probability; `masked_experts`, where the first half of them may
+be used; `merged`, one dense block a layer. The two masked forms are one program
+with other masks.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jax import lax
+
+from tanbr_jax import models
+
+ROUTED, PAIRS, HALF, MERGED = (
+  "routed",
+  "masked_pairs",
+  "masked_experts",
+  "merged",
+)
+FORMS = (ROUTED, PAIRS, HALF, MERGED)
+BATCH = 0  # In place of a decoding batch size: the program that reads a batch.
+
+
+class Sizes(NamedTuple):
+  """How many tokens a program handles.
+
+  Attributes:
+    batch_size: sequences that are read at a time.
+    length: tokens of each, read before the first is decoded.
+    decode_batch_sizes: sequences that are decoded at a time.
+    decode_steps: tokens of each, in one program.
+  """
+
+  batch_size: int
+  length: int
+  decode_batch_sizes: tuple[int, ...]
+  decode_steps: int
+
+  @classmethod
+  def of(cls, config: ml_collections.ConfigDict) -> "Sizes":
+    """Reads the config's fields of the same names.
+
+    Raises:
+      ValueError: one is below 1, or there is no decoding batch size.
+    """
+    sizes = cls(**{name: config[name] for name in cls._fields})
+    found = [*sizes._replace(decode_batch_sizes=1), *sizes.decode_batch_sizes]
+    if min(found) < 1 or not sizes.decode_batch_sizes:
+      raise ValueError(f"sizes must be at least 1, got {sizes}")
+    return sizes
+
+
+class Pair(NamedTuple):
+  """A model with experts and its dense form."""
+
+  routed: models.Decoder
+  merged: models.Decoder
+
+
+def make_pair(config: models.DecoderConfig, implementation: str | None) -> Pair:
+  """Both forms of a model with experts."""
+  dense = dataclasses.replace(config, num_experts=None)
+  return Pair(models.Decoder(config, implementation), models.Decoder(dense))
+
+
+class Key(NamedTuple):
+  """Which compiled program: "routed", "masked" or "merged"; BATCH or B."""
+
+  kind: str
+  batch_size: int
+
+
+def kind_of(form: str) -> str:
+  """The program of a form: the two masked ones share theirs."""
+  return form.split("_")[0]
+
+
+def compile_all(
+  pair: Pair, sizes: Sizes, kinds: Sequence[str], *, threads: int = 12
+) -> dict[Key, jax.stages.Compiled]:
+  """Compiles every program of these kinds, in parallel.
+
+  On a GPU that runs candidates on arrays of its own: compile before there are
+  parameters.
+  """
+  lowered = {
+    Key(kind, batch_size): _lower(pair, sizes, kind, batch_size)
+    for kind in kinds
+    for batch_size in (BATCH, *sizes.decode_batch_sizes)
+  }
+  with ThreadPoolExecutor(threads) as pool:
+    compiled = pool.map(lambda one: one.compile(), lowered.values())
+    return dict(zip(lowered, compiled, strict=True))
+
+
+def _lower(
+  pair: Pair, sizes: Sizes, kind: str, batch_size: int
+) -> jax.stages.Lowered:
+  model = pair.merged if kind == MERGED else pair.routed
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  mask = None
+  if kind == kind_of(PAIRS):
+    mask = jax.eval_shape(
+      lambda: make_mask(model.config, sizes, batch_size, PAIRS, 0.5)
+    )
+  tokens = jax.eval_shape(lambda: make_tokens(model.config, sizes, batch_size))
+  if batch_size == BATCH:
+    return jax.jit(batch_program(model)).lower(params, tokens, mask)
+  cache = jax.eval_shape(lambda: make_cache(model, sizes, batch_size))
+  program = jax.jit(decode_program(model, sizes.length), donate_argnums=1)
+  return program.lower(params, cache, tokens, mask)
+
+
+def batch_program(model: models.Decoder) -> Any:
+  """(params, input_ids [B, S], mask) -> last logits [B, V] and the cache."""
+
+  def run(params: Any, input_ids: jax.Array, mask: Any) -> Any:
+    capacity = input_ids.shape[1]
+    return model.prefill(params, input_ids, capacity=capacity, mask=mask)
+
+  return run
+
+
+def decode_program(model: models.Decoder, length: int) -> Any:
+  """(params, cache, tokens [steps, B], mask) -> likeliest tokens, cache.
+
+  The tokens are given, because those that a random model chooses are soon the
+  same in every sequence and use the same experts. Every call begins after
+  `length` tokens, so that a cache can be used again.
+  """
+
+  def run(params: Any, cache: Any, tokens: jax.Array, mask: Any) -> Any:
+    def step(cache: models.Cache, token_ids: jax.Array) -> Any:
+      logits, cache = model.decode_step(params, cache, token_ids, mask=mask)
+      return cache, jnp.argmax(logits, axis=-1)
+
+    cache = cache._replace(length=jnp.int32(length))
+    cache, chosen = lax.scan(step, cache, tokens)
+    return chosen, cache
+
+  return run
+
+
+def make_tokens(
+  config: models.DecoderConfig, sizes: Sizes, batch_size: int
+) -> jax.Array:
+  """Random tokens: [B, S] to read, or [steps, B] to decode."""
+  shape = (sizes.batch_size, sizes.length)
+  if batch_size != BATCH:
+    shape = (sizes.decode_steps, batch_size)
+  return jax.random.randint(
+    jax.random.key(1), shape, 0, config.vocab_size, jnp.int32
+  )
+
+
+def make_cache(
+  model: models.Decoder, sizes: Sizes, batch_size: int
+) -> models.Cache:
+  """A cache with room for everything that is decoded; zeros do."""
+  capacity = sizes.length + sizes.decode_steps
+  return model.init_cache(batch_size, capacity)
+
+
+def make_mask(
+  config: models.DecoderConfig,
+  sizes: Sizes,
+  batch_size: int,
+  form: str,
+  active_share: float,
+) -> jax.Array | None:
+  """[L, B, S, E] of a masked form, else None."""
+  if form not in (PAIRS, HALF):
+    return None
+  tokens = (batch_size, 1)
+  if batch_size == BATCH:
+    tokens = (sizes.batch_size, sizes.length)
+  shape = (config.num_layers, *tokens, config.num_experts)
+  if form == PAIRS:
+    return jax.random.bernoulli(jax.random.key(2), active_share, shape)
+  is_first = jnp.arange(config.num_experts) < max(config.num_experts // 2, 1)
+  return jnp.broadcast_to(is_first[None, None, None], shape)
+
+
+def memory_plan(
+  programs: Mapping[Key, jax.stages.Compiled], form: str
+) -> dict[str, int]:
+  """XLA's plan of a form's programs, bytes: inputs, outputs and temporaries.
+
+  Returns:
+    `<form>/batch_plan_bytes`, and `<form>/decode_plan_bytes` of the largest
+    batch; beside each, its `temporary_bytes`.
+  """
+  largest = max(key.batch_size for key in programs)
+  found = {}
+  for name, batch_size in (("batch", BATCH), ("decode", largest)):
+    plan = programs[Key(kind_of(form), batch_size)].memory_analysis()
+    found[f"{form}/{name}_temporary_bytes"] = plan.temp_size_in_bytes
+    found[f"{form}/{name}_plan_bytes"] = (
+      plan.argument_size_in_bytes
+      + plan.output_size_in_bytes
+      + plan.temp_size_in_bytes
+      - plan.alias_size_in_bytes
+    )
+  return found
