@@ -10,6 +10,7 @@ import numpy as np
 from tanbr_jax import kernels
 from tanbr_jax.moe.experts import Experts
 from tanbr_jax.moe.feed_forward import FeedForward
+from tanbr_jax.moe.parameters import check_arrays
 
 STACKED = ("w_in", "w_out", "w_gate", "b_in", "b_gate", "b_out")
 
@@ -45,6 +46,7 @@ def merge(
       `off_simplex` is unknown, or it is "raise" and the weights are off the
       simplex or traced.
   """
+  check_arrays(experts)
   num_experts = experts.num_experts
   if merge_weights.ndim not in (1, 2) or merge_weights.shape[-1] != num_experts:
     raise ValueError(

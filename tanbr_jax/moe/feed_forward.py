@@ -5,44 +5,13 @@ Letters: D model width, F hidden width, R blocks in a stack.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from tanbr_jax import kernels
-
-T = TypeVar("T")
-
-
-def register(cls: type[T]) -> type[T]:
-  """Makes a dataclass a tree whose absent (None) arrays are no part of it.
-
-  A None that is part of a tree is an entry of its checkpoints, and those that
-  were written before an optional field existed could not be read.
-
-  Args:
-    cls: a frozen dataclass of arrays, trees and one string, `activation`.
-  """
-  fields = [f for f in dataclasses.fields(cls) if f.name != "activation"]
-
-  def flatten(node: T) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
-    values = {f.name: getattr(node, f.name) for f in fields}
-    names = tuple(
-      f.name
-      for f in fields
-      if f.default is dataclasses.MISSING or values[f.name] is not None
-    )
-    children = [(jax.tree_util.GetAttrKey(n), values[n]) for n in names]
-    return children, (names, node.activation)
-
-  def unflatten(static: tuple[Any, ...], children: Any) -> T:
-    names, activation = static
-    values = dict(zip(names, children, strict=True))
-    return cls(**values, activation=activation)
-
-  jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
-  return cls
+from tanbr_jax.moe.parameters import T, check_arrays, check_type, register
 
 
 @register
@@ -89,6 +58,7 @@ def apply(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
   Raises:
     ValueError: if the shapes disagree or the activation is unknown.
   """
+  check_arrays(feed_forward)
   w_in = feed_forward.w_in
   is_stack = w_in.ndim == 3
   if x.shape[-1:] != w_in.shape[-2:-1] or (
@@ -98,6 +68,7 @@ def apply(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
       "x must be [..., D] for w_in [D, F] and [R, ..., D] for w_in [R, D, F], "
       f"got x {x.shape}, w_in {w_in.shape}"
     )
+  check_type(feed_forward, x)
   own = without_shared(feed_forward)
   out = (jax.vmap(_dense) if is_stack else _dense)(own, x)
   return add_shared(out, feed_forward, x)
@@ -116,12 +87,14 @@ def apply_all(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
   Raises:
     ValueError: if the shapes disagree or the activation is unknown.
   """
+  check_arrays(feed_forward)
   w_in = feed_forward.w_in
   if w_in.ndim != 3 or x.shape[-1:] != w_in.shape[1:2]:
     raise ValueError(
       "x must be [..., D] for a stack w_in [R, D, F], got "
       f"x {x.shape}, w_in {w_in.shape}"
     )
+  check_type(feed_forward, x)
   own = without_shared(feed_forward)
   out = jax.vmap(_dense, in_axes=(0, None))(own, x)
   return add_shared(out, feed_forward, x)
@@ -155,7 +128,7 @@ def activate(
     [..., F] of at least float32, which the products' type is cast to once.
   """
   function = activation_of(activation)
-  wide = jnp.promote_types(hidden.dtype, jnp.float32)
+  wide = hidden.dtype if hidden.dtype.itemsize > 4 else jnp.float32
   if gate is None:
     return function(hidden.astype(wide))
   return function(gate.astype(wide)) * hidden.astype(wide)

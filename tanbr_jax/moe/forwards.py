@@ -14,6 +14,7 @@ from tanbr_jax import kernels
 from tanbr_jax.moe import feed_forward
 from tanbr_jax.moe.expert_merging import merge
 from tanbr_jax.moe.experts import Experts
+from tanbr_jax.moe.parameters import check_arrays, check_type
 from tanbr_jax.moe.routing import Routing, apply_mask, check_shapes
 
 
@@ -168,9 +169,11 @@ def soft(
 
 def _tokens(experts: Experts, x: jax.Array) -> jax.Array:
   """[N, D] of x [..., D]."""
+  check_arrays(experts)
   model_dim = experts.w_in.shape[1]
   if x.shape[-1:] != (model_dim,):
     raise ValueError(f"x must be [..., D] for D={model_dim}, got x {x.shape}")
+  check_type(experts, x)
   return x.reshape(-1, model_dim)
 
 

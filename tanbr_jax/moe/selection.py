@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from tanbr_jax import kernels
+from tanbr_jax.kernels import selection
+
 
 class GroupLimit(NamedTuple):
   """Selection from a few groups of neighbouring experts only.
@@ -42,7 +45,7 @@ def limit_groups(scores: jax.Array, limit: GroupLimit) -> jax.Array:
   worth = jnp.max(groups, axis=-1)
   if limit.score == "top2_sum":
     worth = jnp.sum(largest(groups, 2).values, axis=-1)
-  is_chosen = _ranks(lax.stop_gradient(worth)) < limit.num_selected
+  is_chosen = selection.ranks(lax.stop_gradient(worth)) < limit.num_selected
   return jnp.where(is_chosen[..., None], groups, -jnp.inf).reshape(scores.shape)
 
 
@@ -65,11 +68,7 @@ def largest(scores: jax.Array, count: int) -> Largest:
     scores: [..., E] float32. A NaN counts as larger than infinity.
     count: K, in [1, E].
   """
-  ids = lax.platform_dependent(
-    lax.stop_gradient(scores),
-    cpu=lambda scores: lax.top_k(scores, count)[1],
-    default=lambda scores: ids_by_rank(scores, count),
-  )
+  ids = kernels.largest_ids(scores, count)
   return Largest(ids, pick(scores, ids))
 
 
@@ -78,48 +77,15 @@ def pick(values: jax.Array, ids: jax.Array) -> jax.Array:
   return lax.platform_dependent(values, ids, cpu=_pick_cpu, default=pick_dense)
 
 
-def ids_by_rank(scores: jax.Array, count: int) -> jax.Array:
-  """The indices of the largest scores, without a sort.
-
-  An expert's rank is the number of experts that beat it: E comparisons, which
-  XLA fuses into one pass, where a GPU's sorts take several. A CPU sorts faster.
-  """
-  ranks = _ranks(scores)[..., None, :]
-  wanted = jnp.arange(count, dtype=jnp.int32)[:, None]
-  experts = jnp.arange(scores.shape[-1], dtype=jnp.int32)
-  wanted, experts = (
-    _with_rank(wanted, ranks.ndim),
-    _with_rank(experts, ranks.ndim),
-  )
-  return jnp.sum(jnp.where(ranks == wanted, experts, 0), axis=-1)
-
-
 def pick_dense(values: jax.Array, ids: jax.Array) -> jax.Array:
   """`pick` as a masked sum, whose gradient is one too and no scatter."""
   experts = jnp.arange(values.shape[-1], dtype=ids.dtype)
-  is_it = ids[..., None] == _with_rank(experts, ids.ndim + 1)
+  is_it = ids[..., None] == selection.with_rank(experts, ids.ndim + 1)
   return jnp.sum(jnp.where(is_it, values[..., None, :], 0), axis=-1)
 
 
 def _pick_cpu(values: jax.Array, ids: jax.Array) -> jax.Array:
   return jnp.take_along_axis(values, ids, axis=-1)
-
-
-def _ranks(scores: jax.Array) -> jax.Array:
-  """[..., E] int32, how many scores come before each; all different."""
-  # Integers in the order of the floats, NaNs included, or two NaNs would have
-  # one rank and an id could leave its range.
-  bits = lax.bitcast_convert_type(scores, jnp.int32)
-  order = jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
-  this, other = order[..., :, None], order[..., None, :]
-  index = jnp.arange(scores.shape[-1], dtype=jnp.int32)
-  is_earlier = _with_rank(index[None, :] < index[:, None], this.ndim)
-  is_before = (other > this) | ((other == this) & is_earlier)
-  return jnp.sum(is_before, axis=-1, dtype=jnp.int32)
-
-
-def _with_rank(x: jax.Array, rank: int) -> jax.Array:
-  return x.reshape((1,) * (rank - x.ndim) + x.shape)
 
 
 def _check_limit(limit: GroupLimit, num_experts: int) -> None:

@@ -1,0 +1,83 @@
+"""What `Experts` and `FeedForward` have in common: a tree, and its checks."""
+
+import dataclasses
+from typing import Any, TypeVar
+
+import jax
+
+T = TypeVar("T")
+
+
+def register(cls: type[T]) -> type[T]:
+  """Makes a dataclass a tree whose absent (None) arrays are no part of it.
+
+  A None that is part of a tree is an entry of its checkpoints, and those that
+  were written before an optional field existed could not be read.
+
+  Args:
+    cls: a frozen dataclass of arrays, trees and one string, `activation`.
+  """
+  fields = [f for f in dataclasses.fields(cls) if f.name != "activation"]
+
+  def flatten(node: T) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+    values = {f.name: getattr(node, f.name) for f in fields}
+    names = tuple(
+      f.name
+      for f in fields
+      if f.default is dataclasses.MISSING or values[f.name] is not None
+    )
+    children = [(jax.tree_util.GetAttrKey(n), values[n]) for n in names]
+    return children, (names, node.activation)
+
+  def unflatten(static: tuple[Any, ...], children: Any) -> T:
+    names, activation = static
+    values = dict(zip(names, children, strict=True))
+    return cls(**values, activation=activation)
+
+  jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+  return cls
+
+
+def check_arrays(block: Any) -> None:
+  """Refuses arrays whose shapes disagree; reads no values.
+
+  Args:
+    block: `Experts` or a `FeedForward`.
+
+  Raises:
+    ValueError: with the first array of an unexpected shape, or a gate of
+      nothing.
+  """
+  if block.w_in.ndim < 2:
+    raise ValueError(f"w_in must be [..., D, F], got w_in {block.w_in.shape}")
+  *lead, model_dim, hidden_dim = block.w_in.shape
+  expected = {
+    "w_out": (*lead, hidden_dim, model_dim),
+    "w_gate": (*lead, model_dim, hidden_dim),
+    "b_in": (*lead, hidden_dim),
+    "b_gate": (*lead, hidden_dim),
+    "b_out": (*lead, model_dim),
+    "shared_gate": (model_dim, 1),
+  }
+  for name, shape in expected.items():
+    array = getattr(block, name)
+    if array is not None and array.shape != shape:
+      raise ValueError(
+        f"{name} must be {shape} for w_in {block.w_in.shape}, got {array.shape}"
+      )
+  for name, of in (("b_gate", "w_gate"), ("shared_gate", "shared")):
+    if getattr(block, name) is not None and getattr(block, of) is None:
+      raise ValueError(f"{name} needs {of}, got {of}=None")
+
+
+def check_type(block: Any, x: jax.Array) -> None:
+  """Refuses an x of another type than the block's.
+
+  Raises:
+    ValueError: with both types.
+  """
+  if x.dtype != block.w_in.dtype:
+    raise ValueError(
+      "x must be of the parameters' type, got "
+      f"x {x.dtype}, w_in {block.w_in.dtype}"
+    )
