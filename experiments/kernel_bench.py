@@ -211,7 +211,7 @@ def chain_length(work: Work, ceilings: Ceilings) -> int:
   Their outputs live at a time, and a millisecond writes a few GB at most.
   """
   wanted = math.ceil(1e-3 / kernel_shapes.floor_seconds(work, ceilings))
-  return min(max(wanted, 2), 8)
+  return min(max(wanted, 2), 16)
 
 
 def line(record: Mapping[str, Any]) -> str:
