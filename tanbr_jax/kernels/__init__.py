@@ -9,6 +9,7 @@ from tanbr_jax.kernels.permutation import (
   dispatch,
   sort_by_group,
 )
+from tanbr_jax.kernels.selection import largest_ids
 from tanbr_jax.kernels.weighted_sum import weighted_sum
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
   "dispatch",
   "grouped_ffn",
   "grouped_matmul",
+  "largest_ids",
   "sort_by_group",
   "weighted_sum",
 ]

@@ -42,16 +42,23 @@ class Permutation(NamedTuple):
   group_sizes: jax.Array
 
 
-def sort_by_group(expert_ids: jax.Array, num_groups: int) -> Permutation:
+def sort_by_group(
+  expert_ids: jax.Array,
+  num_groups: int,
+  *,
+  implementation: str | None = None,
+) -> Permutation:
   """Sorts token-expert pairs by expert; rows of one are in token order.
 
   Args:
     expert_ids: [N, K] int32. Pairs with ids outside [0, num_groups) are
       skipped. An id may occur more than once in a token.
     num_groups: E, at least 1.
+    implementation: None (the best one for the device), "xla" or "mosaic_gpu".
 
   Raises:
-    ValueError: if `expert_ids` is not [N, K] int32, E < 1, or N * K > 2**24.
+    ValueError: if `expert_ids` is not [N, K] int32, E < 1, N * K > 2**24, or
+      the implementation cannot run.
   """
   if (
     expert_ids.ndim != 2
@@ -64,15 +71,79 @@ def sort_by_group(expert_ids: jax.Array, num_groups: int) -> Permutation:
       f"num_groups >= 1, got expert_ids {expert_ids.dtype}{expert_ids.shape}, "
       f"num_groups={num_groups}"
     )
+  count = implementations.select(implementation, _COUNT, expert_ids, num_groups)
+  place, group_sizes = count(expert_ids, num_groups)
+  return Permutation(place, _sources(place), group_sizes)
+
+
+def _count_xla(
+  expert_ids: jax.Array, num_groups: int
+) -> tuple[jax.Array, jax.Array]:
+  """Places [N, K] and group sizes [E]."""
   groups = jnp.arange(num_groups, dtype=jnp.int32)
   is_in = expert_ids[:, :, None] == groups[None, None]
   counts = jnp.sum(is_in, axis=1, dtype=jnp.float32)
   group_sizes = jnp.sum(is_in, axis=(0, 1), dtype=jnp.int32)
-  is_before = groups[None, :] < groups[:, None]
-  group_start = jnp.sum(jnp.where(is_before, group_sizes[None], 0), axis=1)
-  first = _sums_before(counts).astype(jnp.int32) + group_start[None]
-  place = _places(expert_ids, first)
-  return Permutation(place, _sources(place), group_sizes)
+  first = _sums_before(counts).astype(jnp.int32)
+  first += _group_starts(group_sizes)[None]
+  inside = jnp.clip(expert_ids, 0, num_groups - 1)
+  place = jnp.take_along_axis(first, inside, axis=1)
+  return _finish(expert_ids, place, num_groups), group_sizes
+
+
+def _count_mosaic_gpu(
+  expert_ids: jax.Array, num_groups: int
+) -> tuple[jax.Array, jax.Array]:
+  def kernel(expert_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    ranks, counts, block = implementations.mosaic_gpu().block_ranks(
+      expert_ids, num_groups
+    )
+    group_sizes = jnp.sum(counts, axis=0, dtype=jnp.int32)
+    index = jnp.arange(counts.shape[0], dtype=jnp.int32)
+    is_before = index[None, :] < index[:, None]
+    before = jnp.where(is_before[..., None], counts[None], 0)
+    first = jnp.sum(before, axis=1, dtype=jnp.int32)
+    first += _group_starts(group_sizes)[None]
+    token = jnp.arange(expert_ids.shape[0], dtype=jnp.int32)[:, None]
+    inside = jnp.clip(expert_ids, 0, num_groups - 1)
+    place = ranks + first[token // block, inside]
+    return _finish(expert_ids, place, num_groups), group_sizes
+
+  run = implementations.on_platform(
+    "cuda", kernel, lambda expert_ids: _count_xla(expert_ids, num_groups)
+  )
+  return run(expert_ids)
+
+
+_COUNT = {
+  "mosaic_gpu": Implementation(
+    _count_mosaic_gpu,
+    lambda expert_ids, num_groups: implementations.why_not_mosaic_gpu(
+      "block_ranks", expert_ids.shape, num_groups
+    ),
+  ),
+  "xla": Implementation(_count_xla),
+}
+
+
+def _group_starts(group_sizes: jax.Array) -> jax.Array:
+  """[E], the sum of the sizes before each: one fused kernel, and no scan."""
+  index = jnp.arange(group_sizes.shape[0], dtype=jnp.int32)
+  is_before = index[None, :] < index[:, None]
+  return jnp.sum(jnp.where(is_before, group_sizes[None], 0), axis=1)
+
+
+def _finish(
+  expert_ids: jax.Array, place: jax.Array, num_groups: int
+) -> jax.Array:
+  """Places [N, K] from those of each token's first pair with its group."""
+  num_selected = expert_ids.shape[1]
+  # A token that names a group twice has its pairs in the order of K.
+  is_same = expert_ids[:, :, None] == expert_ids[:, None, :]
+  is_earlier = jnp.tril(jnp.ones((num_selected, num_selected), bool), -1)
+  place += jnp.sum(is_same & is_earlier[None], axis=2, dtype=jnp.int32)
+  is_in = (expert_ids >= 0) & (expert_ids < num_groups)
+  return jnp.where(is_in, place, expert_ids.size)
 
 
 def _sums_before(counts: jax.Array) -> jax.Array:
@@ -88,18 +159,6 @@ def _sums_before(counts: jax.Array) -> jax.Array:
   inside = jnp.einsum("ij,bje->bie", before, blocks, precision="highest")
   sums = inside + _sums_before(jnp.sum(blocks, axis=1))[:, None]
   return sums.reshape(-1, num_groups)[:num_rows]
-
-
-def _places(expert_ids: jax.Array, first: jax.Array) -> jax.Array:
-  """[N, K], from the row [N, E] of a token's first pair with each group."""
-  num_groups, num_selected = first.shape[1], expert_ids.shape[1]
-  inside = jnp.clip(expert_ids, 0, num_groups - 1)
-  place = jnp.take_along_axis(first, inside, axis=1)
-  # A token that names a group twice has its pairs in the order of K.
-  is_same = expert_ids[:, :, None] == expert_ids[:, None, :]
-  is_earlier = jnp.tril(jnp.ones((num_selected, num_selected), bool), -1)
-  place += jnp.sum(is_same & is_earlier[None], axis=2, dtype=jnp.int32)
-  return jnp.where(inside == expert_ids, place, expert_ids.size)
 
 
 def _sources(place: jax.Array) -> jax.Array:

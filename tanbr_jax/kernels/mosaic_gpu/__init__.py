@@ -6,15 +6,25 @@ rows past the groups unwritten; `tanbr_jax.kernels` adds what is missing. Each
 None.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
 from tanbr_jax.kernels.activations import ACTIVATIONS
-from tanbr_jax.kernels.mosaic_gpu import grouped, merges, rows, tiles
+from tanbr_jax.kernels.mosaic_gpu import (
+  grouped,
+  merges,
+  routing,
+  rows,
+  tiles,
+)
 
 _DTYPES = (jnp.bfloat16, jnp.float16)
 # The error function of the exact form has no lowering.
 _WITHOUT_LOWERING = ("gelu",)
+_FEW_TOKENS = 64
+_MOST_TOKENS = 65536
 _DEFAULT_BLOCKS = 132  # multiprocessors of an H100
 
 
@@ -84,6 +94,55 @@ def weighted_sum(experts: jax.Array, weights: jax.Array) -> jax.Array:
   return out.reshape(-1, *experts.shape[1:])
 
 
+def largest_ids(scores: jax.Array, count: int) -> jax.Array:
+  """[N, K] of scores [N, E]; see `kernels.largest_ids`."""
+  # A layout has eight columns at least; what is added is never chosen.
+  padding = -scores.shape[1] % routing.PACKED
+  scores = jnp.pad(scores, ((0, 0), (0, padding)), constant_values=-jnp.inf)
+  return routing.largest_ids(scores, count)
+
+
+def block_ranks(
+  expert_ids: jax.Array, num_groups: int
+) -> tuple[jax.Array, jax.Array, int]:
+  """Ranks [N, K] in blocks of tokens, counts [blocks, E], tokens a block."""
+  return *routing.block_ranks(expert_ids, num_groups), routing.TOKENS
+
+
+def supports_largest_ids(
+  scores_shape: tuple[int, ...], count: int, dtype: jnp.dtype
+) -> str | None:
+  """Returns why `largest_ids` cannot run, or None."""
+  num_tokens = math.prod(scores_shape[:-1])
+  if num_tokens < _FEW_TOKENS:
+    return f"few tokens are as fast in XLA, got scores {scores_shape}"
+  if dtype != jnp.float32 or scores_shape[-1] > routing.MAX_COLUMNS:
+    return (
+      f"it needs float32 scores of at most {routing.MAX_COLUMNS} experts, got "
+      f"scores {jnp.dtype(dtype).name}{scores_shape}"
+    )
+  if count > routing.MAX_COUNT:
+    return f"it finds at most {routing.MAX_COUNT}, got count={count}"
+  return None
+
+
+def supports_block_ranks(
+  ids_shape: tuple[int, ...], num_groups: int
+) -> str | None:
+  """Returns why `block_ranks` cannot run, or None."""
+  if ids_shape[0] < _FEW_TOKENS:
+    return f"few tokens are as fast in XLA, got expert_ids {ids_shape}"
+  if num_groups > routing.MAX_COLUMNS or ids_shape[1] > routing.MAX_COUNT:
+    return (
+      f"it counts at most {routing.MAX_COUNT} pairs a token of at most "
+      f"{routing.MAX_COLUMNS} groups, got expert_ids {ids_shape}, "
+      f"num_groups={num_groups}"
+    )
+  if ids_shape[0] > _MOST_TOKENS:
+    return f"it counts at most {_MOST_TOKENS} tokens, got {ids_shape[0]}"
+  return None
+
+
 def supports_grouped_matmul(
   lhs_shape: tuple[int, ...], rhs_shape: tuple[int, ...], dtype: jnp.dtype
 ) -> str | None:
@@ -131,9 +190,7 @@ def supports_weighted_sum(
   """Returns why `weighted_sum` cannot run, or None."""
   if weights_shape[0] < 2:
     return "one result is one fused pass in XLA already"
-  size = 1
-  for length in experts_shape[1:]:
-    size *= length
+  size = math.prod(experts_shape[1:])
   if size < 1 or size % merges.TILE:
     return (
       f"an expert's size must be a multiple of {merges.TILE}, got experts "

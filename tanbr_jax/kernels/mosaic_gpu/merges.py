@@ -56,13 +56,11 @@ def weighted_sums(
     compiler_params=plgpu.CompilerParams(approx_math=True),
   )
   # One row an expert: its weights, then whether one of its stage's is zero.
-  has_zero = jnp.any(
-    (weights == 0).reshape(-1, num_experts // in_stage, in_stage), (0, 2)
-  )
+  columns = weights.T
+  has_zero = jnp.any((columns == 0).reshape(-1, in_stage * num_results), axis=1)
   has_zero = jnp.repeat(has_zero.astype(jnp.float32), in_stage)
-  table = jnp.zeros((num_experts, ROW), jnp.float32)
-  table = table.at[:, :num_results].set(weights.T)
-  table = table.at[:, num_results].set(has_zero)
+  table = jnp.concatenate([columns, has_zero[:, None]], axis=1)
+  table = jnp.pad(table, ((0, 0), (0, ROW - num_results - 1)))
   out = kernel(experts.reshape(num_experts, size // BOX, BOX), table)
   return out.reshape(num_results, size)
 

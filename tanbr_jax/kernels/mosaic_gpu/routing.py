@@ -13,6 +13,8 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 TOKENS = 64  # of one warpgroup: the rows of one wgmma
 PACKED = 8  # columns that a result is padded to
+MAX_COLUMNS = 256  # of one wgmma
+MAX_COUNT = 32  # passes over the scores
 _WGMMA = plgpu.Layout.WGMMA
 
 

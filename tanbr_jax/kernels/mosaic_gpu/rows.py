@@ -6,6 +6,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 MAX_BOX = 256  # elements along one axis of a copy
 MAX_WIDTH = 16384
+MIN_BLOCKS = 256  # rather than many rows in each
 SMEM_BYTES = 32 * 1024  # of one block: several blocks share a multiprocessor
 
 
@@ -30,7 +31,9 @@ def scatter(x: jax.Array, place: jax.Array) -> jax.Array:
   fits = [
     rows
     for rows in (8, 4, 2)
-    if num_tokens % rows == 0 and rows * width * x.dtype.itemsize <= SMEM_BYTES
+    if num_tokens % rows == 0
+    and num_tokens >= rows * MIN_BLOCKS
+    and rows * width * x.dtype.itemsize <= SMEM_BYTES
   ]
   rows = fits[0] if fits else 1
   num_rows = num_tokens * num_places
