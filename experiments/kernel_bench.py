@@ -10,6 +10,7 @@ import jax
 import ml_collections
 
 from experiments import (
+  kernel_agreement,
   kernel_inputs,
   kernel_results,
   kernel_rows,
@@ -65,7 +66,7 @@ class ShapeBench:
       end: no point is begun after this time of `time.perf_counter`.
     """
     merged = kernel_inputs.merged_sets(self._experts)
-    for num_tokens in (None, *tokens):
+    for num_tokens in filter(self._is_wanted, (None, *tokens)):
       if time.perf_counter() > end:
         print(f"out of time before {self.name}, {num_tokens}", flush=True)
         return
@@ -76,8 +77,7 @@ class ShapeBench:
         point = Point(
           block.rows(self._groups), block.block_row(kernel_rows.routed)
         )
-      if self._is_wanted(num_tokens):
-        self._time(num_tokens, point)
+      self._time(num_tokens, point)
 
   def _is_wanted(self, num_tokens: int | None) -> bool:
     has_merging = "merging" in self._groups
@@ -94,6 +94,10 @@ class ShapeBench:
     if tokens is not None:
       queues |= self._peers.queues(tokens)
     sound, errors = split(queues)
+    errors |= kernel_agreement.disagreements(
+      {n: queue for n, queue in sound.items() if n in chains}
+    )
+    sound = {n: queue for n, queue in sound.items() if n not in errors}
     took = measured(sound, self._config)
     records = [
       kernel_results.failed((self.name, tokens, name), error)

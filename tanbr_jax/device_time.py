@@ -69,6 +69,10 @@ class Chain:
     sets = self._inputs
     return [sets[(start + i) % len(sets)] for i in range(self.calls)]
 
+  def first(self) -> Any:
+    """The function's output on the first set of inputs."""
+    return self._program(self._take(0))[0]
+
   def run(self, programs: int) -> Any:
     """Queues programs and returns the outputs of the last one's calls.
 

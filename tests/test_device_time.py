@@ -25,6 +25,7 @@ def test_a_chain_calls_the_function_on_inputs_that_take_turns():
   # Calls go on where the last program's ended: 0 1, then 2 0, then 1 2.
   np.testing.assert_array_equal(chain.run(1), expected[:2])
   np.testing.assert_array_equal(chain.run(2), expected[1:])
+  np.testing.assert_array_equal(chain.first(), expected[0])
 
 
 def test_no_call_of_a_chain_is_dropped_or_shared():
