@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import slow_decoder
 
 from tanbr_jax import models
 
@@ -45,6 +46,33 @@ def decode(model, params, num_read, mask=None):
     found.append(last)
   assert int(cache.length) == ids.shape[1]
   return np.stack(found, axis=1)
+
+
+def shaken(params):
+  """The same with scales away from one, in which a scale can hide."""
+  leaves, structure = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(9), len(leaves))
+  leaves = [
+    leaf + 0.3 * jax.random.normal(key, leaf.shape) if leaf.ndim == 1 else leaf
+    for key, leaf in zip(keys, leaves, strict=True)
+  ]
+  return jax.tree.unflatten(structure, leaves)
+
+
+def test_logits_are_those_of_the_loops(params):
+  params = shaken(params)
+  wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+  slow = [slow_decoder.logits(wide, ids, CONFIG) for ids in np.asarray(IDS)]
+  np.testing.assert_allclose(logits(MODEL, params), slow, **CLOSE)
+
+
+def test_unscaled_gates_and_a_tied_head_are_those_of_the_loops(params):
+  shape = dataclasses.replace(CONFIG, renormalise=False, tied=True)
+  params = shaken(params)
+  wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+  slow = [slow_decoder.logits(wide, ids, shape) for ids in np.asarray(IDS)]
+  found = logits(models.Decoder(shape), params)
+  np.testing.assert_allclose(found, slow, **CLOSE)
 
 
 @pytest.mark.parametrize("num_read", [0, 4])

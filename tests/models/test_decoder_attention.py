@@ -4,66 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import slow_decoder
 
 from tanbr_jax import models
 from tanbr_jax.models import decoder_attention
 from tanbr_jax.models.decoder_attention import LayerCache
 
 CONFIG = models.preset("tiny", rope_theta=100.0)
-
-
-def slow_rotation(vector, position, config):
-  """One head [W] turned pair by pair, as complex numbers, in float64."""
-  half = config.head_dim // 2
-  turned = np.zeros(config.head_dim)
-  for i in range(half):
-    angle = position * config.rope_theta ** (-2 * i / config.head_dim)
-    pair = complex(vector[i], vector[i + half])
-    pair *= complex(np.cos(angle), np.sin(angle))
-    turned[i], turned[i + half] = pair.real, pair.imag
-  return turned
-
-
-def slow_norm(vector, scale, config):
-  return vector / np.sqrt(np.mean(vector**2) + config.norm_eps) * scale
-
-
-def slow_attention(params, x, config):
-  """[S, D] of one sequence, head by head and position by position."""
-  heads, groups, width = config.num_heads, config.num_kv_heads, config.head_dim
-  out = np.zeros((len(x), heads * width))
-  projected = x @ params["query_key_value"]
-  query, key, value = np.split(
-    projected, [heads * width, (heads + groups) * width], axis=1
-  )
-  if config.query_key_norm == "projection":
-    query = np.stack(
-      [slow_norm(q, params["query_norm"], config) for q in query]
-    )
-    key = np.stack([slow_norm(k, params["key_norm"], config) for k in key])
-
-  def head(rows, position, index, scale):
-    vector = rows[position][index * width : (index + 1) * width]
-    if config.query_key_norm == "head":
-      vector = slow_norm(vector, params[scale], config)
-    return slow_rotation(vector, position, config)
-
-  for h in range(heads):
-    group = h // (heads // groups)
-    columns = slice(h * width, (h + 1) * width)
-    for position in range(len(x)):
-      q = head(query, position, h, "query_norm")
-      scores = np.array(
-        [
-          q @ head(key, before, group, "key_norm") / np.sqrt(width)
-          for before in range(position + 1)
-        ]
-      )
-      share = np.exp(scores - scores.max())
-      share /= share.sum()
-      values = value[: position + 1, group * width : (group + 1) * width]
-      out[position, columns] = share @ values
-  return out @ params["output"]
 
 
 @pytest.mark.parametrize("norm", [None, "head", "projection"])
@@ -86,7 +33,9 @@ def test_attention_is_the_loop(norm):
   out, _ = run(params, x)
   wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
   for i in range(2):
-    expected = slow_attention(wide, np.asarray(x[i], np.float64), config)
+    expected = slow_decoder.attention(
+      wide, np.asarray(x[i], np.float64), config
+    )
     # Values near 1 from sums of 16 and 32 float32 products.
     np.testing.assert_allclose(out[i], expected, atol=2e-5)
 
