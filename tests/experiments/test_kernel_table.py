@@ -2,7 +2,12 @@ import math
 
 import pytest
 
-from experiments import kernel_results, kernel_table, kernel_targets
+from experiments import (
+  kernel_results,
+  kernel_table,
+  kernel_targets,
+  readme_block,
+)
 from experiments.kernel_results import Results
 from experiments.kernel_rows import Row
 from experiments.kernel_shapes import Ceilings, Work
@@ -146,3 +151,13 @@ def test_tables(results):
 def test_a_folder_without_results(tmp_path):
   with pytest.raises(ValueError, match="no summary.json: not a run"):
     kernel_table.collect(tmp_path)
+
+
+def test_the_readme_holds_what_the_committed_results_make():
+  readme = readme_block.README.read_text("utf-8")
+  if kernel_table.RESULTS.exists():
+    text = kernel_table.text(reporting.read_json(kernel_table.RESULTS))
+    assert readme_block.block(readme, kernel_table.NAME) == text
+  else:
+    # No results yet: then the README may not hold a table either.
+    assert readme_block.markers(kernel_table.NAME)[0] not in readme
