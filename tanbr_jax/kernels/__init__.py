@@ -1,14 +1,10 @@
 """Operations that a device may want its own kernel for."""
 
 from tanbr_jax.kernels.activations import ACTIVATIONS
+from tanbr_jax.kernels.dispatch_combine import combine, dispatch
 from tanbr_jax.kernels.grouped_ffn import grouped_ffn
 from tanbr_jax.kernels.grouped_matmul import grouped_matmul
-from tanbr_jax.kernels.permutation import (
-  Permutation,
-  combine,
-  dispatch,
-  sort_by_group,
-)
+from tanbr_jax.kernels.permutation import Permutation, sort_by_group
 from tanbr_jax.kernels.selection import largest_ids
 from tanbr_jax.kernels.weighted_sum import weighted_sum
 

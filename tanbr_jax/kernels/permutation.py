@@ -1,6 +1,6 @@
-"""Token-expert pairs in the order of their experts, and back.
+"""Where each token-expert pair goes when pairs are sorted by expert.
 
-Letters: N tokens, K experts per token, E experts (groups), D model width.
+Letters: N tokens, K experts per token, E experts (groups).
 
 Nothing is sorted: a pair's place is the number of pairs in the groups before
 its own, plus the number of pairs of its group that come before it. On a GPU
@@ -8,13 +8,10 @@ that is a handful of small products where two sorts took 100 microseconds; on
 a CPU it is up to twenty times as fast as sorting.
 """
 
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from tanbr_jax.kernels import implementations
 from tanbr_jax.kernels.implementations import Implementation
@@ -23,8 +20,6 @@ from tanbr_jax.kernels.implementations import Implementation
 _MOST_PAIRS = 2**24
 # Rows that one triangular product counts.
 _BLOCK = 128
-# Pairs of a token that one pass adds.
-_UNROLLED = 16
 
 
 class Permutation(NamedTuple):
@@ -83,9 +78,10 @@ def _count_xla(
   groups = jnp.arange(num_groups, dtype=jnp.int32)
   is_in = expert_ids[:, :, None] == groups[None, None]
   counts = jnp.sum(is_in, axis=1, dtype=jnp.float32)
-  group_sizes = jnp.sum(is_in, axis=(0, 1), dtype=jnp.int32)
-  first = _sums_before(counts).astype(jnp.int32)
-  first += _group_starts(group_sizes)[None]
+  before = _sums_before(counts)
+  # A slice, as there may be no token.
+  group_sizes = jnp.sum(before[-1:] + counts[-1:], axis=0).astype(jnp.int32)
+  first = before.astype(jnp.int32) + _group_starts(group_sizes)[None]
   inside = jnp.clip(expert_ids, 0, num_groups - 1)
   place = jnp.take_along_axis(first, inside, axis=1)
   return _finish(expert_ids, place, num_groups), group_sizes
@@ -167,171 +163,3 @@ def _sources(place: jax.Array) -> jax.Array:
   # Skipped pairs share a place, which is out of bounds and dropped.
   source = jnp.zeros(place.size, jnp.int32)
   return source.at[place].set(tokens, mode="drop", unique_indices=True)
-
-
-def dispatch(
-  x: jax.Array,
-  permutation: Permutation,
-  *,
-  implementation: str | None = None,
-) -> jax.Array:
-  """Copies each token to the rows of its experts.
-
-  Args:
-    x: [N, D] floating.
-    permutation: of the same N tokens.
-    implementation: None (the best one for the device), "xla" or "mosaic_gpu".
-
-  Returns:
-    [N * K, D] sorted by group; rows past `sum(group_sizes)` are undefined,
-    and the gradient at them does not matter.
-
-  Raises:
-    ValueError: if shapes disagree, or the implementation cannot run.
-  """
-  if x.ndim != 2 or x.shape[0] != permutation.place.shape[0]:
-    raise ValueError(
-      "x must be [N, D] for a permutation of N tokens, got "
-      f"x {x.shape}, place {permutation.place.shape}"
-    )
-  run = implementations.select(implementation, _DISPATCH, x, permutation)
-  return run(x, permutation)
-
-
-def combine(
-  rows: jax.Array,
-  permutation: Permutation,
-  gates: jax.Array,
-  *,
-  implementation: str | None = None,
-) -> jax.Array:
-  """Returns each token's sum over K of its gates times its experts' rows.
-
-  Products and sums are taken in float32. A skipped pair adds nothing, nor
-  does a row past the groups, whatever it holds.
-
-  Args:
-    rows: [N * K, D] floating, sorted by group.
-    permutation: of N tokens.
-    gates: [N, K] floating.
-    implementation: None (the best one for the device) or "xla".
-
-  Returns:
-    [N, D] of the rows' type.
-
-  Raises:
-    ValueError: if shapes disagree, or the implementation cannot run.
-  """
-  place = permutation.place
-  if (
-    rows.ndim != 2 or rows.shape[0] != place.size or gates.shape != place.shape
-  ):
-    raise ValueError(
-      "needs rows [N * K, D] and gates [N, K] for a permutation of N tokens, "
-      f"got rows {rows.shape}, gates {gates.shape}, place {place.shape}"
-    )
-  run = implementations.select(
-    implementation, _COMBINE, rows, permutation, gates
-  )
-  return run(rows, permutation, gates)
-
-
-def _sum_of_pairs(
-  rows: jax.Array, place: jax.Array, gates: jax.Array
-) -> jax.Array:
-  """[N, D] of the rows' type: K gathers, which XLA fuses into one pass."""
-  num_pairs = place.size
-
-  def add(total: jax.Array, pair: tuple) -> tuple[jax.Array, None]:
-    place, gate = pair
-    picked = jnp.take(rows, place, axis=0, mode="clip").astype(jnp.float32)
-    product = picked * gate.astype(jnp.float32)[:, None]
-    return total + jnp.where(place[:, None] < num_pairs, product, 0), None
-
-  total = jnp.zeros((place.shape[0], rows.shape[1]), jnp.float32)
-  unroll = max(1, min(place.shape[1], _UNROLLED))
-  total, _ = lax.scan(add, total, (place.T, gates.T), unroll=unroll)
-  return total.astype(rows.dtype)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _dispatch(
-  copy: Callable[..., jax.Array], x: jax.Array, permutation: Permutation
-) -> jax.Array:
-  return copy(x, permutation)
-
-
-def _dispatch_forward(
-  copy: Callable[..., jax.Array], x: jax.Array, permutation: Permutation
-) -> tuple[jax.Array, jax.Array]:
-  return copy(x, permutation), permutation.place
-
-
-def _dispatch_backward(
-  copy: Callable[..., jax.Array], place: jax.Array, grad: jax.Array
-) -> tuple[jax.Array, None]:
-  # Gathers; what JAX would derive is a scatter-add, many times slower.
-  del copy
-  ones = jnp.ones(place.shape, jnp.float32)
-  return _sum_of_pairs(grad, place, ones), None
-
-
-_dispatch.defvjp(_dispatch_forward, _dispatch_backward)
-
-
-def _copy_xla(x: jax.Array, permutation: Permutation) -> jax.Array:
-  return x[permutation.source]
-
-
-def _copy_mosaic_gpu(x: jax.Array, permutation: Permutation) -> jax.Array:
-  copy = implementations.on_platform(
-    "cuda",
-    lambda x, permutation: implementations.mosaic_gpu().dispatch(
-      x, permutation.place
-    ),
-    _copy_xla,
-  )
-  return copy(x, permutation)
-
-
-_DISPATCH = {
-  "mosaic_gpu": Implementation(
-    functools.partial(_dispatch, _copy_mosaic_gpu),
-    lambda x, permutation: implementations.why_not_mosaic_gpu(
-      "dispatch", x.shape, permutation.place.shape, x.dtype
-    ),
-  ),
-  "xla": Implementation(functools.partial(_dispatch, _copy_xla)),
-}
-
-
-@jax.custom_vjp
-def _combine_xla(
-  rows: jax.Array, permutation: Permutation, gates: jax.Array
-) -> jax.Array:
-  return _sum_of_pairs(rows, permutation.place, gates)
-
-
-def _combine_forward(
-  rows: jax.Array, permutation: Permutation, gates: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, Permutation, jax.Array]]:
-  out = _sum_of_pairs(rows, permutation.place, gates)
-  return out, (rows, permutation, gates)
-
-
-def _combine_backward(
-  saved: tuple[jax.Array, Permutation, jax.Array], grad: jax.Array
-) -> tuple[jax.Array, None, jax.Array]:
-  rows, (place, source, _), gates = saved
-  grad = grad.astype(jnp.float32)
-  gate = jnp.zeros(place.size, gates.dtype)
-  gate = gate.at[place].set(gates, mode="drop", unique_indices=True)
-  rows_grad = grad[source] * gate.astype(jnp.float32)[:, None]
-  picked = jnp.take(rows, place, axis=0, mode="fill", fill_value=0)
-  picked = picked.astype(jnp.float32)
-  gates_grad = jnp.sum(picked * grad[:, None], axis=-1)
-  return rows_grad.astype(rows.dtype), None, gates_grad.astype(gates.dtype)
-
-
-_combine_xla.defvjp(_combine_forward, _combine_backward)
-_COMBINE = {"xla": Implementation(_combine_xla)}
