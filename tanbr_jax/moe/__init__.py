@@ -27,8 +27,8 @@ from tanbr_jax.moe.routing import (
   normalise_gates,
   scale_gates,
 )
+from tanbr_jax.moe.scores import GroupLimit
 from tanbr_jax.moe.search import maximise_on_simplex
-from tanbr_jax.moe.selection import GroupLimit
 from tanbr_jax.moe.statistics import (
   ExpertStatistics,
   TokenStatistics,

@@ -91,7 +91,8 @@ def check_simplex(merge_weights: jax.Array, *, tolerance: float = 1e-3) -> None:
   if isinstance(merge_weights, jax.core.Tracer):
     raise ValueError(
       "merge_weights must have values to be checked against the simplex, got "
-      f"the traced {merge_weights.aval}; check them outside of jax.jit"
+      f"a traced {merge_weights.dtype}{merge_weights.shape}; "
+      "check them outside of jax.jit"
     )
   rows = np.asarray(merge_weights.astype(jnp.float32), np.float64)
   rows = rows.reshape(-1, rows.shape[-1])

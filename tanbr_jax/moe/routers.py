@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from tanbr_jax import kernels
 from tanbr_jax.moe.routing import Routing
-from tanbr_jax.moe.selection import GroupLimit, largest, limit_groups, pick
+from tanbr_jax.moe.scores import GroupLimit, limit_groups, pick
 
 SCORES = ("softmax", "softmax_after", "sigmoid")
-# DeepSeek-V3's code adds as much where K sigmoids may all be zero.
-_TINY = 1e-20
+# Against 0/0 where all K scores underflow. Its square, which the gradient
+# divides by, does not.
+_TINY = 1e-18
 
 
 def top_k(
@@ -116,7 +118,7 @@ def _select(
     values = values + bias[None]
   if groups is not None:
     values = limit_groups(values, groups)
-  return largest(values, num_selected).ids
+  return kernels.largest_ids(values, num_selected)
 
 
 def _check(

@@ -1,4 +1,4 @@
-"""Which K experts score highest, written so that it is fast on every device.
+"""Scores of experts: those in a token's best groups, and those of its choice.
 
 Letters: N tokens, E experts, K experts per token, J groups of experts.
 """
@@ -44,36 +44,14 @@ def limit_groups(scores: jax.Array, limit: GroupLimit) -> jax.Array:
   groups = scores.reshape(scores.shape[0], limit.num_groups, -1)
   worth = jnp.max(groups, axis=-1)
   if limit.score == "top2_sum":
-    worth = jnp.sum(largest(groups, 2).values, axis=-1)
+    best_two = pick(groups, kernels.largest_ids(groups, 2))
+    worth = jnp.sum(best_two, axis=-1)
   is_chosen = selection.ranks(lax.stop_gradient(worth)) < limit.num_selected
   return jnp.where(is_chosen[..., None], groups, -jnp.inf).reshape(scores.shape)
 
 
-class Largest(NamedTuple):
-  """The K largest scores.
-
-  Attributes:
-    ids: [..., K] int32, the largest score's index first, ties in order.
-    values: [..., K], the scores.
-  """
-
-  ids: jax.Array
-  values: jax.Array
-
-
-def largest(scores: jax.Array, count: int) -> Largest:
-  """Returns the largest scores and their indices, as `lax.top_k` orders them.
-
-  Args:
-    scores: [..., E] float32. A NaN counts as larger than infinity.
-    count: K, in [1, E].
-  """
-  ids = kernels.largest_ids(scores, count)
-  return Largest(ids, pick(scores, ids))
-
-
 def pick(values: jax.Array, ids: jax.Array) -> jax.Array:
-  """Returns `values[..., ids]`: [..., K] of [..., E]; ids in range."""
+  """Returns [..., K], the values [..., E] at the ids [..., K], all in range."""
   return lax.platform_dependent(values, ids, cpu=_pick_cpu, default=pick_dense)
 
 

@@ -1,0 +1,52 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tanbr_jax import moe
+
+LOGITS = np.log([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]]).astype(np.float32)
+
+
+def test_load_balance_and_its_slope_by_hand():
+  def loss(probabilities):
+    routing = moe.top_k(jnp.array(LOGITS), 2)
+    return moe.load_balance_loss(routing._replace(probabilities=probabilities))
+
+  value, grad = jax.value_and_grad(loss)(jnp.exp(LOGITS))
+  # Shares .25, .5, .25; mean probabilities .3, .25, .45:
+  # 3 * (.075 + .125 + .1125). The slope is 3 * share / 2 tokens.
+  assert float(value) == pytest.approx(0.9375)
+  np.testing.assert_allclose(grad, [[0.375, 0.75, 0.375]] * 2, rtol=1e-6)
+
+
+def test_load_balance_of_uniform_logits_is_one():
+  assert float(
+    moe.load_balance_loss(moe.top_k(jnp.zeros((6, 4)), 4))
+  ) == pytest.approx(1.0)
+
+
+def test_z_loss_is_the_squared_log_partition():
+  assert float(moe.z_loss(jnp.full((2, 4), 1.0))) == pytest.approx(
+    (1 + np.log(4)) ** 2, rel=1e-6
+  )
+
+
+def test_correction_bias_moves_towards_an_even_load():
+  routing = moe.top_k(jnp.array(LOGITS), 1)  # experts 2 and 0
+  bias = moe.update_correction_bias(jnp.zeros(3), routing, rate=0.5)
+  np.testing.assert_allclose(bias, [-0.5, 0.5, -0.5])
+
+  # By its loop alone the bias evens out a router that prefers one expert.
+  logits = jax.random.normal(jax.random.key(0), (64, 4))
+  logits = logits + jnp.array([[2.0, 0.0, 0.0, 0.0]])
+
+  def step(bias, _):
+    routing = moe.top_k(logits, 1, scores="sigmoid", correction_bias=bias)
+    bias = moe.update_correction_bias(bias, routing, rate=0.01)
+    return bias, moe.usage(routing)
+
+  _, usage = jax.jit(lambda b: jax.lax.scan(step, b, length=200))(jnp.zeros(4))
+  assert usage[0, 0] > 0.5
+  # An even share is 16 tokens of 64; ties of the discrete load leave a few.
+  assert np.abs(usage[-20:].mean(0) - 0.25).max() < 0.06

@@ -1,0 +1,139 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tanbr_jax import moe
+
+LOGITS = np.log([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]]).astype(np.float32)
+
+
+def test_top_k_by_hand():
+  routing = moe.top_k(jnp.array(LOGITS), 2)
+  np.testing.assert_array_equal(routing.expert_ids, [[2, 1], [0, 1]])
+  # .7 and .2 of .9; .5 and .3 of .8.
+  np.testing.assert_allclose(
+    routing.gates, [[7 / 9, 2 / 9], [5 / 8, 3 / 8]], rtol=1e-5
+  )
+  plain = moe.top_k(jnp.array(LOGITS), 2, renormalise=False)
+  np.testing.assert_allclose(plain.gates, [[0.7, 0.2], [0.5, 0.3]], rtol=1e-5)
+
+
+def _plain_deepseek_v3(logits, bias, num_selected, limit, scale):
+  """Token by token, in float64."""
+  ids, gates = [], []
+  for row in 1 / (1 + np.exp(-np.float64(logits))):
+    biased = (row + bias).reshape(limit.num_groups, -1)
+    worth = np.sort(biased, axis=1)[:, -2:].sum(1)
+    open_groups = np.argsort(-worth)[: limit.num_selected]
+    for group in set(range(limit.num_groups)) - set(open_groups.tolist()):
+      biased[group] = -np.inf
+    chosen = np.argsort(-biased.reshape(-1))[:num_selected]
+    ids.append(chosen)
+    gates.append(scale * row[chosen] / row[chosen].sum())
+  return np.array(ids), np.array(gates)
+
+
+def test_deepseek_v3_equals_a_loop():
+  rng = np.random.default_rng(3)
+  logits = rng.normal(size=(17, 12)).astype(np.float32)
+  bias = rng.normal(size=12).astype(np.float32)
+  limit = moe.GroupLimit(4, 2, "top2_sum")
+
+  @jax.jit
+  def run(logits, bias):
+    return moe.top_k(
+      logits,
+      3,
+      scores="sigmoid",
+      correction_bias=bias,
+      groups=limit,
+      gate_scale=2.5,
+    )
+
+  routing = run(logits, bias)
+  ids, gates = _plain_deepseek_v3(logits, bias, 3, limit, 2.5)
+  np.testing.assert_array_equal(routing.expert_ids, ids)
+  np.testing.assert_allclose(routing.gates, gates, rtol=1e-5)
+  np.testing.assert_allclose(routing.probabilities.sum(1), 1, rtol=1e-5)
+  without = moe.top_k(jnp.array(logits), 3, scores="sigmoid")
+  assert (without.expert_ids != routing.expert_ids).any()
+
+
+def test_softmax_after_selection_is_the_renormalised_softmax():
+  logits = np.random.default_rng(4).normal(size=(9, 5)).astype(np.float32)
+
+  @jax.jit
+  def run(logits):
+    def gates(scores):
+      return jax.value_and_grad(
+        lambda x: jnp.sum(jnp.sin(moe.top_k(x, 3, scores=scores).gates))
+      )(logits)
+
+    return gates("softmax_after"), gates("softmax")
+
+  after, before = run(logits)
+  np.testing.assert_allclose(after[0], before[0], rtol=1e-6)
+  np.testing.assert_allclose(after[1], before[1], rtol=1e-4, atol=1e-6)
+
+
+def test_router_gradient_reaches_the_logits():
+  grad = jax.grad(lambda x: moe.top_k(x, 2).gates[0, 0])(jnp.array(LOGITS))
+  # d/dz of p2/(p2 + p1) = sigmoid(z2 - z1): 7/9 * 2/9 for both, opposite.
+  np.testing.assert_allclose(
+    grad[0], [0.0, -14 / 81, 14 / 81], rtol=1e-5, atol=1e-7
+  )
+
+
+def test_scores_that_vanish_leave_gates_and_slopes_finite():
+  # Sigmoids and softmax of the chosen two underflow to zero in float32.
+  logits = jnp.array([[200.0, -200.0, -200.0]])
+  bias = jnp.array([-9.0, 0.0, 0.0])
+
+  def gates(logits, scores):
+    return jnp.sum(
+      moe.top_k(logits, 2, scores=scores, correction_bias=bias).gates
+    )
+
+  for scores in ("softmax", "sigmoid"):
+    value, grad = jax.value_and_grad(gates)(logits, scores)
+    assert float(value) == 0.0
+    np.testing.assert_array_equal(grad, 0.0)
+
+
+def test_a_token_of_nan_spoils_its_own_gates_only():
+  logits = jnp.array(LOGITS).at[0].set(jnp.nan)
+  routing = moe.top_k(logits, 2)
+  np.testing.assert_array_equal(routing.expert_ids, [[0, 1], [0, 1]])
+  assert np.isnan(routing.gates[0]).all()
+  np.testing.assert_allclose(routing.gates[1], [5 / 8, 3 / 8], rtol=1e-5)
+
+
+def test_jitter_is_uniform_around_the_input():
+  x = jnp.full((1000, 3), -2.0)
+  noisy = np.array(moe.jitter(jax.random.key(0), x, amount=0.1)) / -2
+  assert noisy.min() >= 0.9 and noisy.max() <= 1.1
+  # Mean and deviation of a uniform variable; 3000 draws, 5 standard errors.
+  assert noisy.mean() == pytest.approx(1, abs=0.006)
+  assert noisy.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.1)
+  np.testing.assert_array_equal(moe.jitter(jax.random.key(0), x, amount=0.0), x)
+
+
+@pytest.mark.parametrize("num_selected", [0, 4])
+def test_refuses_impossible_k(num_selected):
+  with pytest.raises(ValueError, match=f"={num_selected}, num_experts=3"):
+    moe.top_k(jnp.array(LOGITS), num_selected)
+
+
+def test_refuses_what_it_cannot_do():
+  logits = jnp.ones((2, 4))
+  with pytest.raises(ValueError, match="scores='hard'"):
+    moe.top_k(logits, 1, scores="hard")
+  with pytest.raises(ValueError, match=r"\(3,\), num_experts=4"):
+    moe.top_k(logits, 1, correction_bias=jnp.ones(3))
+  with pytest.raises(ValueError, match="num_selected=3, GroupLimit"):
+    moe.top_k(logits, 3, groups=moe.GroupLimit(2, 1))
+  with pytest.raises(ValueError, match=r"\[N, E\], got \(4,\)"):
+    moe.top_k(logits[0], 1)
+  with pytest.raises(ValueError, match="amount=-0.1"):
+    moe.jitter(jax.random.key(0), logits, amount=-0.1)
