@@ -90,7 +90,7 @@ def run_apart(
     folder = Path(workdir) / name
     command = [sys.executable, "-m", MODULE, *given, *added]
     command.append(f"--workdir={folder}")
-    if subprocess.run(command, cwd=launch.ROOT).returncode:
+    if subprocess.run(command).returncode:
       failed.append(name)
     else:
       summary |= reporting.read_json(folder / reporting.SUMMARY)

@@ -142,7 +142,7 @@ def test_models_run_apart_and_are_joined(tmp_path, monkeypatch):
   class Ended:
     returncode = 0
 
-  def run(command, cwd):
+  def run(command):
     commands.append(command)
     folder = command[-1].removeprefix("--workdir=")
     name = folder.rpartition("/")[2]
