@@ -88,6 +88,7 @@ def combine(
   return run(rows, permutation, gates)
 
 
+@jax.jit
 def _sum_of_pairs(
   rows: jax.Array, place: jax.Array, gates: jax.Array
 ) -> jax.Array:

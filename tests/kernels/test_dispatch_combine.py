@@ -46,6 +46,26 @@ def test_dispatch_copies_tokens_and_adds_their_gradients(problem):
   np.testing.assert_allclose(x_grad, expected, atol=1e-6)
 
 
+def test_a_kernel_that_copies_trains(problem, hopper):
+  x, _, rows, permutation = problem
+
+  @jax.jit
+  def run(x, grad):
+    out, pullback = jax.vjp(lambda x: kernels.dispatch(x, permutation), x)
+    return out, *pullback(grad)
+
+  out, x_grad = run(x, rows)
+  assert hopper == ["dispatch"]
+  num_rows = int(permutation.group_sizes.sum())
+  np.testing.assert_array_equal(
+    out[:num_rows], x[permutation.source[:num_rows]]
+  )
+  assert np.isnan(out[num_rows:]).all()
+  grad = np.zeros(x.shape)
+  np.add.at(grad, permutation.source[:num_rows], rows[:num_rows])
+  np.testing.assert_allclose(x_grad, grad, atol=1e-6)
+
+
 def _combine_by_loop(rows, place, gates):
   out = np.zeros((place.shape[0], rows.shape[1]))
   for token, k in np.argwhere(place < place.size):

@@ -1,5 +1,3 @@
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +5,6 @@ import pytest
 import scipy.special
 
 from tanbr_jax import kernels
-from tanbr_jax.kernels import implementations
-from tanbr_jax.kernels.grouped_matmul import _PRIMALS, _on, zero_tail
 
 ROWS, SIZES = 23, [0, 12, 1, 6]  # an empty group, one row, and a tail
 D, F = 5, 7
@@ -111,46 +107,12 @@ def test_bfloat16_equals_a_loop_over_the_same_values():
   expected = _loop(*args, "silu")
   # Gate, up, hidden and result are each rounded by 2**-9 of themselves, and
   # the seven terms of a result may cancel.
-  scale = np.abs(expected).max()
-  np.testing.assert_allclose(
-    np.array(out, np.float64), expected, atol=2**-7 * scale
-  )
-
-
-@pytest.fixture
-def hopper(monkeypatch):
-  """Stands in for the Hopper kernels, on a CPU, and leaves NaN in tails."""
-  calls = []
-
-  def grouped_matmul(lhs, rhs, group_sizes):
-    calls.append("grouped_matmul")
-    out = kernels.grouped_matmul(lhs, rhs, group_sizes, implementation="xla")
-    is_in = zero_tail(jnp.ones_like(out), group_sizes)
-    return jnp.where(is_in == 1, out, jnp.nan)
-
-  def grouped_gated_matmul(x, w_gate, w_in, group_sizes, activation):
-    calls.append("grouped_gated_matmul")
-    hidden = grouped_matmul(x, w_in, group_sizes)
-    act = kernels.ACTIVATIONS[activation]
-    if w_gate is None:
-      return act(hidden)
-    return act(grouped_matmul(x, w_gate, group_sizes)) * hidden
-
-  package = types.SimpleNamespace(
-    grouped_matmul=grouped_matmul, grouped_gated_matmul=grouped_gated_matmul
-  )
-  on_platform = implementations.on_platform
-  monkeypatch.setattr(implementations, "mosaic_gpu", lambda: package)
-  monkeypatch.setattr(
-    implementations, "why_not_mosaic_gpu", lambda *details: None
-  )
-  monkeypatch.setattr(
-    implementations,
-    "on_platform",
-    lambda _, kernel, reference: on_platform("cpu", kernel, reference),
-  )
-  monkeypatch.setitem(_PRIMALS, "mosaic_gpu", _on("cpu", grouped_matmul))
-  return calls
+  results = [out, *grads]
+  expected = [expected, *_silu_gradients_by_loop(*args, grad)]
+  for result, value in zip(results, expected, strict=True):
+    np.testing.assert_allclose(
+      np.array(result, np.float64), value, atol=2**-7 * np.abs(value).max()
+    )
 
 
 def test_the_fused_kernel_is_preferred_and_trains(hopper):

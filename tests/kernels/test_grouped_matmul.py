@@ -94,7 +94,7 @@ def test_vmap_over_problems_of_other_sizes():
   lhs, rhs, sizes, _ = _draw("not a multiple of the block")
   lhs, rhs = np.stack([lhs, 2 * lhs]), np.stack([rhs, -rhs])
   sizes = np.stack([sizes, sizes[::-1]])
-  out = jax.vmap(kernels.grouped_matmul)(lhs, rhs, jnp.array(sizes))
+  out = jax.jit(jax.vmap(kernels.grouped_matmul))(lhs, rhs, sizes)
   for i in range(2):
     expected, _, _ = _loop(lhs[i], rhs[i], sizes[i], np.zeros((29, 6)))
     np.testing.assert_allclose(out[i], expected, atol=4e-5)

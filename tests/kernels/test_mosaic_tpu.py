@@ -62,9 +62,7 @@ def test_values_and_gradients_equal_a_loop(in_interpreter):
     np.testing.assert_allclose(result, expected, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-  ("num_rows", "sizes"), [(1, [0, 1]), (9, [0, 0]), (40, [20, 20])]
-)
+@pytest.mark.parametrize(("num_rows", "sizes"), [(1, [0, 1]), (9, [0, 0])])
 def test_bfloat16_and_other_sizes(in_interpreter, num_rows, sizes):
   lhs, rhs, sizes, grad = _problem(num_rows, sizes, jnp.bfloat16)
   out = kernels.grouped_matmul(

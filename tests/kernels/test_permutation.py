@@ -60,6 +60,16 @@ def test_all_pairs_skipped_and_no_tokens():
   np.testing.assert_array_equal(nothing.group_sizes, np.zeros(4))
 
 
+@pytest.mark.parametrize("name", ["one token", "repeated ids", "empty groups"])
+def test_blocks_that_a_kernel_ranks_are_put_together(name, hopper):
+  ids, num_groups = _draw_ids(name)
+  place, _, sizes = _sorted_by_loop(ids, num_groups)
+  got = jax.jit(lambda ids: kernels.sort_by_group(ids, num_groups))(ids)
+  assert hopper == ["block_ranks"]
+  np.testing.assert_array_equal(got.place, place)
+  np.testing.assert_array_equal(got.group_sizes, sizes)
+
+
 @pytest.mark.parametrize("name", ["one token", "repeated ids"])
 def test_vmap_over_batches_of_tokens(name):
   ids, num_groups = _draw_ids(name)

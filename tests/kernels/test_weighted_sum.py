@@ -126,6 +126,30 @@ def test_vmap_over_weights_is_one_call_and_over_experts_is_not(monkeypatch):
   np.testing.assert_allclose(out[1], 2 * expected[1], atol=2e-6)
 
 
+def test_the_kernel_takes_several_results_and_vmap_makes_them(hopper):
+  experts, weights = _draw(5, 3)
+
+  @jax.jit
+  def run(experts, weights):
+    merged, pullback = jax.vjp(
+      jax.vmap(kernels.weighted_sum, (None, 0)), experts, weights
+    )
+    return merged, *pullback(jnp.ones_like(merged))
+
+  merged, experts_grad, weights_grad = run(experts, weights)
+  assert "weighted_sum" in hopper
+  np.testing.assert_allclose(merged, _loop(experts, weights), atol=2e-6)
+  np.testing.assert_allclose(
+    experts_grad,
+    np.broadcast_to(weights.sum(0)[:, None, None], experts.shape),
+    rtol=1e-5,
+  )
+  expected = np.broadcast_to(experts.sum((1, 2)), weights.shape)
+  np.testing.assert_allclose(weights_grad, expected, atol=1e-5)
+  kernels.weighted_sum(experts, jnp.array(weights[0]))
+  assert hopper.count("weighted_sum") == 1
+
+
 def test_refuses_what_it_cannot_do():
   with pytest.raises(ValueError, match=r"\(3,\).*\(2, 4\)"):
     kernels.weighted_sum(jnp.ones((2, 4)), jnp.ones(3))
