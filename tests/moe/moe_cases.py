@@ -45,19 +45,25 @@ class Case(NamedTuple):
   mask: np.ndarray  # [N, E]
 
 
+@functools.cache
 def draw_experts(form, *, num_experts=NUM_EXPERTS, dtype="float32"):
   """Experts of a form, biases drawn too."""
-  key, bias_key = jax.random.split(jax.random.key(0))
-  experts = moe.init_experts(
-    key, num_experts, model_dim=DIM, expert_dim=HIDDEN, **FORMS[form]
-  )
-  biases = {
-    name: jax.random.normal(jax.random.fold_in(bias_key, i), array.shape)
-    for i, name in enumerate(("b_in", "b_gate", "b_out"))
-    if (array := getattr(experts, name)) is not None
-  }
-  experts = dataclasses.replace(experts, **biases)
-  return jax.tree.map(lambda leaf: leaf.astype(dtype), experts)
+
+  @jax.jit
+  def run(key):
+    key, bias_key = jax.random.split(key)
+    experts = moe.init_experts(
+      key, num_experts, model_dim=DIM, expert_dim=HIDDEN, **FORMS[form]
+    )
+    biases = {
+      name: jax.random.normal(jax.random.fold_in(bias_key, i), array.shape)
+      for i, name in enumerate(("b_in", "b_gate", "b_out"))
+      if (array := getattr(experts, name)) is not None
+    }
+    experts = dataclasses.replace(experts, **biases)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), experts)
+
+  return run(jax.random.key(0))
 
 
 def draw(form, dtype="float32"):

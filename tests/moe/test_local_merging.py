@@ -75,22 +75,6 @@ def test_no_output_of_segments_depends_on_later_tokens():
     assert (change[[position, *range(following, 7)][:3]] > 1e-4).all()
 
 
-def test_one_selected_expert_is_routing():
-  case = moe_cases.draw("full")
-  tokens = case.x.reshape(-1, DIM)
-
-  @jax.jit
-  def run(tokens):
-    routing = moe.top_k(tokens[:, :NUM_EXPERTS], 1)
-    return (
-      moe.merged_of_selected(case.experts, tokens, routing),
-      moe.routed(case.experts, tokens, routing),
-    )
-
-  out, expected = run(tokens)
-  np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
-
-
 def test_refuses_shapes_that_disagree():
   experts, x = moe_cases.draw_experts("plain"), jnp.ones((3, 7, DIM))
   probabilities = jnp.ones((3, 7, NUM_EXPERTS))
