@@ -135,15 +135,13 @@ def _copy_xla(x: jax.Array, permutation: Permutation) -> jax.Array:
   return x[permutation.source]
 
 
+def _kernel(x: jax.Array, permutation: Permutation) -> jax.Array:
+  return implementations.mosaic_gpu().dispatch(x, permutation.place)
+
+
 def _copy_mosaic_gpu(x: jax.Array, permutation: Permutation) -> jax.Array:
-  copy = implementations.on_platform(
-    "cuda",
-    lambda x, permutation: implementations.mosaic_gpu().dispatch(
-      x, permutation.place
-    ),
-    _copy_xla,
-  )
-  return copy(x, permutation)
+  run = implementations.on_platform("cuda", _kernel, _copy_xla)
+  return run(x, permutation)
 
 
 _DISPATCH = {

@@ -124,6 +124,20 @@ def _composed(
   return product(hidden.astype(x.dtype), w_out)
 
 
+_composed_xla = functools.partial(_composed, "xla")
+
+
+def _kernels(
+  activation, zero_tail, x, w_gate, w_in, w_out, group_sizes
+) -> jax.Array:
+  mosaic_gpu = implementations.mosaic_gpu()
+  hidden = mosaic_gpu.grouped_gated_matmul(
+    x, w_gate, w_in, group_sizes, activation
+  )
+  out = mosaic_gpu.grouped_matmul(hidden, w_out, group_sizes)
+  return with_zero_tail(out, group_sizes) if zero_tail else out
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _fused(
   activation: str,
@@ -134,16 +148,9 @@ def _fused(
   w_out: jax.Array,
   group_sizes: jax.Array,
 ) -> jax.Array:
-  def kernel(x, w_gate, w_in, w_out, group_sizes):
-    mosaic_gpu = implementations.mosaic_gpu()
-    hidden = mosaic_gpu.grouped_gated_matmul(
-      x, w_gate, w_in, group_sizes, activation
-    )
-    out = mosaic_gpu.grouped_matmul(hidden, w_out, group_sizes)
-    return with_zero_tail(out, group_sizes) if zero_tail else out
-
-  reference = functools.partial(_composed, "xla", activation, zero_tail)
-  run = implementations.on_platform("cuda", kernel, reference)
+  run = implementations.on_platform(
+    "cuda", _kernels, _composed_xla, activation, zero_tail
+  )
   return run(x, w_gate, w_in, w_out, group_sizes)
 
 
@@ -203,6 +210,6 @@ def _composed_of(
 _TABLE = {
   "mosaic_gpu": Implementation(_fused, _why_not_fused),
   "mosaic_tpu": _composed_of("mosaic_tpu", mosaic_tpu.why_not),
-  "xla": Implementation(functools.partial(_composed, "xla")),
+  "xla": Implementation(_composed_xla),
   "tokamax": _composed_of("tokamax", tokamax.why_not),
 }

@@ -1,7 +1,8 @@
 """How an operation picks one of its implementations, and why it may not."""
 
+import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -90,8 +91,12 @@ def mosaic_gpu() -> ModuleType:
   return importlib.import_module("tanbr_jax.kernels.mosaic_gpu")
 
 
+@functools.cache
 def on_platform(
-  name: str, kernel: Callable[..., Any], reference: Callable[..., Any]
+  name: str,
+  kernel: Callable[..., Any],
+  reference: Callable[..., Any],
+  *static: Hashable,
 ) -> Callable[..., Any]:
   """Returns a function that runs the kernel where it was compiled for.
 
@@ -101,12 +106,19 @@ def on_platform(
 
   Args:
     name: a platform of `lax.platform_dependent`, such as "cuda".
-    kernel: takes and returns arrays; need not be differentiable.
+    kernel: takes the static arguments and then arrays, returns arrays; need
+      not be differentiable. A function of a module and no closure: outside of
+      jit, a new function would be compiled in every call.
     reference: takes and returns the same.
+    *static: arguments that are not arrays.
   """
+  branches = {
+    name: functools.partial(kernel, *static),
+    "default": functools.partial(reference, *static),
+  }
 
   @jax.custom_batching.sequential_vmap
   def run(*args: Any) -> Any:
-    return lax.platform_dependent(*args, default=reference, **{name: kernel})
+    return lax.platform_dependent(*args, **branches)
 
   return run

@@ -66,13 +66,13 @@ def sort_by_group(
       f"num_groups >= 1, got expert_ids {expert_ids.dtype}{expert_ids.shape}, "
       f"num_groups={num_groups}"
     )
-  count = implementations.select(implementation, _COUNT, expert_ids, num_groups)
-  place, group_sizes = count(expert_ids, num_groups)
+  count = implementations.select(implementation, _COUNT, num_groups, expert_ids)
+  place, group_sizes = count(num_groups, expert_ids)
   return Permutation(place, _sources(place), group_sizes)
 
 
 def _count_xla(
-  expert_ids: jax.Array, num_groups: int
+  num_groups: int, expert_ids: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Places [N, K] and group sizes [E]."""
   groups = jnp.arange(num_groups, dtype=jnp.int32)
@@ -87,26 +87,29 @@ def _count_xla(
   return _finish(expert_ids, place, num_groups), group_sizes
 
 
-def _count_mosaic_gpu(
-  expert_ids: jax.Array, num_groups: int
+def _count_by_kernel(
+  num_groups: int, expert_ids: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  def kernel(expert_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
-    ranks, counts, block = implementations.mosaic_gpu().block_ranks(
-      expert_ids, num_groups
-    )
-    group_sizes = jnp.sum(counts, axis=0, dtype=jnp.int32)
-    index = jnp.arange(counts.shape[0], dtype=jnp.int32)
-    is_before = index[None, :] < index[:, None]
-    before = jnp.where(is_before[..., None], counts[None], 0)
-    first = jnp.sum(before, axis=1, dtype=jnp.int32)
-    first += _group_starts(group_sizes)[None]
-    token = jnp.arange(expert_ids.shape[0], dtype=jnp.int32)[:, None]
-    inside = jnp.clip(expert_ids, 0, num_groups - 1)
-    place = ranks + first[token // block, inside]
-    return _finish(expert_ids, place, num_groups), group_sizes
+  ranks, counts, block = implementations.mosaic_gpu().block_ranks(
+    expert_ids, num_groups
+  )
+  group_sizes = jnp.sum(counts, axis=0, dtype=jnp.int32)
+  index = jnp.arange(counts.shape[0], dtype=jnp.int32)
+  is_before = index[None, :] < index[:, None]
+  before = jnp.where(is_before[..., None], counts[None], 0)
+  first = jnp.sum(before, axis=1, dtype=jnp.int32)
+  first += _group_starts(group_sizes)[None]
+  token = jnp.arange(expert_ids.shape[0], dtype=jnp.int32)[:, None]
+  inside = jnp.clip(expert_ids, 0, num_groups - 1)
+  place = ranks + first[token // block, inside]
+  return _finish(expert_ids, place, num_groups), group_sizes
 
+
+def _count_mosaic_gpu(
+  num_groups: int, expert_ids: jax.Array
+) -> tuple[jax.Array, jax.Array]:
   run = implementations.on_platform(
-    "cuda", kernel, lambda expert_ids: _count_xla(expert_ids, num_groups)
+    "cuda", _count_by_kernel, _count_xla, num_groups
   )
   return run(expert_ids)
 
@@ -114,7 +117,7 @@ def _count_mosaic_gpu(
 _COUNT = {
   "mosaic_gpu": Implementation(
     _count_mosaic_gpu,
-    lambda expert_ids, num_groups: implementations.why_not_mosaic_gpu(
+    lambda num_groups, expert_ids: implementations.why_not_mosaic_gpu(
       "block_ranks", expert_ids.shape, num_groups
     ),
   ),

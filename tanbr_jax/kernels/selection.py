@@ -37,8 +37,8 @@ def largest_ids(
       f"count={count}, scores {scores.shape}"
     )
   scores = lax.stop_gradient(scores)
-  run = implementations.select(implementation, _TABLE, scores, count)
-  return run(scores, count)
+  run = implementations.select(implementation, _TABLE, count, scores)
+  return run(count, scores)
 
 
 def ranks(scores: jax.Array) -> jax.Array:
@@ -72,7 +72,7 @@ def with_rank(x: jax.Array, rank: int) -> jax.Array:
   return x.reshape((1,) * (rank - x.ndim) + x.shape)
 
 
-def _xla(scores: jax.Array, count: int) -> jax.Array:
+def _xla(count: int, scores: jax.Array) -> jax.Array:
   def sort(scores: jax.Array) -> jax.Array:
     return lax.top_k(scores, count)[1]
 
@@ -83,19 +83,18 @@ def _xla(scores: jax.Array, count: int) -> jax.Array:
   )
 
 
-def _mosaic_gpu(scores: jax.Array, count: int) -> jax.Array:
-  def kernel(scores: jax.Array) -> jax.Array:
-    rows = scores.reshape(-1, scores.shape[-1])
-    ids = implementations.mosaic_gpu().largest_ids(rows, count)
-    return ids.reshape(*scores.shape[:-1], count)
+def _kernel(count: int, scores: jax.Array) -> jax.Array:
+  rows = scores.reshape(-1, scores.shape[-1])
+  ids = implementations.mosaic_gpu().largest_ids(rows, count)
+  return ids.reshape(*scores.shape[:-1], count)
 
-  run = implementations.on_platform(
-    "cuda", kernel, lambda scores: _xla(scores, count)
-  )
+
+def _mosaic_gpu(count: int, scores: jax.Array) -> jax.Array:
+  run = implementations.on_platform("cuda", _kernel, _xla, count)
   return run(scores)
 
 
-def _why_not_mosaic_gpu(scores: jax.Array, count: int) -> str | None:
+def _why_not_mosaic_gpu(count: int, scores: jax.Array) -> str | None:
   return implementations.why_not_mosaic_gpu(
     "largest_ids", scores.shape, count, scores.dtype
   )

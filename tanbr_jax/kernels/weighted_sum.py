@@ -173,15 +173,14 @@ def _as_product(experts: jax.Array, weights: jax.Array) -> jax.Array:
   )
 
 
-def _run_mosaic_gpu(experts: jax.Array, weights: jax.Array) -> jax.Array:
-  kernel = implementations.on_platform(
-    "cuda",
-    lambda experts, weights: implementations.mosaic_gpu().weighted_sum(
-      experts, weights
-    ),
-    _xla,
-  )
-  return kernel(experts, weights)
+def _kernel(experts: jax.Array, weights: jax.Array) -> jax.Array:
+  return implementations.mosaic_gpu().weighted_sum(experts, weights)
+
+
+@_results_as_rows
+def _mosaic_gpu(experts: jax.Array, weights: jax.Array) -> jax.Array:
+  run = implementations.on_platform("cuda", _kernel, _xla)
+  return run(experts, weights)
 
 
 def _why_not_mosaic_gpu(experts: jax.Array, weights: jax.Array) -> str | None:
@@ -191,9 +190,7 @@ def _why_not_mosaic_gpu(experts: jax.Array, weights: jax.Array) -> str | None:
 
 
 _TABLE = {
-  "mosaic_gpu": Implementation(
-    _results_as_rows(_run_mosaic_gpu), _why_not_mosaic_gpu
-  ),
+  "mosaic_gpu": Implementation(_mosaic_gpu, _why_not_mosaic_gpu),
   "xla": Implementation(_xla),
 }
 

@@ -70,3 +70,15 @@ def test_vmap_loops_over_a_kernel_that_takes_no_batch():
   x = jnp.arange(6.0).reshape(3, 2)
   out = jax.vmap(run, (0, None))(x, jnp.float32(-1))
   np.testing.assert_array_equal(out, -x)
+
+
+def test_static_arguments_come_first_and_give_the_same_function():
+  def kernel(factor, x):
+    return jnp.float32(factor) * x
+
+  def twice():
+    return implementations.on_platform("cpu", kernel, kernel, 2)
+
+  np.testing.assert_array_equal(twice()(jnp.arange(3.0)), [0.0, 2.0, 4.0])
+  # Outside of jit each new function would be compiled again.
+  assert twice() is twice()
