@@ -7,7 +7,8 @@ past the groups cost nothing.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ def run(
   matrices: tuple[jax.Array, ...],
   group_sizes: jax.Array,
   *,
-  epilogue,
+  epilogue: Callable[..., jax.Array],
   config: Config,
   num_blocks: int,
 ) -> jax.Array:
@@ -65,18 +66,11 @@ def run(
   Returns:
     [M, N] of lhs's type; rows past `sum(group_sizes)` are not written.
   """
-  num_rows, depth = lhs.shape
+  num_rows = lhs.shape[0]
   num_columns = matrices[0].shape[2]
   table, num_tiles = tiling.row_tiles(group_sizes, num_rows, config.tile_m)
   kernel = plgpu.kernel(
-    functools.partial(
-      _body,
-      epilogue=epilogue,
-      config=config,
-      depth=depth,
-      num_columns=num_columns,
-      num_blocks=num_blocks,
-    ),
+    functools.partial(_body, epilogue=epilogue, config=config),
     out_type=jax.ShapeDtypeStruct((num_rows, num_columns), lhs.dtype),
     grid=(num_blocks,),
     grid_names=("block",),
@@ -87,174 +81,163 @@ def run(
   return kernel(table, num_tiles, lhs, *matrices)
 
 
-def _body(
-  table, num_tiles, lhs, *refs, epilogue, config, depth, num_columns, num_blocks
-):
+class _Refs(NamedTuple):
+  """What a block works on, and the tiles that are its own."""
+
+  table: Any
+  num_tiles: Any
+  lhs: Any
+  matrices: tuple[Any, ...]
+  out: Any
+  lhs_smem: Any  # [stages, rows, TILE_K]
+  matrices_smem: tuple[Any, ...]  # [stages, TILE_K, tile_n] each
+  out_smem: Any  # [COMPUTE, OUT_SLOTS, ROWS, COLUMNS]
+  full: Any
+  empty: Any
+
+  @property
+  def num_steps(self) -> int:
+    """Stages of one tile."""
+    return self.lhs.shape[1] // TILE_K
+
+  def for_tiles(self, config: Config, visit: Callable[..., None]) -> None:
+    """Calls visit(i, row tile, column tile) for this block's i-th tile."""
+    num_blocks = lax.axis_size("block")
+    block = lax.axis_index("block")
+    row_tiles = self.num_tiles[0]
+    column_tiles = self.out.shape[1] // config.tile_n
+    left = row_tiles * column_tiles - block + num_blocks - 1
+
+    def body(i, _):
+      index = block + i * num_blocks
+      visit(i, *tiling.in_bands(index, row_tiles, column_tiles, config.band))
+
+    lax.fori_loop(0, jnp.maximum(lax.div(left, num_blocks), 0), body, None)
+
+
+def _body(table, num_tiles, lhs, *refs, epilogue, config):
   *matrices, out = refs
   swizzled = (plgpu.TilingTransform((8, TILE_K)), plgpu.SwizzleTransform(128))
   stored = (plgpu.TilingTransform((1, COLUMNS)), plgpu.SwizzleTransform(128))
+  lhs_shape = (config.stages, max(config.tile_m, ROWS), TILE_K)
+  shape = (config.stages, TILE_K, config.tile_n)
+  out_shape = (COMPUTE, OUT_SLOTS, ROWS, COLUMNS)
+
+  def work(*scratch):
+    refs = _Refs(table, num_tiles, lhs, matrices, out, *scratch)
+    warpgroup = lax.axis_index("warpgroup")
+
+    @pl.when(warpgroup == COMPUTE)
+    def _():
+      plgpu.set_max_registers(40, action="decrease")
+      _load(refs, config)
+
+    @pl.when(warpgroup < COMPUTE)
+    def _():
+      plgpu.set_max_registers(232, action="increase")
+      _multiply(refs, config, epilogue, warpgroup)
+
   pl.run_scoped(
-    functools.partial(
-      _tiles,
-      table,
-      num_tiles,
-      lhs,
-      matrices,
-      out,
-      epilogue=epilogue,
-      config=config,
-      depth=depth,
-      num_columns=num_columns,
-      num_blocks=num_blocks,
-    ),
-    plgpu.SMEM(
-      (config.stages, max(config.tile_m, ROWS), TILE_K),
-      lhs.dtype,
-      transforms=swizzled,
-    ),
-    [
-      plgpu.SMEM(
-        (config.stages, TILE_K, config.tile_n), lhs.dtype, transforms=swizzled
-      )
-      for _ in matrices
-    ],
-    plgpu.SMEM(
-      (COMPUTE, OUT_SLOTS, ROWS, COLUMNS), lhs.dtype, transforms=stored
-    ),
+    work,
+    plgpu.SMEM(lhs_shape, lhs.dtype, transforms=swizzled),
+    [plgpu.SMEM(shape, lhs.dtype, transforms=swizzled) for _ in matrices],
+    plgpu.SMEM(out_shape, lhs.dtype, transforms=stored),
     plgpu.Barrier(num_arrivals=1 + len(matrices), num_barriers=config.stages),
     plgpu.Barrier(num_arrivals=COMPUTE, num_barriers=config.stages),
     collective_axes="warpgroup",
   )
 
 
-def _tiles(
-  table,
-  num_tiles,
-  lhs,
-  matrices,
-  out,
-  lhs_smem,
-  matrices_smem,
-  out_smem,
-  full,
-  empty,
-  *,
-  epilogue,
-  config,
-  depth,
-  num_columns,
-  num_blocks,
-):
-  warpgroup = lax.axis_index("warpgroup")
-  block = lax.axis_index("block")
-  num_steps = depth // TILE_K
-  column_tiles = num_columns // config.tile_n
-  row_tiles = num_tiles[0]
-  total = row_tiles * column_tiles
-  mine = jnp.maximum(lax.div(total - block + num_blocks - 1, num_blocks), 0)
+def _load(refs: _Refs, config: Config) -> None:
+  """The memory warpgroup: fills stage after stage."""
 
-  def place(i):
-    return tiling.in_bands(
-      block + i * num_blocks, row_tiles, column_tiles, config.band
-    )
+  def load_tile(i, row_tile, column_tile):
+    group = refs.table[0, row_tile]
+    first = pl.multiple_of(refs.table[1, row_tile], tiling.ALIGNMENT)
+    columns = pl.ds(column_tile * config.tile_n, config.tile_n)
 
-  @pl.when(warpgroup == COMPUTE)
-  def _memory():
-    plgpu.set_max_registers(40, action="decrease")
+    def load_step(k, _):
+      step = i * refs.num_steps + k
+      slot = lax.rem(step, config.stages)
 
-    def load_tile(i, _):
-      row_tile, column_tile = place(i)
-      group = table[0, row_tile]
-      rows = pl.ds(pl.multiple_of(table[1, row_tile], 8), config.tile_m)
-      columns = pl.ds(column_tile * config.tile_n, config.tile_n)
+      @pl.when(step >= config.stages)
+      def _():
+        plgpu.barrier_wait(refs.empty.at[slot])
 
-      def load_step(k, _):
-        step = i * num_steps + k
-        slot = lax.rem(step, config.stages)
-
-        @pl.when(step >= config.stages)
-        def _():
-          plgpu.barrier_wait(empty.at[slot])
-
-        inner = pl.ds(k * TILE_K, TILE_K)
-        plgpu.copy_gmem_to_smem(
-          lhs.at[rows, inner],
-          lhs_smem.at[slot, pl.ds(0, config.tile_m)],
-          full.at[slot],
-        )
-        for matrix, smem in zip(matrices, matrices_smem, strict=True):
-          plgpu.copy_gmem_to_smem(
-            matrix.at[group, inner, columns], smem.at[slot], full.at[slot]
-          )
-
-      lax.fori_loop(0, num_steps, load_step, None)
-
-    lax.fori_loop(0, mine, load_tile, None)
-
-  @pl.when(warpgroup < COMPUTE)
-  def _compute():
-    plgpu.set_max_registers(232, action="increase")
-    if config.tile_m > ROWS:
-      my_rows = pl.ds(warpgroup * ROWS, ROWS)
-      my_columns = pl.ds(0, config.tile_n)
-      first_row, first_column = warpgroup * ROWS, 0
-      width = config.tile_n
-    else:
-      width = config.tile_n // COMPUTE
-      my_rows = pl.ds(0, ROWS)
-      my_columns = pl.ds(warpgroup * width, width)
-      first_row, first_column = 0, warpgroup * width
-
-    def compute_tile(i, _):
-      row_tile, column_tile = place(i)
-      start, skip, size = (table[j, row_tile] for j in (1, 2, 3))
-      first = jnp.clip(skip - first_row, 0, ROWS)
-      stop = jnp.clip(skip + size - first_row, 0, ROWS)
-      # A warpgroup without rows, at a group's end, multiplies all the same: a
-      # branch or a loop of fewer steps around the products slowed all tiles
-      # down by a sixth.
-      products = pl.run_scoped(
-        functools.partial(multiply, i),
-        *[plgpu.ACC((ROWS, width), jnp.float32) for _ in matrices_smem],
+      inner = pl.ds(k * TILE_K, TILE_K)
+      plgpu.copy_gmem_to_smem(
+        refs.lhs.at[pl.ds(first, config.tile_m), inner],
+        refs.lhs_smem.at[slot, pl.ds(0, config.tile_m)],
+        refs.full.at[slot],
       )
-      last = lax.rem(i * num_steps + num_steps - 1, config.stages)
-      plgpu.barrier_arrive(empty.at[last])
-      result = epilogue(*products).astype(out.dtype)
-      for j in range(width // COLUMNS):
-        slot = j % OUT_SLOTS
-        plgpu.wait_smem_to_gmem(OUT_SLOTS - 1, wait_read_only=True)
-        out_smem[warpgroup, slot] = result[:, j * COLUMNS : (j + 1) * COLUMNS]
-        plgpu.commit_smem()
-        tiling.store_rows(
-          out_smem.at[warpgroup, slot],
-          out,
-          first=first,
-          count=jnp.maximum(stop - first, 0),
-          row=start + first_row,
-          column=column_tile * config.tile_n + first_column + j * COLUMNS,
+      for matrix, smem in zip(refs.matrices, refs.matrices_smem, strict=True):
+        plgpu.copy_gmem_to_smem(
+          matrix.at[group, inner, columns], smem.at[slot], refs.full.at[slot]
         )
 
-    def multiply(i, *accumulators):
-      def multiply_step(k, _):
-        step = i * num_steps + k
-        slot = lax.rem(step, config.stages)
-        plgpu.barrier_wait(full.at[slot])
-        for accumulator, smem in zip(accumulators, matrices_smem, strict=True):
-          plgpu.wgmma(
-            accumulator,
-            lhs_smem.at[slot, my_rows],
-            smem.at[slot, :, my_columns],
-          )
-        plgpu.wgmma_wait(len(matrices_smem))
+    lax.fori_loop(0, refs.num_steps, load_step, None)
 
-        # All but this step's products are done, so the step before may go.
-        @pl.when(k > 0)
-        def _():
-          before = lax.rem(step + config.stages - 1, config.stages)
-          plgpu.barrier_arrive(empty.at[before])
+  refs.for_tiles(config, load_tile)
 
-      lax.fori_loop(0, num_steps, multiply_step, None)
-      return [accumulator[...] for accumulator in accumulators]
 
-    lax.fori_loop(0, mine, compute_tile, None)
-    plgpu.wait_smem_to_gmem(0)
+def _multiply(refs: _Refs, config: Config, epilogue, warpgroup) -> None:
+  """A compute warpgroup: products of its part of each tile, then the store."""
+  if config.tile_m > ROWS:
+    width, row, column = config.tile_n, warpgroup * ROWS, 0
+  else:
+    width = config.tile_n // COMPUTE
+    row, column = 0, warpgroup * width
+  my_rows, my_columns = pl.ds(row, ROWS), pl.ds(column, width)
+  num_steps = refs.num_steps
+
+  def multiply(i, *accumulators):
+    def multiply_step(k, _):
+      step = i * num_steps + k
+      slot = lax.rem(step, config.stages)
+      plgpu.barrier_wait(refs.full.at[slot])
+      lhs = refs.lhs_smem.at[slot, my_rows]
+      for accumulator, smem in zip(
+        accumulators, refs.matrices_smem, strict=True
+      ):
+        plgpu.wgmma(accumulator, lhs, smem.at[slot, :, my_columns])
+      plgpu.wgmma_wait(len(accumulators))
+
+      # All but this step's products are done, so the step before may go.
+      @pl.when(k > 0)
+      def _():
+        before = lax.rem(step + config.stages - 1, config.stages)
+        plgpu.barrier_arrive(refs.empty.at[before])
+
+    lax.fori_loop(0, num_steps, multiply_step, None)
+    return [accumulator[...] for accumulator in accumulators]
+
+  def compute_tile(i, row_tile, column_tile):
+    start, skip, size = (refs.table[j, row_tile] for j in (1, 2, 3))
+    first = jnp.clip(skip - row, 0, ROWS)
+    stop = jnp.clip(skip + size - row, 0, ROWS)
+    # A warpgroup without rows, at a group's end, multiplies all the same: a
+    # branch or a loop of fewer steps around the products slowed all tiles
+    # down by a sixth.
+    accumulators = [
+      plgpu.ACC((ROWS, width), jnp.float32) for _ in refs.matrices
+    ]
+    products = pl.run_scoped(functools.partial(multiply, i), *accumulators)
+    last = lax.rem(i * num_steps + num_steps - 1, config.stages)
+    plgpu.barrier_arrive(refs.empty.at[last])
+    result = epilogue(*products).astype(refs.out.dtype)
+    for j in range(width // COLUMNS):
+      smem = refs.out_smem.at[warpgroup, j % OUT_SLOTS]
+      plgpu.wait_smem_to_gmem(OUT_SLOTS - 1, wait_read_only=True)
+      smem[...] = result[:, j * COLUMNS : (j + 1) * COLUMNS]
+      plgpu.commit_smem()
+      tiling.store_rows(
+        smem,
+        refs.out,
+        first=first,
+        count=jnp.maximum(stop - first, 0),
+        row=start + row,
+        column=column_tile * config.tile_n + column + j * COLUMNS,
+      )
+
+  refs.for_tiles(config, compute_tile)
+  plgpu.wait_smem_to_gmem(0)
