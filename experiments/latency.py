@@ -144,6 +144,9 @@ def floors(
       )
       key = time_key(form, batch_size).replace("_ms", "_floor_ms")
       found[key] = 1e3 * kernel_shapes.floor_seconds(work, ceilings)
+  work = latency_floors.merging_work(model_config)
+  seconds = kernel_shapes.floor_seconds(work, ceilings)
+  found["merge/merge_floor_ms"] = 1e3 * seconds
   return {"ceilings": benchmark_kernels.describe(ceilings), **found}
 
 

@@ -56,6 +56,13 @@ def work(
   return Work(num_bytes, flops)
 
 
+def merging_work(config: DecoderConfig) -> Work:
+  """One merge of every layer: experts read once, one block written."""
+  item = jnp.dtype(config.dtype).itemsize
+  matrices = config.num_layers * expert_parameters(config)
+  return Work(item * (config.num_experts + 1) * matrices)
+
+
 def experts_in_use(
   config: DecoderConfig, form: str, tokens: int, active_share: float
 ) -> tuple[float, float]:

@@ -91,7 +91,7 @@ def compile_all(
   parameters.
   """
   lowered = {
-    Key(kind, batch_size): _lower(pair, sizes, kind, batch_size)
+    Key(kind, batch_size): lower(pair, sizes, kind, batch_size)
     for kind in kinds
     for batch_size in (BATCH, *sizes.decode_batch_sizes)
   }
@@ -100,9 +100,10 @@ def compile_all(
     return dict(zip(lowered, compiled, strict=True))
 
 
-def _lower(
+def lower(
   pair: Pair, sizes: Sizes, kind: str, batch_size: int
 ) -> jax.stages.Lowered:
+  """Traces one program, from shapes alone."""
   model = pair.merged if kind == MERGED else pair.routed
   params = jax.eval_shape(model.init, jax.random.key(0))
   mask = None

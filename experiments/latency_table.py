@@ -55,7 +55,8 @@ def markdown(name: str, found: Mapping[str, Any], sizes: Sizes) -> str:
   }
   lines = [
     f"**{name}**, {found['num_layers']} layers; one merge "
-    f"{found['merge/merge_ms']:.3g} ms; medians of {found['repeats']}; "
+    f"{found['merge/merge_ms']:.3g} ms (floor "
+    f"{found['merge/merge_floor_ms']:.2g}); medians of {found['repeats']}; "
     f"ceilings: {found['ceilings']}",
     "",
     "| " + " | ".join(["form", *columns, *memory]) + " |",

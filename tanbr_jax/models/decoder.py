@@ -33,7 +33,7 @@ class Cache(NamedTuple):
   """What decoding keeps of the tokens so far; donate it to `decode_step`.
 
   Attributes:
-    layers: L caches of [B, C, ...].
+    layers: L caches of C positions.
     length: [] int32, how many positions are written.
   """
 
@@ -159,7 +159,7 @@ class Decoder:
     Raises:
       ValueError: as `apply`.
     """
-    has_room = cache.length < cache.layers[0].keys.shape[1]
+    has_room = cache.length < cache.layers[0].keys.shape[2]
     x, cache = self._run(params, token_ids[:, None], cache, mask)
     logits = self._logits(params, x[:, 0])
     return jnp.where(has_room, logits, jnp.float32(jnp.nan)), cache
@@ -167,7 +167,7 @@ class Decoder:
   def init_cache(self, batch_size: int, capacity: int) -> Cache:
     """Returns an empty cache of B sequences and C positions."""
     config = self.config
-    shape = (batch_size, capacity, config.num_kv_heads, config.head_dim)
+    shape = (batch_size, config.num_kv_heads, capacity, config.head_dim)
     layers = tuple(
       LayerCache(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
       for _ in range(config.num_layers)

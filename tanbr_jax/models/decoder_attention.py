@@ -16,9 +16,12 @@ from tanbr_jax.models.decoder_config import DecoderConfig
 class LayerCache(NamedTuple):
   """Keys and values of one layer; a position that is not yet written is junk.
 
+  Each head's positions are neighbours: a batch of matrices as products read
+  them, where another order of axes has the whole cache copied in every step.
+
   Attributes:
-    keys: [B, C, G, W], rotated.
-    values: [B, C, G, W].
+    keys: [B, G, C, W], rotated.
+    values: [B, G, C, W].
   """
 
   keys: jax.Array
@@ -82,25 +85,37 @@ def attention(
   query, key, value = _project(params, x, config)
   angles = rotary_angles(start, x.shape[1], config)
   query, key = rotate(query, angles), rotate(key, angles)
+  key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
   if cache is None:
     cache = LayerCache(key, value)
   else:
-    place = (0, start, 0, 0)
+    place = (0, 0, start, 0)
     cache = LayerCache(
       lax.dynamic_update_slice(cache.keys, key, place),
       lax.dynamic_update_slice(cache.values, value, place),
     )
-  row = jnp.arange(x.shape[1], dtype=jnp.int32) + start
-  column = jnp.arange(cache.keys.shape[1], dtype=jnp.int32)
-  # JAX's attention computes bfloat16 in float32 by promotion.
-  with jax.numpy_dtype_promotion("standard"):
-    out = jax.nn.dot_product_attention(
-      query,
-      cache.keys,
-      cache.values,
-      mask=(column[None, :] <= row[:, None])[None, None],
-    )
+  out = _attend(query, cache, start)
   return out.reshape(*x.shape[:2], -1) @ params["output"], cache
+
+
+def _attend(query: jax.Array, cache: LayerCache, start: jax.Array) -> jax.Array:
+  """[B, S, H, W] of queries [B, S, H, W]; softmax in float32."""
+  batch, length, heads, width = query.shape
+  groups, positions = cache.keys.shape[1:3]
+  query = query.reshape(batch, length, groups, heads // groups, width)
+  scores = jnp.einsum(
+    "bsgrw,bgcw->bgrsc",
+    query,
+    cache.keys,
+    preferred_element_type=jnp.float32,
+  )
+  row = jnp.arange(length, dtype=jnp.int32) + start
+  column = jnp.arange(positions, dtype=jnp.int32)
+  is_seen = (column[None, :] <= row[:, None])[None, None, None]
+  scores = jnp.where(is_seen, scores * width**-0.5, -jnp.inf)
+  shares = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
+  out = jnp.einsum("bgrsc,bgcw->bsgrw", shares, cache.values)
+  return out.reshape(batch, length, heads, width)
 
 
 def _project(

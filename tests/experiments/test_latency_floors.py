@@ -36,6 +36,12 @@ def test_operations_are_two_for_each_weight_and_token():
   assert work("merged", 3).flops == 2 * 3 * (2 * layer + 64 * 16)
 
 
+def test_a_merge_reads_all_experts_and_writes_one():
+  # Two layers of three 16 x 24 float32 matrices an expert; four and one.
+  expected = 2 * 3 * 16 * 24 * 4 * (4 + 1)
+  assert latency_floors.merging_work(TINY).num_bytes == expected
+
+
 def test_experts_in_use():
   def in_use(form, tokens, share=0.5):
     return latency_floors.experts_in_use(TINY, form, tokens, share)

@@ -125,7 +125,21 @@ def test_decoding_again_gives_the_same():
   first = np.asarray(decoding.run(1))
   np.testing.assert_array_equal(first, decoding.run(2))
   # Written after the three that were there, without a step on a full cache.
-  assert int(caches[2].length) == caches[2].layers[0].keys.shape[1] == 7
+  assert int(caches[2].length) == caches[2].layers[0].keys.shape[2] == 7
+
+
+@pytest.mark.parametrize("name", ["routed", "merged"])
+def test_decoding_copies_no_cache(name):
+  sizes = Sizes(1, 2000, (2,), 48)
+  pair = latency_programs.make_pair(TINY, None)
+  # Keys and values: two sequences, two heads, 2,048 positions of 8 float32.
+  layer = 2 * 2 * 2 * 2048 * 8 * 4
+  plan = latency_programs.lower(pair, sizes, name, 2).compile()
+  plan = plan.memory_analysis()
+  assert plan.alias_size_in_bytes >= 2 * layer
+  # Scores of four heads at float32 are an eighth of the layer's keys and
+  # values; a copy of the keys would be half.
+  assert plan.temp_size_in_bytes < 0.4 * layer
 
 
 def test_the_gpu_config_is_sound():

@@ -43,13 +43,13 @@ def test_attention_is_the_loop(norm):
 def test_a_cache_is_written_at_its_place_alone():
   params = decoder_attention.init_attention(jax.random.key(0), CONFIG)
   x = jax.random.normal(jax.random.key(1), (1, 2, CONFIG.model_dim))
-  shape = (1, 6, CONFIG.num_kv_heads, CONFIG.head_dim)
+  shape = (1, CONFIG.num_kv_heads, 6, CONFIG.head_dim)
   before = LayerCache(jnp.full(shape, 7.0), jnp.full(shape, 8.0))
   run = jax.jit(functools.partial(decoder_attention.attention, config=CONFIG))
   _, after = run(params, x, start=jnp.int32(3), cache=before)
   written = [False, False, False, True, True, False]
   for old, new in zip(before, after, strict=True):
-    is_same = np.asarray(old == new).all(axis=(0, 2, 3))
+    is_same = np.asarray(old == new).all(axis=(0, 1, 3))
     np.testing.assert_array_equal(is_same, np.logical_not(written))
 
 
