@@ -143,7 +143,7 @@ PRESETS = MappingProxyType(
       vocab_size=32000,
       rope_theta=1e6,
     ),
-    # Muennighoff et al., OLMoE (2024), table 10: gates are not rescaled.
+    # Muennighoff et al., OLMoE (2024): gates are not rescaled.
     "olmoe_1b_7b": DecoderConfig(
       num_layers=16,
       model_dim=2048,
