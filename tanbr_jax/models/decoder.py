@@ -16,17 +16,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from tanbr_jax import moe
 from tanbr_jax.models.decoder_attention import (
   LayerCache,
   attention,
-  draw,
-  init_attention,
   rms_norm,
 )
 from tanbr_jax.models.decoder_config import DecoderConfig
+from tanbr_jax.models.decoder_init import init_layer, init_table
 
 
 class Cache(NamedTuple):
@@ -73,13 +71,13 @@ class Decoder:
     keys = jax.random.split(key, config.num_layers + 2)
     table = (config.vocab_size, config.model_dim)
     params = {
-      "embedding": _init_table(keys[0], table, config.dtype),
+      "embedding": init_table(keys[0], table, config.dtype),
       "final_norm": jnp.ones(config.model_dim, config.dtype),
     }
     if not config.tied:
-      params["head"] = _init_table(keys[1], table, config.dtype)
+      params["head"] = init_table(keys[1], table, config.dtype)
     for layer in range(config.num_layers):
-      params[f"layer_{layer}"] = _init_layer(keys[layer + 2], config)
+      params[f"layer_{layer}"] = init_layer(keys[layer + 2], config)
     return {"params": params}
 
   def apply(
@@ -269,63 +267,3 @@ def _run_experts(
     params["stack"], tokens, routing, mask, implementation=model.implementation
   )
   return out.reshape(x.shape)
-
-
-@functools.partial(jax.jit, static_argnames=("shape", "dtype"))
-def _init_table(
-  key: jax.Array, shape: tuple[int, int], dtype: str
-) -> jax.Array:
-  """[V, D], such that logits of normalised outputs have unit variance."""
-  return (jax.random.normal(key, shape) * shape[1] ** -0.5).astype(dtype)
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def _init_layer(key: jax.Array, config: DecoderConfig) -> dict[str, Any]:
-  """One program for all layers, so that nothing but one is in the making."""
-  attention_key, router_key, stack_key = jax.random.split(key, 3)
-  experts = {"stack": _init_stack(stack_key, config)}
-  if config.num_experts is not None:
-    shape = (config.model_dim, config.num_experts)
-    experts["router"] = {"kernel": draw(router_key, shape, "float32")}
-  return {
-    "attention_norm": jnp.ones(config.model_dim, config.dtype),
-    "attention": init_attention(attention_key, config),
-    "ffn_norm": jnp.ones(config.model_dim, config.dtype),
-    "experts": experts,
-  }
-
-
-def _init_stack(
-  key: jax.Array, config: DecoderConfig
-) -> moe.Experts | moe.FeedForward:
-  """The experts of one layer, or the one block of the dense form."""
-  stack_key, shared_key = jax.random.split(key)
-
-  def draw_one(key: jax.Array) -> moe.FeedForward:
-    return _init_block(key, config.expert_dim, config)
-
-  if config.num_experts is None:
-    stack = draw_one(stack_key)
-  else:
-    # One after the other: only one expert exists in float32 at a time.
-    keys = jax.random.split(stack_key, config.num_experts)
-    stack = moe.Experts(**vars(lax.map(draw_one, keys)))
-  if config.shared_dim is None:
-    return stack
-  shared = _init_block(shared_key, config.shared_dim, config)
-  return dataclasses.replace(stack, shared=shared)
-
-
-def _init_block(
-  key: jax.Array, hidden_dim: int, config: DecoderConfig
-) -> moe.FeedForward:
-  one = moe.init_experts(
-    key,
-    1,
-    model_dim=config.model_dim,
-    expert_dim=hidden_dim,
-    activation=config.activation,
-    is_gated=config.is_gated,
-  )
-  one = jax.tree.map(lambda leaf: leaf[0].astype(config.dtype), one)
-  return moe.FeedForward(**vars(one))
