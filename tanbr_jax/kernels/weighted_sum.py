@@ -85,13 +85,13 @@ def _backward(
   experts, weights = saved
   flat = experts.reshape(experts.shape[0], -1)
   flat_grad = grad.reshape(grad.shape[0], -1)
-  product = functools.partial(
-    jnp.matmul, precision="highest", preferred_element_type=jnp.float32
+  einsum = functools.partial(
+    jnp.einsum, precision="highest", preferred_element_type=jnp.float32
   )
-  experts_grad = product(
-    weights.T.astype(jnp.float32), flat_grad.astype(jnp.float32)
+  experts_grad = einsum(
+    "re,rx->ex", weights.astype(jnp.float32), flat_grad.astype(jnp.float32)
   )
-  weights_grad = product(flat_grad, flat.T)
+  weights_grad = einsum("rx,ex->re", flat_grad, flat)
   experts_grad = experts_grad.astype(experts.dtype).reshape(experts.shape)
   return experts_grad, weights_grad.astype(weights.dtype)
 
