@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tanbr_jax.moe.feed_forward import FeedForward, activation_of
-from tanbr_jax.moe.parameters import register
+from tanbr_jax.moe.feed_forward import FeedForward
+from tanbr_jax.moe.parameters import activation_of, register
 
 # E[act(h)^2] of a standard normal h: the integral of act(h)^2 times the normal
 # density.

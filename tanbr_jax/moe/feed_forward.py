@@ -4,14 +4,18 @@ Letters: D model width, F hidden width, R blocks in a stack.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from tanbr_jax import kernels
-from tanbr_jax.moe.parameters import T, check_arrays, check_type, register
+from tanbr_jax.moe.parameters import (
+  T,
+  activation_of,
+  check_arrays,
+  check_type,
+  register,
+)
 
 
 @register
@@ -95,23 +99,11 @@ def apply_all(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
       f"x {x.shape}, w_in {w_in.shape}"
     )
   check_type(feed_forward, x)
-  own = without_shared(feed_forward)
-  out = jax.vmap(_dense, in_axes=(0, None))(own, x)
+  # One copy of x for each block: as a product of one x with all matrices, XLA
+  # would first copy the matrices, which are larger, side by side.
+  copies = jnp.broadcast_to(x[None], (w_in.shape[0], *x.shape))
+  out = jax.vmap(_dense)(without_shared(feed_forward), copies)
   return add_shared(out, feed_forward, x)
-
-
-def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:
-  """Returns the elementwise function of that name.
-
-  Raises:
-    ValueError: if there is none.
-  """
-  if name not in kernels.ACTIVATIONS:
-    raise ValueError(
-      f"activation must be one of {sorted(kernels.ACTIVATIONS)}, "
-      f"got activation={name!r}"
-    )
-  return kernels.ACTIVATIONS[name]
 
 
 def activate(

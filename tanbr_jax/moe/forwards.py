@@ -156,10 +156,7 @@ def soft(
       f"weights must be [N, E] = {shape}, got weights {weights.shape}"
     )
   own = feed_forward.without_shared(experts)
-  hidden, gate = _all_affine(tokens, own.w_in, own.b_in), None
-  if own.w_gate is not None:
-    gate = _all_affine(tokens, own.w_gate, own.b_gate)
-  hidden = feed_forward.activate(own.activation, hidden, gate)
+  hidden = _all_hidden(own, tokens)
   hidden *= weights.astype(hidden.dtype).T[:, :, None]
   out = jnp.einsum("enf,efd->nd", hidden.astype(x.dtype), own.w_out)
   if own.b_out is not None:
@@ -177,9 +174,20 @@ def _tokens(experts: Experts, x: jax.Array) -> jax.Array:
   return x.reshape(-1, model_dim)
 
 
+def _all_hidden(experts: Experts, x: jax.Array) -> jax.Array:
+  """[E, N, F] of x [N, D], at least float32."""
+  # Copies of x and not one product of x with all matrices, which XLA would
+  # copy side by side for it.
+  copies = jnp.broadcast_to(x[None], (experts.num_experts, *x.shape))
+  hidden, gate = _all_affine(copies, experts.w_in, experts.b_in), None
+  if experts.w_gate is not None:
+    gate = _all_affine(copies, experts.w_gate, experts.b_gate)
+  return feed_forward.activate(experts.activation, hidden, gate)
+
+
 def _all_affine(x: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
-  """[E, N, F]."""
-  out = jnp.einsum("nd,edf->enf", x, w)
+  """[E, N, F] of x [E, N, D]."""
+  out = jnp.einsum("end,edf->enf", x, w)
   return out if b is None else out + b[:, None]
 
 

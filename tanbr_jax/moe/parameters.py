@@ -1,9 +1,12 @@
-"""What `Experts` and `FeedForward` have in common: a tree, and its checks."""
+"""What `Experts` and `FeedForward` have in common: a tree and its checks."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+
+from tanbr_jax import kernels
 
 T = TypeVar("T")
 
@@ -38,16 +41,31 @@ def register(cls: type[T]) -> type[T]:
   return cls
 
 
+def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:
+  """Returns the elementwise function of that name.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  if name not in kernels.ACTIVATIONS:
+    raise ValueError(
+      f"activation must be one of {sorted(kernels.ACTIVATIONS)}, "
+      f"got activation={name!r}"
+    )
+  return kernels.ACTIVATIONS[name]
+
+
 def check_arrays(block: Any) -> None:
-  """Refuses arrays whose shapes disagree; reads no values.
+  """Refuses arrays whose shapes disagree and unknown activations.
 
   Args:
     block: `Experts` or a `FeedForward`.
 
   Raises:
-    ValueError: with the first array of an unexpected shape, or a gate of
-      nothing.
+    ValueError: with the first array of an unexpected shape, a gate of nothing,
+      or an activation that `kernels` does not have.
   """
+  activation_of(block.activation)
   if block.w_in.ndim < 2:
     raise ValueError(f"w_in must be [..., D, F], got w_in {block.w_in.shape}")
   *lead, model_dim, hidden_dim = block.w_in.shape

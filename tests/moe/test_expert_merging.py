@@ -51,9 +51,19 @@ def test_one_hot_weights_give_that_expert(experts):
 
 def test_merging_leaves_one_expert_of_bytes():
   experts = moe_cases.draw_experts("plain")
-  merged = moe.merge(experts, jnp.full(4, 0.25))
+  merged = jax.jit(moe.merge)(experts, np.full(4, 0.25, np.float32))
   count = sum(leaf.nbytes for leaf in jax.tree.leaves(merged))
   assert 4 * count == sum(leaf.nbytes for leaf in jax.tree.leaves(experts))
+
+
+@jax.jit
+def _merge_with_slopes(experts, weights):
+  def total(experts, weights):
+    x = jnp.ones((2, moe_cases.DIM))
+    return jnp.sum(moe.merged(experts, x, weights[0]))
+
+  grads = jax.grad(total, argnums=(0, 1))(experts, weights)
+  return moe.merge(experts, weights), moe.merge(experts, weights[0]), grads
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -62,19 +72,10 @@ def test_a_broken_expert_of_weight_zero_stays_out(experts, value):
   weights = jnp.array([[0.5, 0.0, 0.2, 0.3], [0.1, 0.2, 0.3, 0.4]])
   broken = moe_cases.set_expert(experts, 1, value)
 
-  @jax.jit
-  def run(experts, weights):
-    def total(experts, weights):
-      x = jnp.ones((2, moe_cases.DIM))
-      return jnp.sum(moe.merged(experts, x, weights[0]))
-
-    grads = jax.grad(total, argnums=(0, 1))(experts, weights)
-    return moe.merge(experts, weights), moe.merge(experts, weights[0]), grads
-
-  expected, expected_one, (expected_grad, expected_weights) = run(
-    experts, weights
+  expected, expected_one, (expected_grad, expected_weights) = (
+    _merge_with_slopes(experts, weights)
   )
-  found, one, (grad, weights_grad) = run(broken, weights)
+  found, one, (grad, weights_grad) = _merge_with_slopes(broken, weights)
   for name in plain_moe.STACKED:
     np.testing.assert_array_equal(
       getattr(found, name)[0], getattr(expected, name)[0], err_msg=name

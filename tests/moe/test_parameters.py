@@ -9,6 +9,8 @@ import pytest
 from tanbr_jax import moe, training
 from tanbr_jax.moe.parameters import check_arrays
 
+NAMES = ("w_in", "w_out")
+
 
 @pytest.mark.parametrize("form", moe_cases.FORMS)
 def test_trees_survive_flattening_and_jit(form):
@@ -35,9 +37,6 @@ def test_absent_arrays_are_no_entries_of_a_checkpoint(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, again["stack"], experts)
 
 
-NAMES = ("w_in", "w_out")
-
-
 @pytest.mark.parametrize(
   ("change", "message"),
   [
@@ -48,6 +47,7 @@ NAMES = ("w_in", "w_out")
     ({"b_in": jnp.ones(6)}, r"b_in must be \(4, 6\).*got \(6,\)"),
     ({"b_gate": jnp.ones((4, 6))}, "b_gate needs w_gate, got w_gate=None"),
     ({"shared_gate": jnp.ones((5, 1))}, "shared_gate needs shared"),
+    ({"activation": "swoosh"}, "activation must be one of .*'swoosh'"),
     ({"shared_gate": jnp.ones(5)}, r"shared_gate must be \(5, 1\)"),
   ],
 )
