@@ -72,7 +72,11 @@ class TorchQueue:
       self._wait()
       if can_capture:
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        # JAX's threads use the same device: what they do is not captured,
+        # and must not spoil the capture.
+        with torch.cuda.graph(
+          self._graph, pool=pool, capture_error_mode="relaxed"
+        ):
           self._call_all()
     self.timing = "graph" if can_capture else "queued"
 

@@ -209,14 +209,21 @@ def _config(
   lhs_shape: tuple[int, ...], rhs_shape: tuple[int, ...], *, num_matrices: int
 ) -> grouped.Config:
   """The measured table: few rows a group want small tiles, many large ones."""
-  num_groups, _, num_columns = rhs_shape
-  rows_of_group = lhs_shape[0] / num_groups
-  widest = 256 // num_matrices
-  tile_n = next(n for n in (widest, 128, 64) if num_columns % n == 0)
-  tile_n = min(tile_n, widest)
-  if rows_of_group > 48 or tile_n < 128:
-    return grouped.Config(128, tile_n, 4, 8 if num_matrices == 2 else 4)
-  return grouped.Config(16 if rows_of_group <= 8 else 64, tile_n, 4, 8)
+  num_rows, (num_groups, _, num_columns) = lhs_shape[0], rhs_shape
+  widths = [n for n in (256, 128, 64) if num_columns % n == 0]
+  widths = [n for n in widths if n * num_matrices <= 256]
+  if num_rows > 48 * num_groups:
+    return grouped.Config(128, widths[0], 4, 8 if num_matrices == 2 else 4)
+  tile_m = 16 if num_rows <= 8 * num_groups else 64
+  # Few groups have rows: about one tile at least for every multiprocessor.
+  most_groups = min(num_rows, num_groups)
+  tile_n = next(
+    (n for n in widths if most_groups * num_columns >= 0.9 * n * num_blocks()),
+    widths[-1],
+  )
+  # What fits into shared memory: all of it is on its way from memory.
+  stages = {256: 4, 128: 8, 64: 12}[tile_n * num_matrices]
+  return grouped.Config(tile_m, tile_n, stages, 8)
 
 
 def _run(lhs, matrices, group_sizes, epilogue, config) -> jax.Array:

@@ -20,7 +20,6 @@ from tanbr_jax.kernels.mosaic_gpu import tiles as tiling
 
 TILE_K = 64
 COLUMNS = 64  # of one store: 128 bytes, the widest swizzle
-COMPUTE = 2  # warpgroups
 OUT_SLOTS = 2  # stores in flight of one warpgroup
 ROWS = 64  # of a warpgroup's tile: the M of one wgmma
 
@@ -32,7 +31,8 @@ class Config(NamedTuple):
     tile_m: rows of one tile. With 128 the two compute warpgroups take 64 each;
       with 64 or less each takes half of the columns, and rows that were not
       loaded are multiplied as they are and never stored.
-    tile_n: columns of one tile, of each matrix.
+    tile_n: columns of one tile, of each matrix. With 64 of them and 64 rows or
+      less there is one compute warpgroup.
     stages: depth of the ring in shared memory.
     band: row tiles that are visited before the next column tile.
   """
@@ -41,6 +41,11 @@ class Config(NamedTuple):
   tile_n: int
   stages: int
   band: int = 8
+
+  @property
+  def compute(self) -> int:
+    """Compute warpgroups."""
+    return 1 if self.tile_m <= ROWS and self.tile_n == COLUMNS else 2
 
 
 def run(
@@ -74,7 +79,7 @@ def run(
     out_type=jax.ShapeDtypeStruct((num_rows, num_columns), lhs.dtype),
     grid=(num_blocks,),
     grid_names=("block",),
-    num_threads=COMPUTE + 1,
+    num_threads=config.compute + 1,
     thread_name="warpgroup",
     compiler_params=plgpu.CompilerParams(approx_math=True),
   )
@@ -91,7 +96,7 @@ class _Refs(NamedTuple):
   out: Any
   lhs_smem: Any  # [stages, rows, TILE_K]
   matrices_smem: tuple[Any, ...]  # [stages, TILE_K, tile_n] each
-  out_smem: Any  # [COMPUTE, OUT_SLOTS, ROWS, COLUMNS]
+  out_smem: Any  # [compute, OUT_SLOTS, ROWS, COLUMNS]
   full: Any
   empty: Any
 
@@ -121,18 +126,18 @@ def _body(table, num_tiles, lhs, *refs, epilogue, config):
   stored = (plgpu.TilingTransform((1, COLUMNS)), plgpu.SwizzleTransform(128))
   lhs_shape = (config.stages, max(config.tile_m, ROWS), TILE_K)
   shape = (config.stages, TILE_K, config.tile_n)
-  out_shape = (COMPUTE, OUT_SLOTS, ROWS, COLUMNS)
+  out_shape = (config.compute, OUT_SLOTS, ROWS, COLUMNS)
 
   def work(*scratch):
     refs = _Refs(table, num_tiles, lhs, matrices, out, *scratch)
     warpgroup = lax.axis_index("warpgroup")
 
-    @pl.when(warpgroup == COMPUTE)
+    @pl.when(warpgroup == config.compute)
     def _():
       plgpu.set_max_registers(40, action="decrease")
       _load(refs, config)
 
-    @pl.when(warpgroup < COMPUTE)
+    @pl.when(warpgroup < config.compute)
     def _():
       plgpu.set_max_registers(232, action="increase")
       _multiply(refs, config, epilogue, warpgroup)
@@ -143,7 +148,7 @@ def _body(table, num_tiles, lhs, *refs, epilogue, config):
     [plgpu.SMEM(shape, lhs.dtype, transforms=swizzled) for _ in matrices],
     plgpu.SMEM(out_shape, lhs.dtype, transforms=stored),
     plgpu.Barrier(num_arrivals=1 + len(matrices), num_barriers=config.stages),
-    plgpu.Barrier(num_arrivals=COMPUTE, num_barriers=config.stages),
+    plgpu.Barrier(num_arrivals=config.compute, num_barriers=config.stages),
     collective_axes="warpgroup",
   )
 
@@ -185,7 +190,7 @@ def _multiply(refs: _Refs, config: Config, epilogue, warpgroup) -> None:
   if config.tile_m > ROWS:
     width, row, column = config.tile_n, warpgroup * ROWS, 0
   else:
-    width = config.tile_n // COMPUTE
+    width = config.tile_n // config.compute
     row, column = 0, warpgroup * width
   my_rows, my_columns = pl.ds(row, ROWS), pl.ds(column, width)
   num_steps = refs.num_steps
