@@ -5,9 +5,11 @@ Letters: N tokens, E experts, K experts per token.
 
 import math
 
+import jax
 import jax.numpy as jnp
 
-from tanbr_jax.moe.routing import Routing, is_expert, keep_pairs
+from tanbr_jax import kernels
+from tanbr_jax.moe.routing import Routing, is_active, keep_pairs
 
 
 def expert_capacity(
@@ -62,11 +64,17 @@ def limit_capacity(
   """
   if capacity < 1:
     raise ValueError(f"capacity must be at least 1, got capacity={capacity}")
-  choices = is_expert(routing)
-  if first_choices_first:
-    choices = choices.swapaxes(0, 1)
-  flat = choices.reshape(-1, choices.shape[-1])
-  count = jnp.cumsum(flat, axis=0, dtype=jnp.int32)
-  is_kept = jnp.any(flat & (count <= capacity), axis=-1)
-  is_kept = is_kept.reshape(choices.shape[:2])
-  return keep_pairs(routing, is_kept.T if first_choices_first else is_kept)
+  ids = routing.expert_ids
+  ordered = ids.T if first_choices_first else ids
+  place = _place_in_expert(ordered.reshape(-1), routing.probabilities.shape[-1])
+  is_kept = (place < capacity).reshape(ordered.shape)
+  is_kept = is_kept.T if first_choices_first else is_kept
+  return keep_pairs(routing, is_kept & is_active(routing))
+
+
+def _place_in_expert(expert_ids: jax.Array, num_experts: int) -> jax.Array:
+  """[M] int32, how many pairs before each go to its expert, if it has one."""
+  permutation = kernels.sort_by_group(expert_ids[:, None], num_experts)
+  first = jnp.cumsum(permutation.group_sizes) - permutation.group_sizes
+  of_pair = first[jnp.clip(expert_ids, 0, num_experts - 1)]
+  return permutation.place[:, 0] - of_pair

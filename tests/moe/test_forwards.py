@@ -199,6 +199,25 @@ def test_without_an_active_expert_only_the_shared_block_is_left(case):
   np.testing.assert_array_equal(grads.w_out, 0.0)
 
 
+def test_tokens_over_capacity_keep_the_shared_block_alone(case):
+  ids = np.tile(np.array([1, 2], np.int32), (NUM_TOKENS, 1))
+  limited = moe.limit_capacity(moe_cases.routing(ids, case.shares.gates), 4)
+  out, _ = _run_routed(
+    case,
+    ids=limited.expert_ids,
+    shares=case.shares._replace(gates=limited.gates),
+  )
+  arrays = plain_moe.to_float64(case.experts)
+  tokens = np.float64(case.x).reshape(NUM_TOKENS, DIM)
+  served = plain_moe.routed(
+    arrays, tokens[:4], ids[:4], np.float64(case.shares.gates[:4])
+  )
+  dropped = [plain_moe.shared(arrays, token) for token in tokens[4:]]
+  np.testing.assert_allclose(
+    out.reshape(NUM_TOKENS, DIM), [*served, *dropped], rtol=1e-5, atol=1e-5
+  )
+
+
 def test_ids_out_of_range_are_skipped_under_jit(case):
   ids = np.array(case.ids)
   ids[[0, 3, 8], [1, 0, 1]] = moe.NO_EXPERT
