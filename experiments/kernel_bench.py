@@ -26,6 +26,8 @@ from tanbr_jax.device_time import Chain, Job
 
 # Rows that are timed as programs of one call, too.
 SINGLE = ("routed", "merged")
+# Up to so many tokens, these may take less time than the host needs.
+BUSY_TOKENS = 128
 
 
 class Point(NamedTuple):
@@ -113,6 +115,8 @@ class ShapeBench:
       )
       records.append(record)
     add_singles(records, singles, self._config)
+    if tokens is not None and tokens <= BUSY_TOKENS:
+      add_busy(records, singles)
     self._results.add(records)
     seconds = time.perf_counter() - begin
     print(
@@ -209,6 +213,19 @@ def add_singles(
       record["awaited_us"] = 1e3 * awaited[record["row"]].median
 
 
+def add_busy(
+  records: list[kernel_results.Record],
+  chains: Mapping[str, Chain | Exception],
+) -> None:
+  """Adds to records for how long a GPU computes in a call."""
+  sound, _ = split(chains)
+  for record in records:
+    if record["row"] in sound:
+      busy = 1e3 * device_time.busy(sound[record["row"]])
+      if not math.isnan(busy):
+        record["busy_us"] = busy
+
+
 def chain_length(work: Work, ceilings: Ceilings) -> int:
   """Calls in a program: about a millisecond of them.
 
@@ -222,8 +239,9 @@ def line(record: Mapping[str, Any]) -> str:
   """A record for the terminal."""
   if "error" in record:
     return f"  {record['row']:32} {record['error']}"
+  busy = f", busy {record['busy_us']:.1f}" if "busy_us" in record else ""
   return (
     f"  {record['row']:32} {record['median_us']:10.1f} us "
     f"[{record['low_us']:.1f}, {record['high_us']:.1f}], "
-    f"{record['x_floor']:.2f} x floor {record['floor_us']:.1f}"
+    f"{record['x_floor']:.2f} x floor {record['floor_us']:.1f}{busy}"
   )

@@ -6,11 +6,13 @@ call, `timing` ("chain", "graph" or "queued"), `bytes` and `flops` (the least
 that must be done), `floor_us` and `x_floor`. `all_experts_floor_us` is the
 floor if all experts were read. `single_us` is a call that is a program of its
 own, queued like the others, and `awaited_us` one that is waited for before the
-next is dispatched. `run` says which of `runs` measured it: device, versions,
-ceilings, command.
+next is dispatched; `busy_us` is for how long the GPU computes in a call, which
+is less than the median where the host cannot queue calls that fast. `run` says
+which of `runs` measured it: device, versions, ceilings, command.
 """
 
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,16 @@ class Lookup:
     """A number of a record; NaN if there is none."""
     record = self.record(shape, tokens, row)
     return math.nan if record is None else record[field]
+
+  def speedup(self, shape: str, tokens: int, row: str, other: str) -> float:
+    """How many times faster `row` is than `other`, on the device."""
+    field = "busy_us"
+    if any(
+      field not in (self.record(shape, tokens, r) or {}) for r in (row, other)
+    ):
+      field = "median_us"
+    times = (self.value(shape, tokens, r, field) for r in (other, row))
+    return operator.truediv(*times)
 
   @property
   def points(self) -> list[tuple[str, int | None]]:

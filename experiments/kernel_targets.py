@@ -102,12 +102,12 @@ def _against_torch(lookup: Lookup) -> Iterator[Target]:
 
 def _merged(lookup: Lookup) -> Iterator[Target]:
   for name in MAIN:
-    ratio = lookup.value(name, 16, "routed") / lookup.value(name, 16, "merged")
+    ratio = lookup.speedup(name, 16, "merged", "routed")
     text = f"routed / merged, 16 tokens, {SHAPES[name].title}"
     yield Target(text, 5.0, True, ratio)
   for name, shape in SHAPES.items():
     ratios = [
-      lookup.value(name, n, "merged") / lookup.value(name, n, "routed")
+      1 / lookup.speedup(name, n, "merged", "routed")
       for point, n in lookup.points
       if point == name and lookup.record(name, n, "merged")
       if lookup.record(name, n, "routed")

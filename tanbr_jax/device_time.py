@@ -8,9 +8,11 @@ waits once, at the end.
 """
 
 import math
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -182,6 +184,42 @@ def measure(
     )
     for name, took in found.items()
   }
+
+
+def busy(queue: Queue, *, programs: int = 8) -> float:
+  """Milliseconds of one call in which a GPU computed, by JAX's profiler.
+
+  What is faster than the host can queue it is timed right by this alone: the
+  gaps between kernels are left out.
+
+  Args:
+    queue: chain, or something else of its kind.
+    programs: how many are queued.
+
+  Returns:
+    The sum of the kernels' durations, or NaN on a device that is no GPU.
+  """
+  jax.block_until_ready(queue.run(1))
+  with tempfile.TemporaryDirectory() as folder:
+    with jax.profiler.trace(folder):
+      jax.block_until_ready(queue.run(programs))
+    (path,) = Path(folder).rglob("*.xplane.pb")
+    data = jax.profiler.ProfileData.from_file(str(path))
+    nanoseconds = kernel_nanoseconds(data.planes)
+  return nanoseconds / (programs * queue.calls) / 1e6
+
+
+def kernel_nanoseconds(planes: Iterable[Any]) -> float:
+  """The durations of all kernels in a profile; NaN if it has no GPU's."""
+  durations = [
+    event.duration_ns
+    for plane in planes
+    if plane.name.startswith("/device:GPU")
+    for line in plane.lines
+    if line.name.startswith("Stream")
+    for event in line.events
+  ]
+  return math.fsum(durations) if durations else math.nan
 
 
 def _programs(

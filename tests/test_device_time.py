@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,3 +93,21 @@ def test_bad_arguments():
     Chain(product, sets(1), length=0)
   with pytest.raises(ValueError, match="repeats=0"):
     device_time.measure({}, repeats=0)
+
+
+def test_busy_is_the_time_of_kernels_on_a_gpu():
+  def plane(name, **lines):
+    return SimpleNamespace(
+      name=name,
+      lines=[
+        SimpleNamespace(
+          name=line, events=[SimpleNamespace(duration_ns=ns) for ns in took]
+        )
+        for line, took in lines.items()
+      ],
+    )
+
+  host = plane("/host:CPU", python=[1000.0])
+  gpu = plane("/device:GPU:0", **{"Stream #7(Compute)": [5.0, 2.5], "XLA": [9]})
+  assert device_time.kernel_nanoseconds([host, gpu]) == 7.5
+  assert np.isnan(device_time.kernel_nanoseconds([host]))

@@ -55,12 +55,11 @@ def weighted_sums(
     ],
     compiler_params=plgpu.CompilerParams(approx_math=True),
   )
-  # One row an expert: its weights, then whether one of its stage's is zero.
-  columns = weights.T
-  has_zero = jnp.any((columns == 0).reshape(-1, in_stage * num_results), axis=1)
-  has_zero = jnp.repeat(has_zero.astype(jnp.float32), in_stage)
-  table = jnp.concatenate([columns, has_zero[:, None]], axis=1)
-  table = jnp.pad(table, ((0, 0), (0, ROW - num_results - 1)))
+  # One row an expert: its weights, then whether one of them is zero. No
+  # reduction, which would be a kernel of its own.
+  has_zero = functools.reduce(jnp.logical_or, [w == 0 for w in weights])
+  rows = jnp.concatenate([weights, has_zero.astype(jnp.float32)[None]])
+  table = jnp.pad(rows, ((0, ROW - num_results - 1), (0, 0))).T
   out = kernel(experts.reshape(num_experts, size // BOX, BOX), table)
   return out.reshape(num_results, size)
 
@@ -125,7 +124,8 @@ def _body(
         return sums
 
       sums = lax.cond(
-        weights[k * in_stage, num_results] > 0,
+        sum(weights[k * in_stage + e, num_results] for e in range(in_stage))
+        > 0,
         functools.partial(add_experts, _add_selected),
         functools.partial(add_experts, _add),
         sums,
