@@ -8,7 +8,8 @@ floor if all experts were read. `single_us` is a call that is a program of its
 own, queued like the others, and `awaited_us` one that is waited for before the
 next is dispatched; `busy_us` is for how long the GPU computes in a call, which
 is less than the median where the host cannot queue calls that fast. `run` says
-which of `runs` measured it: device, versions, ceilings, command.
+which of `runs` measured it: device, versions, ceilings, command; `busy_run` if
+another one measured `busy_us`.
 """
 
 import math

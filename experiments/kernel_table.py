@@ -23,6 +23,7 @@ RESULTS = launch.ROOT / "experiments" / "results" / "kernels.json"
 NAME = "kernels"  # Of the README's markers.
 PARTS = ("route", "sort", "dispatch", "grouped_ffn", "combine")
 PARTS_TOKENS = (16, 4096)
+MOST_TIMES = 30  # Larger multiples are left out.
 
 
 def collect(run: Path) -> dict[str, Any]:
@@ -56,23 +57,31 @@ def text(results: Mapping[str, Any]) -> str:
 
 def caption(results: Mapping[str, Any]) -> str:
   """Device, versions and ceilings."""
-  last = results["runs"][-1]
-  ceilings = last["ceilings"]
+  runs = results["runs"]
   versions = ", ".join(
-    f"{name} {last['versions'][name]}"
+    f"{name} {runs[-1]['versions'][name]}"
     for name in ("jax", "torch", "transformers")
-    if last["versions"].get(name)
+    if runs[-1]["versions"].get(name)
   )
+  copy, read, matmul = (
+    _span([run["ceilings"][name] / 1e12 for run in runs], digits)
+    for name, digits in (("copy", 2), ("read", 2), ("matmul", 0))
+  )
+  calls = "the same run" if len(runs) == 1 else f"the same {len(runs)} runs"
   return (
-    f"{results['device']}, bfloat16, {versions}; measured in the same run: "
-    f"copy {ceilings['copy'] / 1e12:.2f} TB/s, read "
-    f"{ceilings['read'] / 1e12:.2f} TB/s, matrix product "
-    f"{ceilings['matmul'] / 1e12:.0f} TFLOP/s. Device time of one call, median "
-    "of calls that are queued. The floor is the larger of two times: bytes of "
-    "the active experts and of the tokens over the bandwidth, operations over "
-    "the matrix product's rate. Up to 128 tokens routed / merged compares for "
-    "how long the GPU computed: the host queues such short calls more slowly."
+    f"{results['device']}, bfloat16, {versions}; measured in {calls}: "
+    f"copy {copy} TB/s, read {read} TB/s, matrix product {matmul} TFLOP/s. "
+    "Device time of one call, median of calls that are queued. The floor is "
+    "the larger of two times: bytes of the active experts and of the tokens "
+    "over the bandwidth, operations over the matrix product's rate. Up to 128 "
+    "tokens routed / merged compares for how long the GPU computed: the host "
+    "queues such short calls more slowly."
   )
+
+
+def _span(values: Sequence[float], digits: int) -> str:
+  low, high = (f"{f(values):.{digits}f}" for f in (min, max))
+  return low if low == high else f"{low} to {high}"
 
 
 def merging(lookup: Lookup) -> str:
@@ -151,10 +160,13 @@ def _points(lookup: Lookup) -> list[tuple[str, int]]:
 
 
 def _cell(record: Record | None, ratio: float | None = None) -> str:
+  """A time, and its multiple unless that only says how small the floor is."""
   if record is None:
     return "-"
   text = _us(record["median_us"])
-  return text if ratio is None else f"{text} ({ratio:.2f})"
+  if ratio is None or ratio > MOST_TIMES:
+    return text
+  return f"{text} ({ratio:.2f})"
 
 
 def _us(value: float) -> str:
