@@ -20,7 +20,8 @@ def largest_ids(
   """Returns the indices of the largest scores, as `lax.top_k` orders them.
 
   Args:
-    scores: [..., E] float32. A NaN counts as large as infinity at least.
+    scores: [..., E] float32. A NaN counts as large as infinity at least; in
+      XLA one with a sign bit counts as less than all others.
     count: K, in [1, E].
     implementation: None (the best one for the device), "xla" or "mosaic_gpu".
 

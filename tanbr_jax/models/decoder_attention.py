@@ -39,11 +39,7 @@ def init_attention(key: jax.Array, config: DecoderConfig) -> dict[str, Any]:
     `query_key_value` [D, (H + 2 G) W], `output` [H W, D] and, if the config
     says so, the scales `query_norm` and `key_norm`.
   """
-  heads, kv_heads, width = (
-    config.num_heads,
-    config.num_kv_heads,
-    config.head_dim,
-  )
+  heads, kv_heads, width = _heads(config)
   in_key, out_key = jax.random.split(key)
   params = {
     "query_key_value": draw(
@@ -122,11 +118,7 @@ def _project(
   params: dict[str, Any], x: jax.Array, config: DecoderConfig
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Queries [B, S, H, W], keys and values [B, S, G, W]."""
-  heads, kv_heads, width = (
-    config.num_heads,
-    config.num_kv_heads,
-    config.head_dim,
-  )
+  heads, kv_heads, width = _heads(config)
   query, key, value = jnp.split(
     x @ params["query_key_value"],
     (heads * width, (heads + kv_heads) * width),

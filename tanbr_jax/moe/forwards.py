@@ -52,7 +52,9 @@ def routed(
   )
   # What else can be named are implementations of the products only.
   moves = "xla" if implementation == "xla" else None
-  permutation = kernels.sort_by_group(routing.expert_ids, experts.num_experts)
+  permutation = kernels.sort_by_group(
+    routing.expert_ids, experts.num_experts, implementation=moves
+  )
   rows = kernels.dispatch(tokens, permutation, implementation=moves)
   rows = _grouped(experts, rows, permutation.group_sizes, implementation)
   out = kernels.combine(rows, permutation, routing.gates, implementation=moves)

@@ -144,6 +144,10 @@ def example_weights(
   Raises:
     ValueError: if the shapes disagree.
   """
+  if probabilities.ndim != 3:
+    raise ValueError(
+      f"probabilities must be [B, S, E], got {probabilities.shape}"
+    )
   if is_token is None:
     return jnp.mean(probabilities, axis=1)
   if is_token.shape != probabilities.shape[:2]:

@@ -83,11 +83,13 @@ def task_usage(
 
   Args:
     routing: of N tokens.
-    task_ids: [N] int32, each token's task.
+    task_ids: [N] int32, each token's task; one outside [0, V) is left out.
     num_tasks: V. A task without tokens gets the uniform row.
   """
   num_experts = routing.probabilities.shape[-1]
   total = jax.ops.segment_sum(routing.probabilities, task_ids, num_tasks)
-  count = jnp.bincount(task_ids, length=num_tasks).astype(jnp.float32)
+  # A bincount would count a negative id as task 0.
+  ones = jnp.ones(task_ids.shape, jnp.float32)
+  count = jax.ops.segment_sum(ones, task_ids, num_tasks)
   mean = total / jnp.maximum(count, 1.0)[:, None]
   return jnp.where(count[:, None] > 0, mean, 1.0 / num_experts)

@@ -88,6 +88,8 @@ def test_refuses_shapes_that_disagree():
     moe.segment_weights(
       probabilities, segment_length=2, first_weights=jnp.ones(3)
     )
+  with pytest.raises(ValueError, match=r"\[B, S, E\], got \(3, 4\)"):
+    moe.example_weights(jnp.ones((3, 4)))
   with pytest.raises(ValueError, match=r"is_token \(3, 6\)"):
     moe.example_weights(probabilities, jnp.ones((3, 6), bool))
   with pytest.raises(ValueError, match="N=3 tokens"):

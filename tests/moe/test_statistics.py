@@ -40,5 +40,7 @@ def test_task_usage_is_the_mean_of_each_task():
   np.testing.assert_allclose(
     usage[2], PROBABILITIES[[0, 1, 3]].mean(0), rtol=1e-6
   )
+  without = moe.task_usage(ROUTING, jnp.array([0, -1, 4, 1]), num_tasks=2)
+  np.testing.assert_allclose(without, PROBABILITIES[[0, 3]], rtol=1e-6)
   # Tasks 1 and 3 have no tokens, task 0 a uniform one.
   np.testing.assert_allclose(usage[np.array([0, 1, 3])], 1 / 3, rtol=1e-6)
