@@ -1,4 +1,8 @@
-"""Whether the rows that compute the same block do: no wrong kernel is timed."""
+"""Whether rows that compute the routed block agree with each other.
+
+Masked and merged blocks, merging and the single steps are not compared here;
+the library's tests compare them with loops.
+"""
 
 from collections.abc import Mapping
 

@@ -52,9 +52,11 @@ def grouped_matmul(
     or rhs.shape[:1] != group_sizes.shape
     or lhs.dtype != rhs.dtype
     or group_sizes.dtype != jnp.int32
+    or 0 in rhs.shape
   ):
     raise ValueError(
-      "needs lhs [M, K], rhs [E, K, N] of one type and group_sizes [E] int32, "
+      "needs lhs [M, K], rhs [E, K, N] of one type, which is not empty, and "
+      "group_sizes [E] int32, "
       f"got lhs {lhs.dtype}{lhs.shape}, rhs {rhs.dtype}{rhs.shape}, "
       f"group_sizes {group_sizes.dtype}{group_sizes.shape}"
     )

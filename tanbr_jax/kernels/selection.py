@@ -21,7 +21,8 @@ def largest_ids(
 
   Args:
     scores: [..., E] float32. A NaN counts as large as infinity at least; in
-      XLA one with a sign bit counts as less than all others.
+      XLA one with a sign bit counts as less than all others. On a Hopper GPU
+      -0 ties with 0, and NaN with infinity and the largest finite number.
     count: K, in [1, E].
     implementation: None (the best one for the device), "xla" or "mosaic_gpu".
 

@@ -35,25 +35,28 @@ def weighted_sum(
 
   Args:
     experts: [E, ...] floating.
-    weights: [E] or [R, E] floating: R results in one pass over the experts.
-      `vmap` over the weights alone is such a pass too.
+    weights: [E] or [R, E] floating: R results in one pass over the experts
+      (on a Hopper GPU one pass for every 16 of them). `vmap` over the weights
+      alone is such a pass too.
     implementation: None (the best one for the device), "xla" or "mosaic_gpu".
 
   Returns:
     [...] or [R, ...] of the experts' type.
 
   Raises:
-    ValueError: if the axes of experts differ, or the implementation cannot
-      run.
+    ValueError: if the axes of experts differ, they are not floating, or the
+      implementation cannot run.
   """
   if (
     weights.ndim not in (1, 2)
     or 0 in weights.shape
     or experts.shape[:1] != weights.shape[-1:]
+    or not jnp.issubdtype(experts.dtype, jnp.floating)
   ):
     raise ValueError(
-      "weights must be [E] or [R, E], not empty, for experts [E, ...], got "
-      f"weights {weights.shape}, experts {experts.shape}"
+      "weights must be [E] or [R, E], not empty, for floating experts "
+      f"[E, ...], got weights {weights.shape}, "
+      f"experts {experts.dtype}{experts.shape}"
     )
   rows = jnp.atleast_2d(weights)
   primal = _best

@@ -180,6 +180,8 @@ class Decoder:
     mask: jax.Array | None,
   ) -> tuple[jax.Array, Cache]:
     """The normalised outputs of the last layer, [B, S, D], and the cache."""
+    if input_ids.ndim != 2:
+      raise ValueError(f"input_ids must be [B, S], got {input_ids.shape}")
     if mask is not None:
       self._check_mask(mask, input_ids.shape)
     tree = params["params"]

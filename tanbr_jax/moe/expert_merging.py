@@ -42,11 +42,15 @@ def merge(
     leading R axis.
 
   Raises:
-    ValueError: if the number of weights is not the number of experts,
-      `off_simplex` is unknown, or it is "raise" and the weights are off the
-      simplex or traced.
+    ValueError: if the number of weights is not the number of experts, these
+      are not stacked, `off_simplex` is unknown, or it is "raise" and the
+      weights are off the simplex or traced.
   """
   check_arrays(experts)
+  if experts.w_in.ndim != 3:
+    raise ValueError(
+      f"experts must have w_in [E, D, F], got w_in {experts.w_in.shape}"
+    )
   num_experts = experts.num_experts
   if merge_weights.ndim not in (1, 2) or merge_weights.shape[-1] != num_experts:
     raise ValueError(

@@ -24,7 +24,9 @@ def merged_per_example(
   """Applies to each example the block that its own weights merge.
 
   SMEAR (Muqeeth et al., Soft Merging of Experts with Adaptive Routing, 2023),
-  with the weights of `example_weights`.
+  with the weights of `example_weights`. What the weights are the mean of is a
+  reconstruction [R]: to route an example's mean hidden state instead, give
+  that router's probabilities.
 
   Args:
     experts: E stacked experts.
@@ -60,7 +62,8 @@ def merged_per_segment(
 ) -> jax.Array:
   """Applies to each segment of a sequence the block of its own weights.
 
-  Lory (Zhong et al., 2024), with the weights of `segment_weights`.
+  Lory (Zhong et al., 2024), with the weights of `segment_weights`, which are a
+  reconstruction [R] as those of `merged_per_example` are.
 
   Args:
     experts: E stacked experts.

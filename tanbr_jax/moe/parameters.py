@@ -89,13 +89,15 @@ def check_arrays(block: Any) -> None:
 
 
 def check_type(block: Any, x: jax.Array) -> None:
-  """Refuses an x of another type than the block's.
+  """Refuses an x of another type than one of the block's arrays.
 
   Raises:
     ValueError: with both types.
   """
-  if x.dtype != block.w_in.dtype:
-    raise ValueError(
-      "x must be of the parameters' type, got "
-      f"x {x.dtype}, w_in {block.w_in.dtype}"
-    )
+  for name in ("w_in", "w_gate", "w_out", "b_in", "b_gate", "b_out"):
+    array = getattr(block, name)
+    if array is not None and x.dtype != array.dtype:
+      raise ValueError(
+        "x must be of the parameters' type, got "
+        f"x {x.dtype}, {name} {array.dtype}"
+      )

@@ -68,6 +68,7 @@ def test_rewards_scale_with_the_noise_scale():
   np.testing.assert_array_equal(ours, scaled)
 
 
+@pytest.mark.slow
 def test_each_dominant_task_has_a_tree_of_its_own():
   options = dict(num_experts=3, num_tasks=2, horizon=100)
   rng = np.random.default_rng(1)

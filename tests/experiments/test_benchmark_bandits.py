@@ -78,6 +78,7 @@ def test_without_pyxab_its_row_says_so(monkeypatch):
   assert "pip install 'PyXAB" in benchmark_rows.progress(row)
 
 
+@pytest.mark.slow
 def test_ours_run_without_pytorch(monkeypatch):
   monkeypatch.setitem(sys.modules, "torch", None)
   config = make_config()

@@ -33,6 +33,7 @@ def finished(tmp_path_factory):
   return folder, reporting.read_json(folder / reporting.SUMMARY)
 
 
+@pytest.mark.slow
 def test_bytes_are_those_of_the_shapes(finished):
   _, summary = finished
   # Float32, two layers, three 16 x 24 matrices an expert, 16 x 12 shared.
@@ -51,6 +52,7 @@ def test_bytes_are_those_of_the_shapes(finished):
   assert summary["tiny/both/parameter_bytes"] == routed + expert
 
 
+@pytest.mark.slow
 def test_plans_hold_inputs_and_outputs(finished):
   _, summary = finished
   # Keys and values of 4 x 8 positions, two layers, two heads of 8; logits.
@@ -63,6 +65,7 @@ def test_plans_hold_inputs_and_outputs(finished):
     assert outputs <= rest <= outputs + 2048
 
 
+@pytest.mark.slow
 def test_every_time_has_its_quartiles(finished):
   _, summary = finished
   keys = [
@@ -74,12 +77,14 @@ def test_every_time_has_its_quartiles(finished):
     assert 0 < low <= value <= high
 
 
+@pytest.mark.slow
 def test_a_cpu_has_no_peak_and_says_so(finished):
   _, summary = finished
   if jax.default_backend() == "cpu":
     assert summary["tiny/merged/peak_bytes"] is None
 
 
+@pytest.mark.slow
 def test_the_table_is_drawn_from_the_summary(finished):
   _, summary = finished
   found = {k.removeprefix("tiny/"): v for k, v in summary.items()}

@@ -132,6 +132,8 @@ def test_refuses_what_it_cannot_do():
     kernels.grouped_matmul(lhs, rhs, sizes, implementation="triton")
   with pytest.raises(ValueError, match=r"\(32, 5\).*\(3, 5, 6\).*\(4,\)"):
     kernels.grouped_matmul(lhs, rhs[:3], sizes)
+  with pytest.raises(ValueError, match=r"not empty.*rhs float32\(4, 5, 0\)"):
+    kernels.grouped_matmul(lhs, rhs[:, :, :0], sizes)
   with pytest.raises(ValueError, match="bfloat16"):
     kernels.grouped_matmul(lhs.astype(jnp.bfloat16), rhs, sizes)
   with pytest.raises(ValueError, match=r"group_sizes float32\(4,\)"):

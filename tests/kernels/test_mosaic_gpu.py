@@ -5,11 +5,17 @@ installed jax has one.
 """
 
 import contextlib
+import importlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from tanbr_jax import moe
+from tanbr_jax.kernels import implementations
+
+grouped_matmul = importlib.import_module("tanbr_jax.kernels.grouped_matmul")
 
 mosaic_gpu = pytest.importorskip(
   "tanbr_jax.kernels.mosaic_gpu", exc_type=ImportError
@@ -173,6 +179,51 @@ def test_ranks_equal_counts():
     assert row.tolist() == [(of_block == group).sum() for group in range(12)]
 
 
+@pytest.fixture
+def any_device(monkeypatch):
+  """Operations choose the kernels here too, in the interpreter."""
+  if mosaic_gpu.why_not() is None:
+    return
+  on_platform = implementations.on_platform
+  on_platform.cache_clear()
+  monkeypatch.setattr(implementations, "platform", lambda: "gpu")
+  monkeypatch.setattr(mosaic_gpu, "why_not", lambda: None)
+  monkeypatch.setattr(
+    implementations, "on_platform", lambda _, *args: on_platform("cpu", *args)
+  )
+  primal = grouped_matmul._on("cuda", mosaic_gpu.grouped_matmul)
+  monkeypatch.setitem(grouped_matmul._PRIMALS, "mosaic_gpu", primal)
+
+
+def test_a_routed_block_and_its_gradients_are_those_of_xla(any_device):
+  experts = moe.Experts(
+    w_in=_draw(0, 8, 64, 64, scale=1 / 8),
+    w_out=_draw(1, 8, 64, 64, scale=1 / 8),
+    w_gate=_draw(2, 8, 64, 64, scale=1 / 8),
+    activation="silu",
+  )
+  x, logits = _draw(3, 70, 64), _draw(4, 70, 8, dtype=jnp.float32)
+  direction = _draw(5, 70, 64)
+
+  def run(experts, x, logits, implementation):
+    routing = moe.top_k(logits, 2)
+    out = moe.routed(experts, x, routing, implementation=implementation)
+    return jnp.sum((out * direction).astype(jnp.float32)), out
+
+  found = [
+    jax.jit(
+      jax.value_and_grad(run, argnums=(0, 1, 2), has_aux=True),
+      static_argnums=3,
+    )(experts, x, logits, implementation)
+    for implementation in ("mosaic_gpu", "xla")
+  ]
+  for ours, theirs in zip(*map(jax.tree.leaves, found), strict=True):
+    ours, theirs = _wide(ours), _wide(theirs)
+    # Both round to bfloat16 (4e-3) between the same steps, or one less.
+    apart = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+    assert apart < 2e-2
+
+
 def test_says_why_not():
   why_not = mosaic_gpu.supports_grouped_matmul(
     (8, 64), (2, 64, 96), jnp.bfloat16
@@ -184,4 +235,10 @@ def test_says_why_not():
   )
   assert "2048" in mosaic_gpu.supports_weighted_sum(
     (4, 100), (2, 4), jnp.bfloat16
+  )
+  assert "256 experts" in mosaic_gpu.supports_weighted_sum(
+    (512, 2048), (2, 512), jnp.bfloat16
+  )
+  assert "(2, 0, 64)" in mosaic_gpu.supports_grouped_matmul(
+    (8, 0), (2, 0, 64), jnp.bfloat16
   )

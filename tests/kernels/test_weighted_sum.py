@@ -159,6 +159,8 @@ def test_refuses_what_it_cannot_do():
     kernels.weighted_sum(jnp.ones((2, 4)), jnp.ones((1, 1, 2)))
   with pytest.raises(ValueError, match=r"not empty.*\(0,\).*\(0, 4\)"):
     kernels.weighted_sum(jnp.ones((0, 4)), jnp.ones(0))
+  with pytest.raises(ValueError, match=r"floating experts.*int32\(2, 4\)"):
+    kernels.weighted_sum(jnp.ones((2, 4), jnp.int32), jnp.ones(2))
   with pytest.raises(ValueError, match="one of .*'xla'.*'fast'"):
     kernels.weighted_sum(jnp.ones((2, 4)), jnp.ones(2), implementation="fast")
   with pytest.raises(ValueError, match="'mosaic_gpu' cannot run: .* a cpu"):

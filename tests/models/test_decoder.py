@@ -221,6 +221,8 @@ def test_bfloat16_stays_near_float32():
 def test_refuses_bad_input(params):
   with pytest.raises(ValueError, match="capacity=5, length=6"):
     MODEL.prefill(params, IDS, capacity=5)
+  with pytest.raises(ValueError, match=r"\[B, S\], got \(6,\)"):
+    MODEL.apply(params, IDS[0])
   with pytest.raises(ValueError, match=r"bool\(2, 3\) for L=2, E=4"):
     MODEL.apply(params, IDS, mask=jnp.ones((2, 3), bool))
   with pytest.raises(ValueError, match=r"float32\(2, 4\)"):

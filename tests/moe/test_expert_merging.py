@@ -98,6 +98,13 @@ def test_refuses_other_numbers_of_weights(experts):
       moe.merge(experts, jnp.ones(shape))
 
 
+def test_refuses_what_is_not_stacked(experts):
+  one = moe.merge(experts, jnp.full(4, 0.25))
+  block = moe.Experts(w_in=one.w_in, w_out=one.w_out, activation="relu2")
+  with pytest.raises(ValueError, match=r"w_in \[E, D, F\], got w_in \("):
+    moe.merge(block, jnp.ones(one.w_in.shape[0]))
+
+
 def test_weights_off_the_simplex_are_refused_when_asked(experts):
   on = jnp.array([[0.25] * 4, [1.0, 0.0, 0.0, 0.0]])
   jax.eval_shape(lambda e: moe.merge(e, on, off_simplex="raise"), experts)

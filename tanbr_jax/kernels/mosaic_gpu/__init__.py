@@ -152,8 +152,8 @@ def supports_grouped_matmul(
   lhs_shape: tuple[int, ...], rhs_shape: tuple[int, ...], dtype: jnp.dtype
 ) -> str | None:
   """Returns why `grouped_matmul` cannot run, or None."""
-  if lhs_shape[0] < 1:
-    return f"it needs rows, got lhs {lhs_shape}"
+  if 0 in (*lhs_shape, *rhs_shape):
+    return f"it needs rows and columns, got lhs {lhs_shape}, rhs {rhs_shape}"
   if rhs_shape[1] % grouped.TILE_K or rhs_shape[2] % grouped.COLUMNS:
     return f"widths must be multiples of {grouped.COLUMNS}, got rhs {rhs_shape}"
   return _why_not_dtype(dtype)
@@ -177,7 +177,7 @@ def supports_dispatch(
   x_shape: tuple[int, ...], place_shape: tuple[int, ...], dtype: jnp.dtype
 ) -> str | None:
   """Returns why `dispatch` cannot run, or None."""
-  if x_shape[0] < 1 or place_shape[1] < 1:
+  if 0 in (*x_shape, *place_shape):
     return f"it needs tokens and places, got x {x_shape}, place {place_shape}"
   if x_shape[1] % 64 or x_shape[1] > rows.MAX_WIDTH:
     return (
@@ -195,6 +195,11 @@ def supports_weighted_sum(
   """Returns why `weighted_sum` cannot run, or None."""
   if weights_shape[0] < 2:
     return "one result is one fused pass in XLA already"
+  if experts_shape[0] > merges.MAX_EXPERTS:
+    return (
+      f"it holds the weights of at most {merges.MAX_EXPERTS} experts, got "
+      f"experts {experts_shape}"
+    )
   size = math.prod(experts_shape[1:])
   if size < 1 or size % merges.TILE:
     return (

@@ -15,6 +15,7 @@ TILE = COMPUTE * COLUMNS  # elements of an expert in one stage
 EXPERTS = 8  # of one stage, at most
 STAGES = 6
 RESULTS = 16  # at most, whose sums a thread holds in registers
+MAX_EXPERTS = 256  # whose weights fit beside the stages
 ROW = 32  # of the table of weights, float32
 
 
