@@ -1,6 +1,7 @@
 """Many weighted sums of the same stacked arrays, which are read once."""
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,94 +66,117 @@ def weighted_sums(
   return out.reshape(num_results, size)
 
 
-def _body(
-  experts, table, out, smem, weights, loaded, full, empty, *, num_blocks
-):
+class _Refs(NamedTuple):
+  """What a block works on, and the tiles that are its own."""
+
+  experts: Any  # [E, C / BOX, BOX]
+  table: Any  # [E, ROW]
+  out: Any  # [R, C / BOX, BOX]
+  smem: Any  # [STAGES, experts of a stage, TILE / BOX, BOX]
+  weights: Any  # the table in shared memory
+  loaded: Any
+  full: Any
+  empty: Any
+
+  @property
+  def in_stage(self) -> int:
+    """Experts of one stage."""
+    return self.smem.shape[1]
+
+  @property
+  def num_steps(self) -> int:
+    """Stages of one tile."""
+    return self.experts.shape[0] // self.in_stage
+
+  def num_tiles(self, num_blocks: int) -> jax.Array:
+    """Tiles of this block: every `num_blocks`-th, from its own number on."""
+    total = self.experts.shape[1] * BOX // TILE
+    left = total - lax.axis_index("block") + num_blocks - 1
+    return lax.div(left, num_blocks)
+
+
+def _body(*refs, num_blocks):
+  refs = _Refs(*refs)
   warpgroup = lax.axis_index("warpgroup")
-  block = lax.axis_index("block")
-  num_experts, num_boxes, _ = experts.shape
-  num_results = out.shape[0]
-  boxes = COLUMNS // BOX  # of one warpgroup
-  in_stage = smem.shape[1]
-  num_steps = num_experts // in_stage
-  total = num_boxes // (COMPUTE * boxes)
-  mine = lax.div(total - block + num_blocks - 1, num_blocks)
 
   @pl.when(warpgroup == COMPUTE)
-  def _memory():
+  def _():
     plgpu.set_max_registers(40, action="decrease")
-    plgpu.copy_gmem_to_smem(table, weights, loaded)
-
-    def load(step, _):
-      slot = lax.rem(step, STAGES)
-      tile = block + lax.div(step, num_steps) * num_blocks
-      first = lax.rem(step, num_steps) * in_stage
-
-      @pl.when(step >= STAGES)
-      def _():
-        plgpu.barrier_wait(empty.at[slot])
-
-      plgpu.copy_gmem_to_smem(
-        experts.at[
-          pl.ds(first, in_stage), pl.ds(tile * COMPUTE * boxes, COMPUTE * boxes)
-        ],
-        smem.at[slot],
-        full.at[slot],
-      )
-
-    lax.fori_loop(0, mine * num_steps, load, None)
+    _load(refs, num_blocks)
 
   @pl.when(warpgroup < COMPUTE)
-  def _compute():
+  def _():
     plgpu.set_max_registers(232, action="increase")
-    plgpu.barrier_wait(loaded)
-    mine_in_stage = pl.ds(warpgroup * boxes, boxes)
+    _sum(refs, num_blocks, warpgroup)
 
-    def add_stage(k, sums, *, tile_step):
-      step = tile_step + k
-      slot = lax.rem(step, STAGES)
-      plgpu.barrier_wait(full.at[slot])
 
-      def add_experts(add, sums):
-        for e in range(in_stage):
-          x = smem[slot, e, mine_in_stage].astype(jnp.float32)
-          row = k * in_stage + e
-          scales = [weights[row, r] for r in range(num_results)]
-          sums = tuple(
-            add(total, scale, x)
-            for total, scale in zip(sums, scales, strict=True)
-          )
-        return sums
+def _load(refs: _Refs, num_blocks: int) -> None:
+  """The memory warpgroup: the weights, then stage after stage."""
+  plgpu.copy_gmem_to_smem(refs.table, refs.weights, refs.loaded)
+  block, boxes = lax.axis_index("block"), TILE // BOX
 
-      sums = lax.cond(
-        sum(weights[k * in_stage + e, num_results] for e in range(in_stage))
-        > 0,
-        functools.partial(add_experts, _add_selected),
-        functools.partial(add_experts, _add),
-        sums,
-      )
-      plgpu.barrier_arrive(empty.at[slot])
+  def load(step, _):
+    slot = lax.rem(step, STAGES)
+    tile = block + lax.div(step, refs.num_steps) * num_blocks
+    first = lax.rem(step, refs.num_steps) * refs.in_stage
+
+    @pl.when(step >= STAGES)
+    def _():
+      plgpu.barrier_wait(refs.empty.at[slot])
+
+    plgpu.copy_gmem_to_smem(
+      refs.experts.at[pl.ds(first, refs.in_stage), pl.ds(tile * boxes, boxes)],
+      refs.smem.at[slot],
+      refs.full.at[slot],
+    )
+
+  steps = refs.num_tiles(num_blocks) * refs.num_steps
+  lax.fori_loop(0, steps, load, None)
+
+
+def _sum(refs: _Refs, num_blocks: int, warpgroup) -> None:
+  """A compute warpgroup: its columns of every result, one tile at a time."""
+  num_results, boxes = refs.out.shape[0], COLUMNS // BOX
+  block = lax.axis_index("block")
+  plgpu.barrier_wait(refs.loaded)
+
+  def add_stage(k, sums, *, tile_step):
+    step = tile_step + k
+    slot = lax.rem(step, STAGES)
+    plgpu.barrier_wait(refs.full.at[slot])
+    rows = [k * refs.in_stage + e for e in range(refs.in_stage)]
+
+    def add_experts(add, sums):
+      for e, row in enumerate(rows):
+        x = refs.smem[slot, e, pl.ds(warpgroup * boxes, boxes)]
+        x = x.astype(jnp.float32)
+        scales = [refs.weights[row, r] for r in range(num_results)]
+        pairs = zip(sums, scales, strict=True)
+        sums = tuple(add(total, scale, x) for total, scale in pairs)
       return sums
 
-    def sum_tile(i, _):
-      sums = tuple(
-        plgpu.layout_cast(
-          jnp.zeros((boxes, BOX), jnp.float32),
-          plgpu.Layout.WG_STRIDED((boxes, BOX), vec_size=8),
-        )
-        for _ in range(num_results)
-      )
-      sums = lax.fori_loop(
-        0,
-        num_steps,
-        functools.partial(add_stage, tile_step=i * num_steps),
-        sums,
-      )
-      first = ((block + i * num_blocks) * COMPUTE + warpgroup) * boxes
-      for r, total in enumerate(sums):
-        out[r, pl.ds(first, boxes)] = total.astype(out.dtype)
+    sums = lax.cond(
+      sum(refs.weights[row, num_results] for row in rows) > 0,
+      functools.partial(add_experts, _add_selected),
+      functools.partial(add_experts, _add),
+      sums,
+    )
+    plgpu.barrier_arrive(refs.empty.at[slot])
+    return sums
 
-    lax.fori_loop(0, mine, sum_tile, None)
+  def sum_tile(i, _):
+    layout = plgpu.Layout.WG_STRIDED((boxes, BOX), vec_size=8)
+    sums = tuple(
+      plgpu.layout_cast(jnp.zeros((boxes, BOX), jnp.float32), layout)
+      for _ in range(num_results)
+    )
+    add = functools.partial(add_stage, tile_step=i * refs.num_steps)
+    sums = lax.fori_loop(0, refs.num_steps, add, sums)
+    first = ((block + i * num_blocks) * COMPUTE + warpgroup) * boxes
+    for r, total in enumerate(sums):
+      refs.out[r, pl.ds(first, boxes)] = total.astype(refs.out.dtype)
+
+  lax.fori_loop(0, refs.num_tiles(num_blocks), sum_tile, None)
 
 
 def _add(total, scale, x):
