@@ -8,15 +8,14 @@ table; with `--write` also puts it between the README's markers.
 """
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app
 
 from experiments import launch, readme_block
-from tanbr_jax import atomic, reporting
+from tanbr_jax import reporting
 from tanbr_jax.bandits.catalogue import CATALOGUE, Entry
 
 RESULTS = launch.ROOT / "experiments" / "results" / "all_methods.json"
@@ -117,22 +116,9 @@ def _interval(summary: Mapping[str, Any], stream: str, name: str) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-  try:
-    if len(argv) > 1:
-      raise ValueError(f"unknown arguments {argv[1:]}")
-    if flags.FLAGS.run:
-      atomic.write_json(RESULTS, collect(Path(flags.FLAGS.run)))
-    if not RESULTS.exists():
-      raise ValueError(f"no {RESULTS}: give --run")
-    text = table(reporting.read_json(RESULTS))
-    print(text)
-    if flags.FLAGS.write:
-      readme_block.write(NAME, text)
-  except ValueError as error:
-    sys.exit(f"error: {error}")
+  readme_block.main(argv, NAME, RESULTS, collect=collect, text=table)
 
 
 if __name__ == "__main__":
-  flags.DEFINE_string("run", "", "Folder of a run of all methods.")
-  flags.DEFINE_bool("write", False, "Put the table into README.md.")
+  readme_block.define_flags("Folder of a run of all methods.")
   app.run(main)

@@ -7,17 +7,16 @@ without, that file is used. Prints the tables; with `--write` also puts them
 between the README's markers.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app
 
 from experiments import kernel_targets, launch, readme_block
 from experiments.kernel_results import Lookup, Record
 from experiments.kernel_shapes import SHAPES
-from tanbr_jax import atomic, reporting
+from tanbr_jax import reporting
 
 RESULTS = launch.ROOT / "experiments" / "results" / "kernels.json"
 NAME = "kernels"  # Of the README's markers.
@@ -178,22 +177,9 @@ def _rate(value: float) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-  try:
-    if len(argv) > 1:
-      raise ValueError(f"unknown arguments {argv[1:]}")
-    if flags.FLAGS.run:
-      atomic.write_json(RESULTS, collect(Path(flags.FLAGS.run)))
-    if not RESULTS.exists():
-      raise ValueError(f"no {RESULTS}: give --run")
-    tables = text(reporting.read_json(RESULTS))
-    print(tables)
-    if flags.FLAGS.write:
-      readme_block.write(NAME, tables)
-  except ValueError as error:
-    sys.exit(f"error: {error}")
+  readme_block.main(argv, NAME, RESULTS, collect=collect, text=text)
 
 
 if __name__ == "__main__":
-  flags.DEFINE_string("run", "", "Folder of a run of the benchmark.")
-  flags.DEFINE_bool("write", False, "Put the tables into README.md.")
+  readme_block.define_flags("Folder of a run of the benchmark.")
   app.run(main)

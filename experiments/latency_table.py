@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiments import readme_block
 from experiments.latency_programs import (
   BATCH,
   FORMS,
@@ -59,9 +60,8 @@ def markdown(name: str, found: Mapping[str, Any], sizes: Sizes) -> str:
     f"{found['merge/merge_floor_ms']:.2g}); medians of {found['repeats']}; "
     f"ceilings: {found['ceilings']}",
     "",
-    "| " + " | ".join(["form", *columns, *memory]) + " |",
-    "| --- " * (1 + len(columns) + len(memory)) + "|",
   ]
+  rows = []
   for form in (*FORMS, BOTH):
     cells = [TITLES[form]]
     for count in columns.values():
@@ -71,8 +71,9 @@ def markdown(name: str, found: Mapping[str, Any], sizes: Sizes) -> str:
       cells.append(
         _gigabytes(found.get(f"{form}/{key}"), found[f"{ROUTED}/{key}"])
       )
-    lines.append("| " + " | ".join(cells) + " |")
-  return "\n".join([*lines, "", PAPER])
+    rows.append(cells)
+  table = readme_block.table(["form", *columns, *memory], rows)
+  return "\n".join([*lines, table, "", PAPER])
 
 
 def _milliseconds(found: Mapping[str, Any], key: str, routed: str) -> str:

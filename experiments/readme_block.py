@@ -1,7 +1,14 @@
 """Parts of the README that are made from results, between two markers."""
 
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
 from experiments import launch
-from tanbr_jax import atomic
+from tanbr_jax import atomic, reporting
 
 README = launch.ROOT / "README.md"
 
@@ -36,6 +43,44 @@ def table(titles: list[str], lines: list[list[str]]) -> str:
   """A Markdown table."""
   rows = [titles, ["---"] * len(titles), *lines]
   return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def define_flags(run: str) -> None:
+  """Defines `--run`, described by `run`, and `--write`."""
+  flags.DEFINE_string("run", "", run)
+  flags.DEFINE_bool("write", False, "Put it between the README's markers.")
+
+
+def main(
+  argv: Sequence[str],
+  name: str,
+  results: Path,
+  *,
+  collect: Callable[[Path], dict[str, Any]],
+  text: Callable[[dict[str, Any]], str],
+) -> None:
+  """Makes the part of that name from a run, or from the kept results.
+
+  Args:
+    argv: of the command, without flags.
+    name: of the markers.
+    results: the file in which a run's results are kept.
+    collect: from a run's folder to what is kept.
+    text: from what is kept to Markdown.
+  """
+  try:
+    if len(argv) > 1:
+      raise ValueError(f"unknown arguments {argv[1:]}")
+    if flags.FLAGS.run:
+      atomic.write_json(results, collect(Path(flags.FLAGS.run)))
+    if not results.exists():
+      raise ValueError(f"no {results}: give --run")
+    made = text(reporting.read_json(results))
+    print(made)
+    if flags.FLAGS.write:
+      write(name, made)
+  except ValueError as error:
+    sys.exit(f"error: {error}")
 
 
 def _places(readme: str, name: str) -> tuple[int, int]:

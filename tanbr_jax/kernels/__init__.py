@@ -1,6 +1,6 @@
 """Operations that a device may want its own kernel for."""
 
-from tanbr_jax.kernels.activations import ACTIVATIONS
+from tanbr_jax.kernels.activations import ACTIVATIONS, activate
 from tanbr_jax.kernels.dispatch_combine import combine, dispatch
 from tanbr_jax.kernels.grouped_ffn import grouped_ffn
 from tanbr_jax.kernels.grouped_matmul import grouped_matmul
@@ -11,6 +11,7 @@ from tanbr_jax.kernels.weighted_sum import weighted_sum
 __all__ = [
   "ACTIVATIONS",
   "Permutation",
+  "activate",
   "combine",
   "dispatch",
   "grouped_ffn",

@@ -26,3 +26,23 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = (
     }
   )
 )
+
+
+def activate(
+  activation: str, hidden: jax.Array, gate: jax.Array | None
+) -> jax.Array:
+  """Returns `act(hidden)`, or `act(gate) * hidden` if there is a gate.
+
+  Args:
+    activation: a key of `ACTIVATIONS`.
+    hidden: [..., F] floating.
+    gate: [..., F], or None.
+
+  Returns:
+    [..., F] of at least float32, which the products' type is cast to once.
+  """
+  function = ACTIVATIONS[activation]
+  wide = hidden.dtype if hidden.dtype.itemsize > 4 else jnp.float32
+  if gate is None:
+    return function(hidden.astype(wide))
+  return function(gate.astype(wide)) * hidden.astype(wide)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax.kernels import implementations, mosaic_tpu, tokamax
-from tanbr_jax.kernels.activations import ACTIVATIONS
+from tanbr_jax.kernels.activations import ACTIVATIONS, activate
 from tanbr_jax.kernels.grouped_matmul import grouped_matmul
 from tanbr_jax.kernels.grouped_matmul import zero_tail as with_zero_tail
 from tanbr_jax.kernels.implementations import Implementation
@@ -114,13 +114,8 @@ def _composed(
   product = functools.partial(
     grouped_matmul, group_sizes=group_sizes, implementation=implementation
   )
-  wide = x.dtype if x.dtype.itemsize > 4 else jnp.float32
-  hidden = product(x, w_in).astype(wide)
-  act = ACTIVATIONS[activation]
-  if w_gate is None:
-    hidden = act(hidden)
-  else:
-    hidden = act(product(x, w_gate).astype(wide)) * hidden
+  gate = None if w_gate is None else product(x, w_gate)
+  hidden = activate(activation, product(x, w_in), gate)
   return product(hidden.astype(x.dtype), w_out)
 
 

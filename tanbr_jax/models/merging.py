@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from tanbr_jax import moe
 from tanbr_jax.models.byte_lm import ByteLM
 from tanbr_jax.models.decoder import Decoder
+from tanbr_jax.moe import feed_forward
 
 Params = dict[str, Any]
 Model = TypeVar("Model", ByteLM, Decoder)
@@ -57,10 +58,7 @@ def _merge_all(
 ) -> list[moe.FeedForward]:
   # What is not merged stays out of the program, which would copy it.
   shared = [(stack.shared, stack.shared_gate) for stack in stacks]
-  own = [
-    dataclasses.replace(stack, shared=None, shared_gate=None)
-    for stack in stacks
-  ]
+  own = [feed_forward.without_shared(stack) for stack in stacks]
   return [
     dataclasses.replace(block, shared=block_shared, shared_gate=gate)
     for block, (block_shared, gate) in zip(

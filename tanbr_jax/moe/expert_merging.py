@@ -10,9 +10,7 @@ import numpy as np
 from tanbr_jax import kernels
 from tanbr_jax.moe.experts import Experts
 from tanbr_jax.moe.feed_forward import FeedForward
-from tanbr_jax.moe.parameters import check_arrays
-
-STACKED = ("w_in", "w_out", "w_gate", "b_in", "b_gate", "b_out")
+from tanbr_jax.moe.parameters import ARRAYS, check_arrays
 
 
 def merge(
@@ -63,7 +61,7 @@ def merge(
     )
   if off_simplex == "raise":
     check_simplex(merge_weights)
-  arrays = {name: getattr(experts, name) for name in STACKED}
+  arrays = {name: getattr(experts, name) for name in ARRAYS}
   merged = {
     name: kernels.weighted_sum(
       array, merge_weights, implementation=implementation

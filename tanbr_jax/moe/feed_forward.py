@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tanbr_jax import kernels
 from tanbr_jax.moe.parameters import (
   T,
-  activation_of,
   check_arrays,
   check_type,
   register,
@@ -106,26 +106,6 @@ def apply_all(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
   return add_shared(out, feed_forward, x)
 
 
-def activate(
-  activation: str, hidden: jax.Array, gate: jax.Array | None
-) -> jax.Array:
-  """Returns `act(hidden)`, or `act(gate) * hidden` if there is a gate.
-
-  Args:
-    activation: a name in `kernels.ACTIVATIONS`.
-    hidden: [..., F] floating.
-    gate: [..., F], or None.
-
-  Returns:
-    [..., F] of at least float32, which the products' type is cast to once.
-  """
-  function = activation_of(activation)
-  wide = hidden.dtype if hidden.dtype.itemsize > 4 else jnp.float32
-  if gate is None:
-    return function(hidden.astype(wide))
-  return function(gate.astype(wide)) * hidden.astype(wide)
-
-
 def add_shared(out: jax.Array, block: Any, x: jax.Array) -> jax.Array:
   """Adds the shared block's output for x, if there is a shared block.
 
@@ -151,7 +131,7 @@ def _dense(block: FeedForward, x: jax.Array) -> jax.Array:
   hidden, gate = _affine(x, block.w_in, block.b_in), None
   if block.w_gate is not None:
     gate = _affine(x, block.w_gate, block.b_gate)
-  hidden = activate(block.activation, hidden, gate).astype(x.dtype)
+  hidden = kernels.activate(block.activation, hidden, gate).astype(x.dtype)
   return _affine(hidden, block.w_out, block.b_out)
 
 

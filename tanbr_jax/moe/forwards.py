@@ -184,7 +184,7 @@ def _all_hidden(experts: Experts, x: jax.Array) -> jax.Array:
   hidden, gate = _all_affine(copies, experts.w_in, experts.b_in), None
   if experts.w_gate is not None:
     gate = _all_affine(copies, experts.w_gate, experts.b_gate)
-  return feed_forward.activate(experts.activation, hidden, gate)
+  return kernels.activate(experts.activation, hidden, gate)
 
 
 def _all_affine(x: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
@@ -221,7 +221,7 @@ def _grouped(
   hidden, gate = add_bias(product(rows, experts.w_in), experts.b_in), None
   if experts.w_gate is not None:
     gate = add_bias(product(rows, experts.w_gate), experts.b_gate)
-  hidden = feed_forward.activate(experts.activation, hidden, gate)
+  hidden = kernels.activate(experts.activation, hidden, gate)
   return add_bias(
     product(hidden.astype(rows.dtype), experts.w_out), experts.b_out
   )

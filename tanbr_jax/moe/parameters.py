@@ -9,6 +9,8 @@ import jax
 from tanbr_jax import kernels
 
 T = TypeVar("T")
+# The arrays of a block; those of `Experts` have a leading E axis.
+ARRAYS = ("w_in", "w_out", "w_gate", "b_in", "b_gate", "b_out")
 
 
 def register(cls: type[T]) -> type[T]:
@@ -94,7 +96,7 @@ def check_type(block: Any, x: jax.Array) -> None:
   Raises:
     ValueError: with both types.
   """
-  for name in ("w_in", "w_gate", "w_out", "b_in", "b_gate", "b_out"):
+  for name in ARRAYS:
     array = getattr(block, name)
     if array is not None and x.dtype != array.dtype:
       raise ValueError(

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain_products import loop
 
 from tanbr_jax import kernels
 from tanbr_jax.kernels.grouped_matmul import _PRIMALS, _TABLE, _entry, _on
@@ -26,18 +27,6 @@ def _draw(case):
   return lhs, rhs, np.array(sizes, np.int32), grad
 
 
-def _loop(lhs, rhs, sizes, grad):
-  """Value and both gradients of sum(out * grad), row by row in float64."""
-  lhs, rhs, grad = (np.array(x, np.float64) for x in (lhs, rhs, grad))
-  out = np.zeros(grad.shape)
-  lhs_grad, rhs_grad = np.zeros(lhs.shape), np.zeros(rhs.shape)
-  for row, group in enumerate(np.repeat(np.arange(len(sizes)), sizes)):
-    out[row] = lhs[row] @ rhs[group]
-    lhs_grad[row] = rhs[group] @ grad[row]
-    rhs_grad[group] += np.outer(lhs[row], grad[row])
-  return out, lhs_grad, rhs_grad
-
-
 def _run(lhs, rhs, sizes, grad, implementation=None):
   @jax.jit
   def run(lhs, rhs, sizes, grad):
@@ -57,14 +46,14 @@ def _run(lhs, rhs, sizes, grad, implementation=None):
 def test_values_and_gradients_equal_a_loop(case):
   problem = _draw(case)
   # Sums of at most 19 float32 products of values of about 1.
-  for result, expected in zip(_run(*problem), _loop(*problem), strict=True):
+  for result, expected in zip(_run(*problem), loop(*problem), strict=True):
     np.testing.assert_allclose(result, expected, atol=2e-5)
 
 
 def test_bfloat16_equals_a_loop_over_the_same_values():
   lhs, rhs, sizes, grad = _draw("empty groups and a tail")
   lhs, rhs, grad = (np.array(x, jnp.bfloat16) for x in (lhs, rhs, grad))
-  results, expected = _run(lhs, rhs, sizes, grad), _loop(lhs, rhs, sizes, grad)
+  results, expected = _run(lhs, rhs, sizes, grad), loop(lhs, rhs, sizes, grad)
   assert {x.dtype for x in results} == {np.dtype(jnp.bfloat16)}
   # Float32 sums rounded once, by 2**-9 of values up to 20.
   for result, value in zip(results, expected, strict=True):
@@ -84,7 +73,7 @@ def test_no_rows_at_all():
 
 def test_rows_past_the_groups_are_never_read():
   lhs, rhs, sizes, grad = _draw("empty groups and a tail")
-  expected = _loop(lhs, rhs, sizes, grad)
+  expected = loop(lhs, rhs, sizes, grad)
   lhs[28:], grad[28:] = np.nan, np.inf
   for result, value in zip(_run(lhs, rhs, sizes, grad), expected, strict=True):
     np.testing.assert_allclose(result, value, atol=2e-5)
@@ -96,7 +85,7 @@ def test_vmap_over_problems_of_other_sizes():
   sizes = np.stack([sizes, sizes[::-1]])
   out = jax.jit(jax.vmap(kernels.grouped_matmul))(lhs, rhs, sizes)
   for i in range(2):
-    expected, _, _ = _loop(lhs[i], rhs[i], sizes[i], np.zeros((29, 6)))
+    expected, _, _ = loop(lhs[i], rhs[i], sizes[i], np.zeros((29, 6)))
     np.testing.assert_allclose(out[i], expected, atol=4e-5)
 
 
@@ -121,7 +110,7 @@ def test_a_kernel_trains_and_its_tail_is_zeroed(monkeypatch, takes_transposed):
   monkeypatch.setitem(_TABLE, "mosaic_tpu", _entry("mosaic_tpu", why_not))
   problem = _draw("empty groups and a tail")
   results = _run(*problem, implementation="mosaic_tpu")
-  for result, expected in zip(results, _loop(*problem), strict=True):
+  for result, expected in zip(results, loop(*problem), strict=True):
     np.testing.assert_allclose(result, expected, atol=2e-5)
   assert ((4, 6, 5) in calls) == takes_transposed
 

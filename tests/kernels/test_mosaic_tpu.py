@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain_products import loop
 
 from tanbr_jax import kernels
 from tanbr_jax.kernels import implementations, mosaic_tpu
@@ -29,17 +30,6 @@ def _problem(num_rows, sizes, dtype=np.float32):
   return lhs, rhs, np.array(sizes, np.int32), grad
 
 
-def _loop(lhs, rhs, sizes, grad):
-  lhs, rhs, grad = (x.astype(np.float64) for x in (lhs, rhs, grad))
-  out = np.zeros(grad.shape)
-  lhs_grad, rhs_grad = np.zeros(lhs.shape), np.zeros(rhs.shape)
-  for row, group in enumerate(np.repeat(np.arange(len(sizes)), sizes)):
-    out[row] = lhs[row] @ rhs[group]
-    lhs_grad[row] = rhs[group] @ grad[row]
-    rhs_grad[group] += np.outer(lhs[row], grad[row])
-  return out, lhs_grad, rhs_grad
-
-
 def test_values_and_gradients_equal_a_loop(in_interpreter):
   # Groups that begin inside a tile, an empty one, and a tail.
   lhs, rhs, sizes, grad = _problem(37, [3, 19, 0, 9])
@@ -57,7 +47,7 @@ def test_values_and_gradients_equal_a_loop(in_interpreter):
 
   # Sums of at most 19 float32 products of values of about 1.
   for result, expected in zip(
-    run(lhs, rhs, sizes, grad), _loop(lhs, rhs, sizes, grad), strict=True
+    run(lhs, rhs, sizes, grad), loop(lhs, rhs, sizes, grad), strict=True
   ):
     np.testing.assert_allclose(result, expected, atol=2e-5)
 
@@ -71,7 +61,7 @@ def test_bfloat16_and_other_sizes(in_interpreter, num_rows, sizes):
     jnp.array(sizes),
     implementation="mosaic_tpu",
   )
-  expected, _, _ = _loop(lhs, rhs, sizes, grad)
+  expected, _, _ = loop(lhs, rhs, sizes, grad)
   assert out.dtype == jnp.bfloat16
   # One rounding, by 2**-9, of a float32 sum of five.
   np.testing.assert_allclose(

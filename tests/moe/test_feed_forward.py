@@ -8,7 +8,7 @@ import plain_moe
 import pytest
 
 from tanbr_jax import kernels, moe
-from tanbr_jax.moe.feed_forward import activate
+from tanbr_jax.kernels import activate
 
 
 def test_activations_equal_their_formulas():
