@@ -14,9 +14,9 @@ from typing import Any
 
 from absl import app
 
-from experiments import launch, readme_block
-from tanbr_jax import reporting
+from experiments.common import launch, readme_block
 from tanbr_jax.bandits.catalogue import CATALOGUE, Entry
+from tanbr_jax.report import workdir
 
 RESULTS = launch.ROOT / "experiments" / "results" / "all_methods.json"
 NAME = "algorithms"  # Of the README's markers.
@@ -36,11 +36,11 @@ def collect(run: Path) -> dict[str, Any]:
   Raises:
     ValueError: if the run is not finished or has not the table's streams.
   """
-  for file in (reporting.CONFIG, reporting.SUMMARY):
+  for file in (workdir.CONFIG, workdir.SUMMARY):
     if not (run / file).exists():
       raise ValueError(f"{run} has no {file}: not a finished run")
-  settings = reporting.read_json(run / reporting.CONFIG)
-  summary = reporting.read_json(run / reporting.SUMMARY)
+  settings = workdir.read_json(run / workdir.CONFIG)
+  summary = workdir.read_json(run / workdir.SUMMARY)
   kept = {
     key: value
     for key, value in summary.items()

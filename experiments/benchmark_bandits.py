@@ -1,6 +1,6 @@
 """Rounds per second of bandits, beside PyXAB and a PyTorch NeuralUCB.
 
-  python -m experiments.benchmark_bandits --config=configs/benchmark_bandits.py
+  python -m experiments.benchmark_bandits --config=configs/bandit_speed/quick.py
 
 All in one run on one machine. Rates are slots per second of all seeds
 together, the median of the chunks with their range; a chunk is a compiled scan
@@ -32,8 +32,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from experiments import benchmark_outside, launch, streams
-from experiments.benchmark_rows import (
+from experiments.bandit_speed import benchmark_outside
+from experiments.bandit_speed.benchmark_rows import (
   MIN_CHUNKS,
   Row,
   after_history,
@@ -43,18 +43,16 @@ from experiments.benchmark_rows import (
   progress,
   show,
 )
-from tanbr_jax import (
-  atomic,
-  bandits,
-  estimates,
-  regret,
-  reporting,
-  rollout,
-)
-from tanbr_jax.environments import families, task_mix
+from experiments.common import launch, streams
+from tanbr_jax import bandits
+from tanbr_jax.environments.landscapes import families
+from tanbr_jax.environments.mixes import task_mix
+from tanbr_jax.online import estimates, regret, rollout
+from tanbr_jax.report import workdir as reporting
+from tanbr_jax.storage import atomic
 
 COMMAND_LINE = launch.Flags(
-  "configs/benchmark_bandits.py", workdir="runs/benchmark"
+  "configs/bandit_speed/quick.py", workdir="runs/benchmark"
 )
 FILE = "benchmark.json"
 FLOOR, TORCH = "environment alone", "PyTorch NeuralUCB"

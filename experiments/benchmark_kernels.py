@@ -4,8 +4,8 @@
 
 Calls are chained in one program, programs are queued, inputs rotate, and the
 rows of one shape and number of tokens take turns, PyTorch's among them: see
-`tanbr_jax.device_time`. Writes `summary.json`, see
-`experiments.kernel_results`; `experiments.kernel_table` makes a table of it.
+`tanbr_jax.timing.device_time`. Writes `summary.json`, see
+`experiments.kernels.kernel_results`; `experiments.kernel_table` makes a table.
 """
 
 import os
@@ -17,21 +17,20 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from experiments import (
+from experiments.common import launch
+from experiments.kernels import (
   kernel_bench,
   kernel_inputs,
   kernel_results,
   kernel_rows,
   kernel_shapes,
-  launch,
 )
-from experiments.kernel_shapes import SHAPES, Ceilings
-from tanbr_jax import device_time, reporting
-from tanbr_jax.device_time import Job
+from experiments.kernels.kernel_shapes import SHAPES, Ceilings
+from tanbr_jax.report import workdir as reporting
+from tanbr_jax.timing import device_time
+from tanbr_jax.timing.device_time import Job
 
-COMMAND_LINE = launch.Flags(
-  "configs/benchmark_kernels.py", workdir="runs/kernels"
-)
+COMMAND_LINE = launch.Flags("configs/kernels/gpu.py", workdir="runs/kernels")
 GROUPS = (
   "merging",
   "routed",

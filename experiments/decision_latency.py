@@ -18,18 +18,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import launch, streams
-from tanbr_jax import (
-  atomic,
-  bandits,
-  latency,
-  partition,
-  plot_sweeps,
-  plotting,
-  reporting,
-  tables,
-)
-from tanbr_jax.estimates import Estimate
+from experiments.common import launch, streams
+from tanbr_jax import bandits, partition
+from tanbr_jax.online.estimates import Estimate
+from tanbr_jax.plots import sweeps, traces
+from tanbr_jax.report import tables
+from tanbr_jax.report import workdir as reporting
+from tanbr_jax.storage import atomic
+from tanbr_jax.timing import latency
 
 COMMAND_LINE = launch.Flags("configs/regret/latency.py", workdir="runs/latency")
 FILE, FIGURE = "latency.json", "latency.png"
@@ -195,8 +191,8 @@ def draw(folder: str | Path) -> None:
     ),
     f"leaves or candidates N (E = {experts})": series(by_size, "size"),
   }
-  figure = plot_sweeps.latency(panels, target=config["target_ms"])
-  plotting.save(figure, folder / FIGURE)
+  figure = sweeps.latency(panels, target=config["target_ms"])
+  traces.save(figure, folder / FIGURE)
 
 
 def series(

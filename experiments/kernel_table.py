@@ -13,10 +13,11 @@ from typing import Any
 
 from absl import app
 
-from experiments import kernel_targets, launch, readme_block
-from experiments.kernel_results import Lookup, Record
-from experiments.kernel_shapes import SHAPES
-from tanbr_jax import reporting
+from experiments.common import launch, readme_block
+from experiments.kernels import kernel_targets
+from experiments.kernels.kernel_results import Lookup, Record
+from experiments.kernels.kernel_shapes import SHAPES
+from tanbr_jax.report import workdir
 
 RESULTS = launch.ROOT / "experiments" / "results" / "kernels.json"
 NAME = "kernels"  # Of the README's markers.
@@ -31,10 +32,10 @@ def collect(run: Path) -> dict[str, Any]:
   Raises:
     ValueError: there are none.
   """
-  path = run / reporting.SUMMARY
+  path = run / workdir.SUMMARY
   if not path.exists():
-    raise ValueError(f"{run} has no {reporting.SUMMARY}: not a run")
-  return reporting.read_json(path)
+    raise ValueError(f"{run} has no {workdir.SUMMARY}: not a run")
+  return workdir.read_json(path)
 
 
 def text(results: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Latency and memory of whole decoders: routed, masked and merged experts.
 
-  python -m experiments.latency --config=configs/latency/quick.py
+  python -m experiments.latency --config=configs/model_latency/quick.py
 
 For each model, with random weights: the time to read a batch of prompts (the
 logits after the last token and the cache), the time per token to decode with
@@ -32,19 +32,24 @@ from typing import Any
 import jax
 import ml_collections
 
-from experiments import (
-  benchmark_kernels,
-  kernel_shapes,
-  latency_floors,
-  launch,
+from experiments import benchmark_kernels
+from experiments.common import launch
+from experiments.kernels import kernel_shapes
+from experiments.model_latency import latency_floors
+from experiments.model_latency.latency_bench import Bench
+from experiments.model_latency.latency_programs import (
+  BATCH,
+  FORMS,
+  MERGED,
+  ROUTED,
+  Sizes,
 )
-from experiments.latency_bench import Bench
-from experiments.latency_programs import BATCH, FORMS, MERGED, ROUTED, Sizes
-from experiments.latency_table import markdown, time_key
-from tanbr_jax import models, reporting
+from experiments.model_latency.latency_table import markdown, time_key
+from tanbr_jax import models
+from tanbr_jax.report import workdir as reporting
 
 COMMAND_LINE = launch.Flags(
-  "configs/latency/quick.py", workdir="runs/model_latency"
+  "configs/model_latency/quick.py", workdir="runs/model_latency"
 )
 MODULE = "experiments.latency"
 

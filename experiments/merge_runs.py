@@ -18,8 +18,10 @@ from typing import Any
 
 from absl import app, flags
 
-from experiments import regret
-from tanbr_jax import atomic, reporting, trace
+from experiments.regret import comparison
+from tanbr_jax.online import trace
+from tanbr_jax.report import workdir as reporting
+from tanbr_jax.storage import atomic
 
 # What may differ between runs, and the comma lists among them, whose names are
 # joined.
@@ -52,9 +54,9 @@ def merge(runs: Sequence[Path], workdir: Path) -> None:
   traces = _in_order(traces, merged["config"])
   trace.save(workdir / reporting.TRACE, traces)
   baseline = merged["config"]["baseline"]
-  summary = regret.summarise(traces, baseline)
+  summary = comparison.summarise(traces, baseline)
   reporting.write_summary(workdir, summary)
-  regret.draw(workdir)
+  comparison.draw(workdir)
 
 
 def find(patterns: str) -> list[Path]:

@@ -15,21 +15,16 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import drawing, launch, model_stream, streams
-from tanbr_jax import (
-  bandits,
-  data,
-  estimates,
-  pretraining,
-  regret,
-  reporting,
-  rollout,
-  serving,
-  tables,
-  trace,
-)
-from tanbr_jax.environments import merged_reward
-from tanbr_jax.trace import Trace
+from experiments.common import drawing, launch, streams
+from experiments.online import model_stream
+from tanbr_jax import bandits, data
+from tanbr_jax.environments.oracle import merged_reward
+from tanbr_jax.online import estimates, regret, rollout, trace
+from tanbr_jax.online.trace import Trace
+from tanbr_jax.report import tables
+from tanbr_jax.report import workdir as reporting
+from tanbr_jax.timing import serving
+from tanbr_jax.training import pretraining
 
 COMMAND_LINE = launch.Flags(
   "configs/online/quick.py", workdir="runs/online_quick"

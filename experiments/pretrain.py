@@ -14,8 +14,11 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from experiments import launch
-from tanbr_jax import data, mergeability, pretraining, reporting, tables
+from experiments.common import launch
+from tanbr_jax import data
+from tanbr_jax.report import tables
+from tanbr_jax.report import workdir as reporting
+from tanbr_jax.training import mergeability, pretraining
 
 COMMAND_LINE = launch.Flags(
   "configs/pretrain/quick.py", workdir="runs/pretrain_quick"

@@ -17,18 +17,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import launch, streams
-from tanbr_jax import (
-  atomic,
-  bandits,
-  partition,
-  plot_ternary,
-  plotting,
-  reporting,
-  rounds,
-)
-from tanbr_jax.environments.families import FAMILIES
+from experiments.common import launch, streams
+from tanbr_jax import bandits, partition
+from tanbr_jax.environments.landscapes.families import FAMILIES
+from tanbr_jax.online import rounds
 from tanbr_jax.partition.outlines import outlines
+from tanbr_jax.plots import ternary as plot_ternary
+from tanbr_jax.plots import traces
+from tanbr_jax.report import workdir as reporting
+from tanbr_jax.storage import atomic
 
 COMMAND_LINE = launch.Flags("configs/regret/ternary.py", workdir="runs/ternary")
 TREES, FIGURE = "trees.npz", "ternary.png"
@@ -171,7 +168,7 @@ def draw(folder: str | Path) -> None:
     list(rows.values()),
     played_label=f"last {settings['num_points']} played weights",
   )
-  plotting.save(figure, folder / FIGURE)
+  traces.save(figure, folder / FIGURE)
 
 
 def _panel(

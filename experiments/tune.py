@@ -1,6 +1,6 @@
 """Tunes learners on synthetic environments, with one budget a stage.
 
-  python -m experiments.tune --config=configs/tune.py
+  python -m experiments.tune --config=configs/regret/tune.py
 
 Each method has a grid of equally many hyper-parameters; all points of a grid,
 and all seeds, advance together under `vmap`, or with `--config.loop=map` one
@@ -18,10 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import launch, streams
-from tanbr_jax import atomic, bandits, reporting, rounds
+from experiments.common import launch, streams
+from tanbr_jax import bandits
+from tanbr_jax.online import rounds
+from tanbr_jax.report import workdir as reporting
+from tanbr_jax.storage import atomic
 
-COMMAND_LINE = launch.Flags("configs/tune.py", workdir="runs/tune")
+COMMAND_LINE = launch.Flags("configs/regret/tune.py", workdir="runs/tune")
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tanbr_jax import data, pretraining
+from tanbr_jax import data
+from tanbr_jax.training import pretraining
 
 CONFIG = pretraining.PretrainConfig(
   num_layers=1,

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
 from tanbr_jax.environments.base import Environment, Outcome
-from tanbr_jax.trace import Trace
+from tanbr_jax.online.trace import Trace
 
 SIZE = 3  # E = V
 NOISE = 0.1

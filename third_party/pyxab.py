@@ -30,11 +30,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax import rounds
 from tanbr_jax.bandits import Bandit, Context, Decision, Feedback
-from tanbr_jax.bandits.slot_reward import slot_reward
+from tanbr_jax.bandits.arms.slot_reward import slot_reward
 from tanbr_jax.environments import Environment
-from tanbr_jax.trace import Trace
+from tanbr_jax.online import rounds
+from tanbr_jax.online.trace import Trace
 
 # Where an algorithm is not in a module of its own name.
 _MODULES = {"T_HOO": "HOO"}

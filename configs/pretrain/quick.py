@@ -13,7 +13,7 @@ import dataclasses
 
 import ml_collections
 
-from tanbr_jax import pretraining
+from tanbr_jax.training import pretraining
 
 
 def get_config() -> ml_collections.ConfigDict:

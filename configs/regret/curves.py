@@ -22,7 +22,7 @@ import ml_collections
 
 from configs.regret import quick, tuned
 
-# Seeds that no tuning has seen: `configs/tune.py` begins at 1,000.
+# Seeds that no tuning has seen: `configs/regret/tune.py` begins at 1,000.
 FIRST_SEED, NUM_SEEDS = 0, 16
 
 

@@ -57,7 +57,7 @@ def get_config() -> ml_collections.ConfigDict:
   # "vmap" advances the seeds together, "map" one after the other: faster for
   # methods whose seeds take different branches.
   config.loop = "vmap"
-  # Comma list of experiments.regret_figures.FIGURES.
+  # Comma list of experiments.regret.figures.FIGURES.
   config.figures = "streams"
   # Whether regret is drawn on logarithmic axes: for methods far apart.
   config.log_scale = False

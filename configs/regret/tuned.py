@@ -1,7 +1,7 @@
 """Tuned options of the learners, for the figures.
 
-Of twelve points each (`configs/tune.py`: T = 1,000, four streams, four seeds
-from 1,000 on) the best; a learner that is missing has its constructor's
+Of twelve points each (`configs/regret/tune.py`: T = 1,000, four streams, four
+seeds from 1,000 on) the best; a learner that is missing has its constructor's
 defaults. The tree bandits and `cats` had a first grid besides, which was far
 from their best. `multitask_ts`, `tanbr` and `lin_ucb` were then tried at
 T = 5,000 on 16 tuning seeds, where more exploration pays: `lin_ucb` at

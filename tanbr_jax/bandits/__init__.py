@@ -8,6 +8,10 @@ import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from tanbr_jax.bandits.arms.cats import cats
+from tanbr_jax.bandits.arms.classic_arms import epsilon_greedy, thompson, ucb1
+from tanbr_jax.bandits.arms.exp3 import exp3
+from tanbr_jax.bandits.arms.zooming import zooming
 from tanbr_jax.bandits.base import (
   Bandit,
   Context,
@@ -15,8 +19,6 @@ from tanbr_jax.bandits.base import (
   Feedback,
   check_sizes,
 )
-from tanbr_jax.bandits.cats import cats
-from tanbr_jax.bandits.classic_arms import epsilon_greedy, thompson, ucb1
 from tanbr_jax.bandits.controls import (
   fixed,
   follow_task_mix,
@@ -24,22 +26,20 @@ from tanbr_jax.bandits.controls import (
   random,
   uniform,
 )
-from tanbr_jax.bandits.delayed import delayed
-from tanbr_jax.bandits.discounted import discounted, forget
-from tanbr_jax.bandits.exp3 import exp3
-from tanbr_jax.bandits.gp_ucb import gp_ucb
-from tanbr_jax.bandits.hct import hct
-from tanbr_jax.bandits.hoo import hoo
-from tanbr_jax.bandits.lin_ucb import lin_ts, lin_ucb
-from tanbr_jax.bandits.multitask_ts import multitask_ts
-from tanbr_jax.bandits.neural_epsilon_greedy import neural_epsilon_greedy
-from tanbr_jax.bandits.neural_linear import neural_linear
-from tanbr_jax.bandits.neural_ts import neural_ts
-from tanbr_jax.bandits.neural_ucb import neural_ucb
-from tanbr_jax.bandits.sliding_window import sliding_window
-from tanbr_jax.bandits.sto_soo import sto_soo
-from tanbr_jax.bandits.tanbr import tanbr
-from tanbr_jax.bandits.zooming import zooming
+from tanbr_jax.bandits.linear.gp_ucb import gp_ucb
+from tanbr_jax.bandits.linear.lin_ucb import lin_ts, lin_ucb
+from tanbr_jax.bandits.linear.multitask_ts import multitask_ts
+from tanbr_jax.bandits.neural.neural_epsilon_greedy import neural_epsilon_greedy
+from tanbr_jax.bandits.neural.neural_linear import neural_linear
+from tanbr_jax.bandits.neural.neural_ts import neural_ts
+from tanbr_jax.bandits.neural.neural_ucb import neural_ucb
+from tanbr_jax.bandits.trees.hct import hct
+from tanbr_jax.bandits.trees.hoo import hoo
+from tanbr_jax.bandits.trees.sto_soo import sto_soo
+from tanbr_jax.bandits.trees.tanbr import tanbr
+from tanbr_jax.bandits.wrappers.delayed import delayed
+from tanbr_jax.bandits.wrappers.discounted import discounted, forget
+from tanbr_jax.bandits.wrappers.sliding_window import sliding_window
 
 REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
   {

@@ -22,8 +22,8 @@ from jax.tree_util import Partial
 from scipy.stats import qmc
 
 from tanbr_jax import partition as partitions
-from tanbr_jax.bandits import tree_growth
 from tanbr_jax.bandits.base import check_at_least
+from tanbr_jax.bandits.trees import tree_growth
 
 # How many there are when a bandit is not told.
 DEFAULT_SIZES = {"dirichlet": 20, "grid": 256, "tree": 128, "ascent": 32}

@@ -7,8 +7,8 @@ from tanbr_jax.data.batching import (
   sample_task_windows,
   sample_windows,
 )
-from tanbr_jax.data.cache import cache_dir
 from tanbr_jax.data.corpus import Corpus, load_corpus
+from tanbr_jax.storage.cache import cache_dir
 
 __all__ = [
   "Corpus",

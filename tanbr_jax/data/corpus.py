@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tanbr_jax.data import cache, domains, folder, splits
+from tanbr_jax.data import domains, folder, splits
+from tanbr_jax.storage import cache
 
 # Part of the cache's key: raise it when the code collects other text.
 CODE_VERSION = 2
@@ -190,7 +191,7 @@ def load_corpus(
   Args:
     path: a folder with one sub-folder for each task; see `load_folder`.
     cache_dir: where the built-in domains are kept once collected; see
-      `tanbr_jax.data.cache.cache_dir`.
+      `tanbr_jax.storage.cache.cache_dir`.
     cap_bytes: most bytes of a built-in domain.
     min_bytes: a built-in domain with fewer bytes is replaced by another.
     context: each split must hold at least `context + 1` bytes.

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax import atomic
 from tanbr_jax.bandits.base import Context, Feedback
 from tanbr_jax.environments.base import Environment, Outcome
+from tanbr_jax.storage import atomic
 
 _FIELDS = ("weights", "mix", "rewards", "counts")
 

@@ -15,11 +15,14 @@ from jax.tree_util import Partial
 from tanbr_jax import data, models
 from tanbr_jax.bandits.base import Context, Feedback
 from tanbr_jax.environments.base import Environment, Outcome
-from tanbr_jax.environments.merged_reward import check_reward, window_rewards
-from tanbr_jax.environments.oracle import OracleTable, choose
+from tanbr_jax.environments.mixes.task_mix import TaskMix, check_mix_length
+from tanbr_jax.environments.oracle.merged_reward import (
+  check_reward,
+  window_rewards,
+)
+from tanbr_jax.environments.oracle.table import OracleTable, choose
 from tanbr_jax.environments.requests import count_tasks, draw_tasks
 from tanbr_jax.environments.static import Static
-from tanbr_jax.environments.task_mix import TaskMix, check_mix_length
 
 
 class MoeSlotsState(NamedTuple):

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Context, Feedback
-from tanbr_jax.environments import changed_families, families
 from tanbr_jax.environments import noise as noises
 from tanbr_jax.environments.base import Environment, Outcome
+from tanbr_jax.environments.landscapes import changed_families, families
+from tanbr_jax.environments.mixes.task_mix import TaskMix, check_mix_length
 from tanbr_jax.environments.requests import count_tasks, draw_tasks
 from tanbr_jax.environments.static import Static
-from tanbr_jax.environments.task_mix import TaskMix, check_mix_length
 
 
 class SyntheticState(NamedTuple):

@@ -28,7 +28,6 @@ from tanbr_jax.moe.routing import (
   scale_gates,
 )
 from tanbr_jax.moe.scores import GroupLimit
-from tanbr_jax.moe.search import maximise_on_simplex
 from tanbr_jax.moe.statistics import (
   ExpertStatistics,
   TokenStatistics,
@@ -38,6 +37,7 @@ from tanbr_jax.moe.statistics import (
   token_statistics,
   usage,
 )
+from tanbr_jax.simplex.search import maximise_on_simplex
 
 __all__ = [
   "NO_EXPERT",

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.partition import base
-from tanbr_jax.partition.projection import project
+from tanbr_jax.simplex.box_projection import project
 
 
 @jax.tree_util.register_dataclass

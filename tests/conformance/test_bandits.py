@@ -20,7 +20,7 @@ from tanbr_jax.bandits import (
   discounted,
   sliding_window,
 )
-from tanbr_jax.chunk_store import ChunkStore
+from tanbr_jax.online.chunk_store import ChunkStore
 
 E, V = 3, 2
 BLOCK = 4

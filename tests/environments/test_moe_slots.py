@@ -7,8 +7,9 @@ import pytest
 
 from tanbr_jax import data, models
 from tanbr_jax import monitor as monitors
-from tanbr_jax.environments import moe_slots, task_mix
-from tanbr_jax.environments.oracle import OracleTable
+from tanbr_jax.environments import moe_slots
+from tanbr_jax.environments.mixes import task_mix
+from tanbr_jax.environments.oracle.table import OracleTable
 
 V = 3
 E = 3

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tanbr_jax import monitor as monitors
-from tanbr_jax.environments import synthetic, task_mix
+from tanbr_jax.environments import synthetic
+from tanbr_jax.environments.mixes import task_mix
 from tanbr_jax.environments.requests import draw_counts, draw_tasks
 
 V = 3

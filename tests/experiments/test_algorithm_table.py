@@ -1,8 +1,10 @@
 import pytest
 
-from experiments import algorithm_table, readme_block
-from tanbr_jax import atomic, reporting
+from experiments import algorithm_table
+from experiments.common import readme_block
 from tanbr_jax.bandits.catalogue import CATALOGUE
+from tanbr_jax.report import workdir
+from tanbr_jax.storage import atomic
 
 
 def make_run(folder, streams=algorithm_table.STREAMS):
@@ -22,7 +24,7 @@ def make_run(folder, streams=algorithm_table.STREAMS):
   atomic.write_json(
     folder / "config.json", {"config": config, "device": "cpu x1"}
   )
-  reporting.write_summary(folder, summary)
+  workdir.write_summary(folder, summary)
   return folder
 
 
@@ -56,7 +58,7 @@ def test_the_readme_holds_what_the_committed_results_make():
   readme = readme_block.README.read_text("utf-8")
   name = algorithm_table.NAME
   if algorithm_table.RESULTS.exists():
-    text = algorithm_table.table(reporting.read_json(algorithm_table.RESULTS))
+    text = algorithm_table.table(workdir.read_json(algorithm_table.RESULTS))
     assert readme_block.block(readme, name) == text
   else:
     # No results yet: then the README may not hold a table either.

@@ -3,14 +3,11 @@ import sys
 import numpy as np
 import pytest
 
-from configs import benchmark_bandits as benchmark_config
-from experiments import (
-  benchmark_bandits,
-  benchmark_outside,
-  benchmark_rows,
-  streams,
-)
-from tanbr_jax import reporting
+from configs.bandit_speed import quick as benchmark_config
+from experiments import benchmark_bandits
+from experiments.bandit_speed import benchmark_outside, benchmark_rows
+from experiments.common import streams
+from tanbr_jax.report import workdir as reporting
 
 
 def make_config(**fields):

@@ -2,10 +2,11 @@ import math
 
 import pytest
 
-from configs import benchmark_kernels as config_file
-from experiments import benchmark_kernels, kernel_bench, kernel_table
-from experiments.kernel_shapes import Ceilings, Work
-from tanbr_jax import reporting
+from configs.kernels import gpu as config_file
+from experiments import benchmark_kernels, kernel_table
+from experiments.kernels import kernel_bench
+from experiments.kernels.kernel_shapes import Ceilings, Work
+from tanbr_jax.report import workdir as reporting
 
 
 def tiny_config(**changes):

@@ -3,7 +3,7 @@ import pytest
 
 from configs.regret import latency as latency_config
 from experiments import decision_latency
-from tanbr_jax import reporting
+from tanbr_jax.report import workdir as reporting
 
 
 def make_config():

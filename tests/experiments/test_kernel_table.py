@@ -2,17 +2,14 @@ import math
 
 import pytest
 
-from experiments import (
-  kernel_results,
-  kernel_table,
-  kernel_targets,
-  readme_block,
-)
-from experiments.kernel_results import Results
-from experiments.kernel_rows import Row
-from experiments.kernel_shapes import Ceilings, Work
-from tanbr_jax import reporting
-from tanbr_jax.latency import Latency
+from experiments import kernel_table
+from experiments.common import readme_block
+from experiments.kernels import kernel_results, kernel_targets
+from experiments.kernels.kernel_results import Results
+from experiments.kernels.kernel_rows import Row
+from experiments.kernels.kernel_shapes import Ceilings, Work
+from tanbr_jax.report import workdir
+from tanbr_jax.timing.latency import Latency
 
 CEILINGS = Ceilings(copy=2e12, read=1e12, matmul=4e14)
 RUN = {
@@ -51,7 +48,7 @@ def results(tmp_path):
       ),
     ]
   )
-  return reporting.read_json(tmp_path / "summary.json")
+  return workdir.read_json(tmp_path / "summary.json")
 
 
 def test_a_record(results):
@@ -82,7 +79,7 @@ def test_later_runs_add_to_the_file(results, tmp_path):
   store.add(
     [record("mixtral", 16, "routed", 9.0), record("olmoe", 1, "x", 1.0)]
   )
-  found = reporting.read_json(path)
+  found = workdir.read_json(path)
   assert [run["command"] for run in found["runs"]] == [RUN["command"], "again"]
   assert len(found["rows"]) == len(results["rows"]) + 1
   lookup = kernel_results.Lookup(found)
@@ -156,7 +153,7 @@ def test_a_folder_without_results(tmp_path):
 def test_the_readme_holds_what_the_committed_results_make():
   readme = readme_block.README.read_text("utf-8")
   if kernel_table.RESULTS.exists():
-    text = kernel_table.text(reporting.read_json(kernel_table.RESULTS))
+    text = kernel_table.text(workdir.read_json(kernel_table.RESULTS))
     assert readme_block.block(readme, kernel_table.NAME) == text
   else:
     # No results yet: then the README may not hold a table either.

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from configs.regret import quick
-from experiments import merge_runs, regret
-from tanbr_jax import reporting, trace
+from experiments import merge_runs
+from experiments.regret import comparison
+from tanbr_jax.online import trace
+from tanbr_jax.report import workdir as reporting
 
 
 def make_config(**fields):
@@ -25,13 +27,13 @@ def folder(tmp_path_factory):
   """The same run whole and in two parts."""
   folder = tmp_path_factory.mktemp("merge")
   whole = make_config(mixes="drift,fixed")
-  regret.run(whole, workdir=folder / "whole", progress=False)
+  comparison.run(whole, workdir=folder / "whole", progress=False)
   for part, fields in (
     ("parts/1", {"mixes": "fixed"}),
     ("parts/2", {"mixes": "drift"}),
   ):
     config = make_config(**fields)
-    regret.run(config, workdir=folder / part, progress=False)
+    comparison.run(config, workdir=folder / part, progress=False)
   return folder
 
 

@@ -4,15 +4,16 @@ import jax
 import numpy as np
 import pytest
 
-from configs.latency import gpu, quick
-from experiments import (
-  latency,
+from configs.model_latency import gpu, quick
+from experiments import latency
+from experiments.model_latency import (
   latency_programs,
   latency_queues,
   latency_table,
 )
-from experiments.latency_programs import BATCH, HALF, PAIRS, Sizes
-from tanbr_jax import models, reporting
+from experiments.model_latency.latency_programs import BATCH, HALF, PAIRS, Sizes
+from tanbr_jax import models
+from tanbr_jax.report import workdir as reporting
 
 TINY = models.preset("tiny")
 FORMS = ("routed", "masked_pairs", "masked_experts", "merged")

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from configs.online import quick
-from experiments import model_stream, online_merging
-from tanbr_jax import data, regret, reporting, trace
+from experiments import online_merging
+from experiments.online import model_stream
+from tanbr_jax import data
+from tanbr_jax.online import regret, trace
+from tanbr_jax.report import workdir as reporting
 
 METHODS = "uniform,best_static,routed"
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from configs.regret import quick
-from experiments import drawing, regret, regret_figures
-from tanbr_jax import reporting, trace
+from experiments.common import drawing
+from experiments.regret import comparison, figures
+from tanbr_jax.online import trace
+from tanbr_jax.report import workdir as reporting
 
 
 def make_config():
@@ -25,7 +27,7 @@ def make_config():
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
   folder = tmp_path_factory.mktemp("regret")
-  regret.run(make_config(), workdir=folder, progress=False)
+  comparison.run(make_config(), workdir=folder, progress=False)
   return folder
 
 
@@ -71,7 +73,7 @@ def test_figures_are_drawn_again_from_the_files(workdir):
   (workdir / "report.html").unlink()
   for figure in workdir.glob("*.png"):
     figure.unlink()
-  regret.draw(workdir)
+  comparison.draw(workdir)
   assert (workdir / "report.html").read_bytes() == before
 
 
@@ -88,7 +90,7 @@ def test_another_config_is_refused(workdir):
   config = make_config()
   config.noise = 0.1
   with pytest.raises(ValueError, match=r"config.noise=0.05 there, 0.1 here"):
-    regret.run(config, workdir=workdir, progress=False)
+    comparison.run(config, workdir=workdir, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_bad_values(field, value, message):
   config = make_config()
   config[field] = value
   with pytest.raises(ValueError, match=message):
-    regret.build(config)
+    comparison.build(config)
 
 
 def test_settings_are_streams_of_their_own():
@@ -115,7 +117,7 @@ def test_settings_are_streams_of_their_own():
   config.settings = ml_collections.ConfigDict(
     {"few": {"num_experts": 4}, "many": {"num_experts": 6}}
   )
-  jobs = regret.build(config)
+  jobs = comparison.build(config)
   streams = [job.stream for job in jobs]
   assert streams == ["quadratic/drift/few", "quadratic/drift/many"]
   for job, count in zip(jobs, (4, 6), strict=True):
@@ -123,10 +125,10 @@ def test_settings_are_streams_of_their_own():
     assert decision.merge_weights.shape == (count,)
   config.settings.few = {"num_expert": 4}
   with pytest.raises(ValueError, match="did you mean 'num_experts'"):
-    regret.build(config)
+    comparison.build(config)
   config.settings = ml_collections.ConfigDict({"a/b": {}})
   with pytest.raises(ValueError, match="hold '/', ':' or ',', got 'a/b'"):
-    regret.build(config)
+    comparison.build(config)
 
 
 def test_a_number_that_was_varied_makes_a_line(tmp_path):
@@ -143,11 +145,11 @@ def test_a_number_that_was_varied_makes_a_line(tmp_path):
     "methods": {name: {"share": value} for name, value in ends.items()},
     "baseline": "mid",
   }
-  ratios = regret_figures.ratios_of(summary)
+  ratios = figures.ratios_of(summary)
   assert ratios["high"]["all"] == pytest.approx((0.5, 0.4, 0.6))
-  (figure,) = regret_figures.draw(tmp_path, settings)
+  (figure,) = figures.draw(tmp_path, settings)
   assert (tmp_path / figure.file).exists()
-  sweep = regret_figures._sweep(ratios, ends, baseline="mid", varied="share")
+  sweep = figures._sweep(ratios, ends, baseline="mid", varied="share")
   points = sweep.axes[0].containers[0].lines[0].get_xydata()
   # The baseline is 1 by definition.
   np.testing.assert_array_equal(points, [[0.2, 3.0], [0.5, 1.0], [1.0, 0.5]])
@@ -168,7 +170,7 @@ def test_ratios_over_the_settings(tmp_path):
     "varied": "num_experts",
     "settings": {"E4": {"num_experts": 4}, "E8": {"num_experts": 8}},
   }
-  (figure,) = regret_figures.draw(tmp_path, config)
+  (figure,) = figures.draw(tmp_path, config)
   assert figure.file == "quadratic_drift_settings.png"
   assert (tmp_path / figure.file).exists()
 
@@ -188,6 +190,6 @@ def test_every_config_names_what_there_is(path):
   # One stream is enough to build every method once.
   config.families, config.mixes = "quadratic", "drift"
   config.settings = ml_collections.ConfigDict()
-  assert {job.method for job in regret.build(config)} == set(
+  assert {job.method for job in comparison.build(config)} == set(
     config.bandits.split(",")
   )

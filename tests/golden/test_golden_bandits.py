@@ -5,8 +5,10 @@ import functools
 import golden
 import pytest
 
-from tanbr_jax import bandits, rollout
-from tanbr_jax.environments import synthetic, task_mix
+from tanbr_jax import bandits
+from tanbr_jax.environments import synthetic
+from tanbr_jax.environments.mixes import task_mix
+from tanbr_jax.online import rollout
 
 NAMES = (
   "tanbr",

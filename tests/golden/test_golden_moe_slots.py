@@ -5,9 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tanbr_jax import bandits, data, models, monitor, rollout
-from tanbr_jax.environments import moe_slots, task_mix
-from tanbr_jax.environments.oracle import OracleTable
+from tanbr_jax import bandits, data, models, monitor
+from tanbr_jax.environments import moe_slots
+from tanbr_jax.environments.mixes import task_mix
+from tanbr_jax.environments.oracle.table import OracleTable
+from tanbr_jax.online import rollout
 
 
 def record():

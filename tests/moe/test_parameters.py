@@ -6,8 +6,9 @@ import moe_cases
 import numpy as np
 import pytest
 
-from tanbr_jax import moe, training
+from tanbr_jax import moe
 from tanbr_jax.moe.parameters import check_arrays
+from tanbr_jax.training import loop
 
 NAMES = ("w_in", "w_out")
 
@@ -28,11 +29,11 @@ def test_trees_survive_flattening_and_jit(form):
 def test_absent_arrays_are_no_entries_of_a_checkpoint(tmp_path):
   experts = moe_cases.draw_experts("plain")
   # What was written when there were no optional fields: two arrays by name.
-  training.save(
+  loop.save(
     tmp_path / "old", {"stack": {n: getattr(experts, n) for n in NAMES}}
   )
   like = jax.eval_shape(lambda: {"stack": experts})
-  again = training.load(tmp_path / "old", like)
+  again = loop.load(tmp_path / "old", like)
   assert isinstance(again["stack"], moe.Experts)
   jax.tree.map(np.testing.assert_array_equal, again["stack"], experts)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import toy
 
-from tanbr_jax import rollout
 from tanbr_jax.bandits import uniform
+from tanbr_jax.online import rollout
 from third_party import pyxab
 
 

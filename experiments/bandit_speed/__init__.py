@@ -1,0 +1,1 @@
+"""The speed study: rounds a second of bandits."""

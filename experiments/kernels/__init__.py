@@ -1,0 +1,1 @@
+"""The kernel study: MoE blocks beside their floors and peers."""

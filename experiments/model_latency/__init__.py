@@ -1,0 +1,1 @@
+"""The latency study: whole models, routed, masked and merged."""

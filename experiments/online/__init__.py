@@ -1,0 +1,1 @@
+"""The online study: a real model serves a drifting stream."""

@@ -1,0 +1,1 @@
+"""The regret study: bandits on rewards whose optimum is known."""

@@ -1,0 +1,1 @@
+"""Bandits over a finite set or a line of merge weights."""

@@ -1,0 +1,174 @@
+"""Zooming: arms are activated where the active ones leave room.
+
+Kleinberg, Slivkins, Upfal, "Multi-Armed Bandits in Metric Spaces", STOC 2008.
+Every active arm v has a confidence radius and covers the ball of that radius;
+when some point is covered by no ball, an arm is activated there. Each round
+plays the active arm with the largest mean + 2 r(v). With N plays of v,
+
+  r(v) = s sqrt(2 log n / (1 + N)),
+
+the form for a known horizon n (the journal version, JACM 2019), which replaces
+the phases of 2008, each of which forgets the ones before; s is the noise.
+
+[R] Which point is uncovered is left to an oracle in the paper. Here a binary
+tree is the oracle: the arms are the representatives of its nodes, and a leaf's
+arm has to cover its cell. Once r(v) < L diam(cell) it does not, and the cell
+is split and the arms of both children are activated; the old arm stays. So the
+whole simplex is covered at all times, but for a cell whose fresh arm is still
+to be played, at the price of more arms than a smallest cover needs. An arm
+that was never played comes before all others, as with rewards in [0, 1] in the
+paper, whatever the rewards' offset here.
+
+Letters: V tasks, E experts, M capacity in nodes, G trees.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from tanbr_jax.bandits.arms.slot_reward import slot_reward
+from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.trees import tree_statistics
+from tanbr_jax.bandits.trees.tree_statistics import Forest, Shape
+from tanbr_jax.partition import Partition
+
+
+class _Bound(NamedTuple):
+  shape: Shape
+  partition: Partition
+  lipschitz: jax.Array
+  noise_scale: jax.Array
+  log_horizon: jax.Array
+
+
+def _init(bound: _Bound, key) -> Forest:
+  del key
+  return tree_statistics.plant(bound.partition, bound.shape)
+
+
+def _radius(bound: _Bound, visits: jax.Array) -> jax.Array:
+  width = jnp.sqrt(2 * bound.log_horizon / (1 + visits))
+  return bound.noise_scale * width
+
+
+def _select(bound: _Bound, key, forest: Forest, context: Context) -> Decision:
+  del key
+  index = tree_statistics.tree_index(bound.shape, context)
+  scores = forest.means + 2 * _radius(bound, forest.visits)
+  scores = jnp.where(forest.visits > 0, scores, jnp.inf)
+  arm = jnp.argmax(jnp.where(forest.owners == index, scores, -jnp.inf))
+  arm = arm.astype(jnp.int32)
+  bonus = 2 * _radius(bound, forest.visits[arm])
+  aux = tree_statistics.describe(forest, arm) | {"exploration_bonus": bonus}
+  return Decision(forest.tree.representatives[arm], aux)
+
+
+def _update(
+  bound: _Bound,
+  key,
+  forest: Forest,
+  context: Context,
+  decision: Decision,
+  feedback: Feedback,
+) -> Forest:
+  del key
+  slot = slot_reward(context.task_mix, feedback)
+  arm = decision.aux["leaf"]
+  index = tree_statistics.tree_index(bound.shape, context)
+  forest = tree_statistics.record(
+    forest, arm[None], slot.value, index=index, seen=slot.seen
+  )
+  diameter = bound.partition.diameter(forest.tree, arm)
+  radius = _radius(bound, forest.visits[arm])
+  uncovered = slot.seen & (radius < bound.lipschitz * diameter)
+  return tree_statistics.grow(
+    forest, bound.partition, bound.shape, arm, uncovered
+  )[0]
+
+
+def zooming_on(
+  partition: Partition,
+  shape: Shape,
+  *,
+  lipschitz: chex.Numeric,
+  noise_scale: chex.Numeric,
+  horizon: chex.Numeric,
+) -> Bandit:
+  """Zooming on any partition; see `zooming`.
+
+  Args:
+    partition: whose representatives are played.
+    shape: the number of trees and the greatest depth.
+    lipschitz: see `zooming`, as are the others.
+    noise_scale: likewise.
+    horizon: likewise.
+
+  Raises:
+    ValueError: if a number is out of range.
+  """
+  horizon = tree_statistics.in_range("horizon", horizon, above=1)
+  bound = _Bound(
+    shape=shape,
+    partition=partition,
+    lipschitz=tree_statistics.in_range("lipschitz", lipschitz, above=0),
+    noise_scale=tree_statistics.in_range("noise_scale", noise_scale, above=0),
+    log_horizon=jnp.log(horizon),
+  )
+  return Bandit(
+    Partial(_init, bound), Partial(_select, bound), Partial(_update, bound)
+  )
+
+
+def zooming(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  cells: str = "simplex",
+  context: str = "dominant_task",
+  capacity: int = 1023,
+  max_depth: int = 48,
+  lipschitz: chex.Numeric = 0.1,
+  noise_scale: chex.Numeric = 0.1,
+  horizon: chex.Numeric = 5000.0,
+) -> Bandit:
+  """Zooming (Kleinberg et al. 2008) on cells of the simplex.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    cells: "simplex" or "box", see `partition`.
+    context: "none" for one tree that averages over the mixes it meets, or
+      "dominant_task" for a tree for each task, see `tree_statistics`.
+    capacity: M, the most arms; a round's cost grows with it. A full pool goes
+      on with the arms that it has; aux says `tree_full`.
+    max_depth: greatest depth of an arm's cell.
+    lipschitz: L, change of the reward for a unit of Euclidean distance between
+      weights.
+    noise_scale: s; the paper's is for rewards in [0, 1], for rewards of
+      standard deviation s take about s.
+    horizon: n, rounds that the confidence is meant for.
+
+  Returns:
+    A `Bandit`; its decisions' aux holds leaf (the arm's node, which may be an
+    inner one), depth, max_depth, num_leaves, tree_full, predicted_reward,
+    leaf_visits and exploration_bonus, all scalars.
+
+  Raises:
+    ValueError: if an argument is out of range.
+  """
+  shape = tree_statistics.shape(
+    num_tasks=num_tasks,
+    context=context,
+    capacity=capacity,
+    max_depth=max_depth,
+  )
+  return zooming_on(
+    tree_statistics.make_partition(cells, num_experts, capacity),
+    shape,
+    lipschitz=lipschitz,
+    noise_scale=noise_scale,
+    horizon=horizon,
+  )

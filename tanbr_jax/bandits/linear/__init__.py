@@ -1,0 +1,1 @@
+"""Bandits on models linear in fixed features, and on Gaussian processes."""

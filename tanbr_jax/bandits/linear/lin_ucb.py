@@ -1,0 +1,120 @@
+"""Linear bandits on polynomial features of the weights, with ascent.
+
+LinUCB (Li et al. 2010) and LinTS (Agrawal and Goyal 2013) per task on features
+of the merge weights, weighted by the task mix; the score is maximised by
+gradient ascent on the simplex instead of over a finite set of arms [R].
+Letters: V tasks, E experts.
+"""
+
+from tanbr_jax.bandits.base import Bandit, check_sizes
+from tanbr_jax.bandits.linear.linear_model import linear_model
+from tanbr_jax.bandits.linear.model_ascent import model_ascent
+from tanbr_jax.regression import polynomial
+
+
+def lin_ucb(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  features: str = "quadratic",
+  exploration: float = 2.0,
+  regularisation: float = 0.001,
+  constant_scale: float = 1.0,
+  num_candidates: int = 32,
+) -> Bandit:
+  """LinUCB on features of the merge weights, with ascent of the score.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    features: "quadratic" (E (E + 1) / 2 of them) or "linear" (E).
+    exploration: beta, the factor of the posterior's standard deviation.
+    regularisation: lambda, the noise's variance over the coefficients'.
+    constant_scale: prior standard deviation of the rewards' constant part,
+      where that of the others is 1; large where rewards lie far from zero.
+    num_candidates: fresh Dirichlet(1/2) starts a round, besides the vertices,
+      the centre and the weights played last.
+
+  Raises:
+    ValueError: if `features` is neither, or a number is out of range.
+  """
+  return _linear(
+    "ucb",
+    num_experts,
+    num_tasks,
+    features=features,
+    exploration=exploration,
+    regularisation=regularisation,
+    constant_scale=constant_scale,
+    num_candidates=num_candidates,
+  )
+
+
+def lin_ts(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  features: str = "quadratic",
+  exploration: float = 0.6,
+  regularisation: float = 0.01,
+  constant_scale: float = 1.0,
+  num_candidates: int = 32,
+) -> Bandit:
+  """LinTS: as `lin_ucb`, with a draw of the posterior in place of its spread.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    features: as in `lin_ucb`.
+    exploration: beta, the factor of the draw's deviation from the mean.
+    regularisation: as in `lin_ucb`.
+    constant_scale: as in `lin_ucb`.
+    num_candidates: as in `lin_ucb`.
+
+  Raises:
+    ValueError: as `lin_ucb`.
+  """
+  return _linear(
+    "thompson",
+    num_experts,
+    num_tasks,
+    features=features,
+    exploration=exploration,
+    regularisation=regularisation,
+    constant_scale=constant_scale,
+    num_candidates=num_candidates,
+  )
+
+
+def _linear(
+  rule,
+  num_experts,
+  num_tasks,
+  *,
+  features,
+  exploration,
+  regularisation,
+  constant_scale,
+  num_candidates,
+) -> Bandit:
+  if features not in ("quadratic", "linear"):
+    raise ValueError(
+      f"features must be 'quadratic' or 'linear', got {features=}"
+    )
+  check_sizes(num_experts, num_tasks)
+  if not constant_scale > 0:
+    raise ValueError(f"constant_scale must be positive, got {constant_scale=}")
+  model = linear_model(
+    polynomial.fixed_features(
+      num_experts,
+      quadratic=features == "quadratic",
+      scales=(constant_scale, 1.0, 1.0),
+    ),
+    num_tasks=num_tasks,
+    exploration=exploration,
+    regularisation=regularisation,
+    rule=rule,
+  )
+  return model_ascent(
+    model, num_experts=num_experts, num_candidates=num_candidates
+  )

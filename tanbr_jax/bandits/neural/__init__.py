@@ -1,0 +1,1 @@
+"""Bandits on a neural reward model."""

@@ -1,0 +1,1 @@
+"""Bandits on trees over the simplex or over boxes."""

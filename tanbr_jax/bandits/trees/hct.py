@@ -1,0 +1,272 @@
+"""HCT for independent rewards: a high-confidence tree.
+
+Azar, Lazaric, Brunskill, "Online Stochastic Optimization under Correlated
+Bandit Feedback", ICML 2014, algorithm HCT-iid. In round t a cell of depth h
+with N rewards of mean mu, which are those of plays of the cell itself, has
+
+  U = mu + nu rho^h + sqrt(c^2 log(1 / delta') / N),
+  delta' = min(1/2, c1 delta / t+), c1 = (rho / (3 nu))^(1/8),
+  t+ = 2^ceil(log2 t).
+
+The walk follows the largest B (see `tree_bounds`) below every cell with
+N >= tau_h = ceil(c^2 log(1 / delta') rho^(-2 h) / nu^2), plays where it stops,
+and splits a leaf once it has tau_h rewards. When t is a power of two U is
+computed anew in all cells. [R] Within a round the same t is used throughout:
+the paper counts t up between the reward and U.
+
+A round costs O(depth), but for the log2(T) rounds that compute all anew.
+Letters: V tasks, E experts, M capacity in nodes, G trees.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from tanbr_jax.bandits.arms.slot_reward import slot_reward
+from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.trees import tree_bounds, tree_statistics
+from tanbr_jax.bandits.trees.tree_statistics import UNBOUNDED, Forest, Shape
+from tanbr_jax.partition import Partition, Tree
+
+
+class HctState(NamedTuple):
+  """State of `hct`.
+
+  Attributes:
+    forest: the trees and what was observed in their cells.
+    bounds: [M] float32, B.
+    uppers: [M] float32, U as last computed; UNBOUNDED where nothing
+      was seen.
+  """
+
+  forest: Forest
+  bounds: jax.Array
+  uppers: jax.Array
+
+
+class _Bound(NamedTuple):
+  shape: Shape
+  partition: Partition
+  nu: jax.Array
+  rho: jax.Array
+  c: jax.Array
+  delta: jax.Array
+
+
+def _init(bound: _Bound, key) -> HctState:
+  del key
+  forest, bounds = tree_bounds.sprout(bound.partition, bound.shape)
+  return HctState(forest, bounds, jnp.full_like(bounds, UNBOUNDED))
+
+
+def _log_term(bound: _Bound, round_index: jax.Array) -> jax.Array:
+  """Returns log(1 / delta') in round t, counted from 1."""
+  # t+ in integers: a logarithm could miss a power of two by rounding.
+  bits = 32 - jax.lax.clz(round_index - 1)
+  doubled = jnp.left_shift(jnp.int32(1), bits).astype(jnp.float32)
+  c1 = (bound.rho / (3 * bound.nu)) ** 0.125
+  return jnp.maximum(jnp.log(2.0), jnp.log(doubled / (c1 * bound.delta)))
+
+
+def _threshold(bound: _Bound, depth: jax.Array, log_term) -> jax.Array:
+  """Returns tau_h [] float32; a root's is 0, it is never played."""
+  scale = bound.c**2 * log_term / bound.nu**2
+  height = depth.astype(jnp.float32)
+  return jnp.where(
+    depth == 0, 0.0, jnp.ceil(scale * bound.rho ** (-2 * height))
+  )
+
+
+def _upper(bound: _Bound, mean, visits, depth, log_term) -> jax.Array:
+  """Returns U of nodes [...], UNBOUNDED without visits."""
+  width = bound.c * jnp.sqrt(log_term / jnp.maximum(visits, 1.0))
+  upper = mean + bound.nu * bound.rho ** depth.astype(jnp.float32) + width
+  return jnp.where(visits > 0, upper, UNBOUNDED)
+
+
+def _select(bound: _Bound, key, state: HctState, context: Context) -> Decision:
+  del key
+  forest = state.forest
+  tree = forest.tree
+  index = tree_statistics.tree_index(bound.shape, context)
+  log_term = _log_term(bound, forest.rounds[index] + 1)
+  node, path = tree_bounds.descend(
+    tree,
+    state.bounds,
+    index,
+    max_depth=bound.shape.max_depth,
+    enters=lambda node: (
+      forest.visits[node] >= _threshold(bound, tree.depths[node], log_term)
+    ),
+  )
+  aux = tree_statistics.describe(forest, node) | {"path": path}
+  return Decision(tree.representatives[node], aux)
+
+
+def _update(
+  bound: _Bound,
+  key,
+  state: HctState,
+  context: Context,
+  decision: Decision,
+  feedback: Feedback,
+) -> HctState:
+  del key
+  slot = slot_reward(context.task_mix, feedback)
+  path, node = decision.aux["path"], decision.aux["leaf"]
+  index = tree_statistics.tree_index(bound.shape, context)
+  log_term = _log_term(bound, state.forest.rounds[index] + 1)
+  capacity = state.bounds.shape[0]
+  forest = tree_statistics.record(
+    state.forest, node[None], slot.value, index=index, seen=slot.seen
+  )
+  depth, visits = forest.tree.depths[node], forest.visits[node]
+  upper = _upper(bound, forest.means[node], visits, depth, log_term)
+  uppers = state.uppers.at[jnp.where(slot.seen, node, capacity)].set(
+    upper, mode="drop"
+  )
+  bounds = tree_bounds.back_up(
+    forest.tree,
+    state.bounds,
+    uppers[path],
+    jnp.where(slot.seen, path, capacity),
+  )
+  splits = slot.seen & (visits >= _threshold(bound, depth, log_term))
+  forest, bounds = tree_bounds.expand(
+    forest, bounds, bound.partition, bound.shape, node, splits
+  )
+  return _refresh(bound, HctState(forest, bounds, uppers), index, slot.seen)
+
+
+def _refresh(
+  bound: _Bound, state: HctState, index: jax.Array, seen: jax.Array
+) -> HctState:
+  """Computes U and B of a tree anew before a round that is a power of two.
+
+  A loop of no step does nothing. A `cond` would be a select under `vmap`, which
+  copies all arrays in every round.
+  """
+  forest, tree = state.forest, state.forest.tree
+  coming = forest.rounds[index] + 1
+  is_due = seen & ((coming & (coming - 1)) == 0)
+  log_term = _log_term(bound, coming)
+  rows = (
+    forest.owners,
+    forest.means,
+    forest.visits,
+    tree.depths,
+    tree.children,
+  )
+
+  def step(number, carry):
+    uppers, bounds = carry
+    # What does not depend on the step would be computed before the loop, in
+    # every round, were it not tied to the step by this barrier.
+    (owners, means, visits, depths, children), _ = jax.lax.optimization_barrier(
+      (rows, number)
+    )
+    fresh = _upper(bound, means, visits, depths, log_term)
+    uppers = jnp.where(owners == index, fresh, uppers)
+    below = jnp.max(bounds[children], axis=1)
+    below = jnp.where(children[:, 0] != Tree.NO_CHILD, below, UNBOUNDED)
+    found = jnp.minimum(uppers, below)
+    return uppers, jnp.where(owners == index, found, bounds)
+
+  # After step s the B of the nodes less than s above all leaves are right.
+  steps = jnp.where(is_due, forest.max_depth + 1, 0)
+  uppers, bounds = jax.lax.fori_loop(
+    0, steps, step, (state.uppers, state.bounds)
+  )
+  return HctState(forest, bounds, uppers)
+
+
+def hct_on(
+  partition: Partition,
+  shape: Shape,
+  *,
+  nu: chex.Numeric,
+  rho: chex.Numeric,
+  c: chex.Numeric,
+  delta: chex.Numeric,
+) -> Bandit:
+  """HCT on any partition; see `hct`.
+
+  Args:
+    partition: whose representatives are played.
+    shape: the number of trees and the greatest depth.
+    nu: see `hct`, as are the others.
+    rho: likewise.
+    c: likewise.
+    delta: likewise.
+
+  Raises:
+    ValueError: if a number is out of range.
+  """
+  bound = _Bound(
+    shape=shape,
+    partition=partition,
+    nu=tree_statistics.in_range("nu", nu, above=0),
+    rho=tree_statistics.in_range("rho", rho, above=0, below=1),
+    c=tree_statistics.in_range("c", c, above=0),
+    delta=tree_statistics.in_range("delta", delta, above=0, below=1),
+  )
+  return Bandit(
+    Partial(_init, bound), Partial(_select, bound), Partial(_update, bound)
+  )
+
+
+def hct(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  cells: str = "simplex",
+  context: str = "dominant_task",
+  capacity: int = 4095,
+  max_depth: int = 48,
+  nu: chex.Numeric = 0.2,
+  rho: chex.Numeric = 0.9,
+  c: chex.Numeric = 0.05,
+  delta: chex.Numeric = 0.01,
+) -> Bandit:
+  """HCT-iid (Azar et al. 2014) on cells of the simplex.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    cells: "simplex" or "box", see `partition`.
+    context: "none" for one tree that averages over the mixes it meets, or
+      "dominant_task" for a tree for each task, see `tree_statistics`. Each
+      tree counts its own rounds.
+    capacity: M, nodes that all trees together may hold. A full pool goes on
+      with the cells that it has; aux says `tree_full`.
+    max_depth: greatest depth; a round's cost grows with it.
+    nu: rewards in a cell of depth h differ by at most nu rho^h.
+    rho: in (0, 1).
+    c: factor of the confidence width, about the rewards' standard deviation.
+    delta: confidence, in (0, 1).
+
+  Returns:
+    A `Bandit`; its decisions' aux holds leaf, depth, max_depth, num_leaves,
+    tree_full, predicted_reward and leaf_visits, all scalars, and the path. A
+    "leaf" may be an inner node here.
+
+  Raises:
+    ValueError: if an argument is out of range.
+  """
+  shape = tree_statistics.shape(
+    num_tasks=num_tasks,
+    context=context,
+    capacity=capacity,
+    max_depth=max_depth,
+  )
+  return hct_on(
+    tree_statistics.make_partition(cells, num_experts, capacity),
+    shape,
+    nu=nu,
+    rho=rho,
+    c=c,
+    delta=delta,
+  )

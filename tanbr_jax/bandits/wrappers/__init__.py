@@ -1,0 +1,1 @@
+"""Bandits made of bandits: rewards that change or come late."""

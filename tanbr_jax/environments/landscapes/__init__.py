@@ -1,0 +1,1 @@
+"""Families of synthetic rewards with a known optimum."""

@@ -1,0 +1,146 @@
+"""Reward families whose best weights have a closed form.
+
+The papers measure real models only: these families are ours [R], sized so that
+uniform weights lose .05 to .4 of reward a slot. Letters: V tasks, E experts.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from tanbr_jax.environments.landscapes.family import Family, constant_bounds
+from tanbr_jax.environments.static import Static
+from tanbr_jax.simplex.projection import project_on_simplex
+
+
+def quadratic(
+  *, num_experts: int, num_tasks: int, scale: float = 1.0
+) -> Family:
+  """h_v(x) = -scale |x - c_v|^2 around task optima c_v ~ Dirichlet(1).
+
+  psi . h is -scale |x - c|^2 plus a constant, c = sum_v psi_v c_v, so that c,
+  which lies on the simplex, is the best weight vector.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    scale: curvature of the reward.
+
+  Returns:
+    A `Family` whose parameters are the c_v [V, E].
+  """
+  shape = Static((num_tasks, num_experts))
+  scale = jnp.float32(scale)
+  return Family(
+    Partial(_draw_centres, shape),
+    Partial(_quadratic_reward, scale),
+    Partial(_mean_centre),
+    # Two points of the simplex are at most sqrt(2) apart.
+    Partial(constant_bounds, -2.0 * scale, jnp.float32(0.0)),
+  )
+
+
+def saturating(
+  *, num_experts: int, num_tasks: int, rate: float = 4.0
+) -> Family:
+  """h_v(x) = sum_e a_ve (1 - exp(-rate x_e)), a_v ~ Dirichlet(1/2).
+
+  With w = psi a the stationarity condition w_e exp(-rate x_e) = const where
+  x_e > 0 reads x_e = max(0, log(w_e) / rate - tau): the best weights are the
+  Euclidean projection of log(w) / rate on the simplex (water filling).
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    rate: how fast an expert's contribution saturates.
+
+  Returns:
+    A `Family` whose parameters are the gains a_ve [V, E].
+  """
+  shape = Static((num_tasks, num_experts))
+  rate = jnp.float32(rate)
+  return Family(
+    Partial(draw_half_dirichlet, shape),
+    Partial(_saturating_reward, rate),
+    Partial(_water_filling, rate),
+    Partial(constant_bounds, jnp.float32(0.0), -jnp.expm1(-rate)),
+  )
+
+
+def linear_contextual(
+  *, num_experts: int, num_tasks: int, scale: float = 0.2
+) -> Family:
+  """h_v(x) = a_v . x with a_v ~ N(0, scale^2 I): the linear contextual bandit.
+
+  psi . h is linear in the outer product of mix and weights, and the vertex of
+  the largest entry of psi a is best.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    scale: standard deviation of the reward over the vertices.
+
+  Returns:
+    A `Family` whose parameters are the a_v [V, E].
+  """
+  shape = Static((num_tasks, num_experts))
+  return Family(
+    Partial(_draw_slopes, shape, jnp.float32(scale)),
+    Partial(_linear_reward),
+    Partial(_best_vertex),
+    Partial(_range),
+  )
+
+
+def _draw_centres(shape: Static, key: jax.Array) -> jax.Array:
+  num_tasks, num_experts = shape.value
+  # Normalised exponentials are Dirichlet(1), and compile far faster.
+  draws = jax.random.exponential(key, (num_tasks, num_experts))
+  return draws / jnp.sum(draws, axis=1, keepdims=True)
+
+
+def _quadratic_reward(
+  scale: jax.Array, centres: jax.Array, merge_weights: jax.Array
+) -> jax.Array:
+  return -scale * jnp.sum((merge_weights[None, :] - centres) ** 2, axis=1)
+
+
+def _mean_centre(centres: jax.Array, task_mix: jax.Array) -> jax.Array:
+  return task_mix @ centres
+
+
+def draw_half_dirichlet(shape: Static, key: jax.Array) -> jax.Array:
+  """A point of the simplex for every task, [V, E] ~ Dirichlet(1/2)."""
+  num_tasks, num_experts = shape.value
+  # Normalised squares of normals are Dirichlet(1/2).
+  draws = jax.random.normal(key, (num_tasks, num_experts)) ** 2
+  return draws / jnp.sum(draws, axis=1, keepdims=True)
+
+
+def _saturating_reward(
+  rate: jax.Array, gains: jax.Array, merge_weights: jax.Array
+) -> jax.Array:
+  return gains @ -jnp.expm1(-rate * merge_weights)
+
+
+def _water_filling(
+  rate: jax.Array, gains: jax.Array, task_mix: jax.Array
+) -> jax.Array:
+  return project_on_simplex(jnp.log(task_mix @ gains) / rate)
+
+
+def _draw_slopes(shape: Static, scale: jax.Array, key: jax.Array) -> jax.Array:
+  return scale * jax.random.normal(key, shape.value)
+
+
+def _linear_reward(slopes: jax.Array, merge_weights: jax.Array) -> jax.Array:
+  return slopes @ merge_weights
+
+
+def _best_vertex(slopes: jax.Array, task_mix: jax.Array) -> jax.Array:
+  best = jnp.argmax(task_mix @ slopes)
+  return jax.nn.one_hot(best, slopes.shape[1], dtype=jnp.float32)
+
+
+def _range(slopes: jax.Array) -> tuple[jax.Array, jax.Array]:
+  return jnp.min(slopes), jnp.max(slopes)

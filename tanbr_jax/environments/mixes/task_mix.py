@@ -1,0 +1,136 @@
+"""How the share of each task among a slot's requests moves over time.
+
+A `TaskMix` is three pure functions over a pytree, like an environment. The
+sequence of mixes depends on the keys alone, never on the weights played.
+Every process visits concentrated mixes, in which one or two tasks dominate:
+under a broad mix the best static weights and the best weights for the mix are
+almost the same, and there is nothing to learn. The paper varies the mix between
+slots but does not give its law, so that all processes are a [R]
+reconstruction. Letters: V tasks.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from tanbr_jax.environments import static
+from tanbr_jax.environments.mixes.base import (
+  TaskMix,
+  check_arguments,
+  check_mix_length,
+  dirichlet,
+)
+from tanbr_jax.environments.mixes.smooth import drift, periodic
+from tanbr_jax.environments.mixes.switching import abrupt, bursty, piecewise
+
+__all__ = [
+  "PROCESSES",
+  "TaskMix",
+  "abrupt",
+  "bursty",
+  "check_mix_length",
+  "create",
+  "drift",
+  "fixed",
+  "periodic",
+  "piecewise",
+]
+
+
+def fixed(
+  mix: jax.Array | None = None,
+  *,
+  num_tasks: int | None = None,
+  concentration: float = 0.25,
+) -> TaskMix:
+  """The same mix in every slot.
+
+  Args:
+    mix: [V] on the simplex; None draws one Dirichlet(concentration) mix from
+      the key of `init`, so that every seed has its own.
+    num_tasks: V; may be left out when `mix` is given.
+    concentration: of the Dirichlet, small for concentrated mixes.
+
+  Returns:
+    A `TaskMix` whose state is the mix.
+
+  Raises:
+    ValueError: if `mix` is not on the simplex or not of length `num_tasks`, or
+      if neither is given.
+  """
+  if mix is None:
+    if num_tasks is None:
+      raise ValueError("fixed needs mix or num_tasks, got neither")
+    check_arguments(num_tasks, concentration)
+    init = Partial(
+      _draw_mix, static.Static(num_tasks), jnp.float32(concentration)
+    )
+  else:
+    init = Partial(_return_mix, _checked_mix(mix, num_tasks))
+  return TaskMix(init, Partial(_identity), Partial(_stay))
+
+
+PROCESSES = {
+  "abrupt": abrupt,
+  "bursty": bursty,
+  "drift": drift,
+  "fixed": fixed,
+  "periodic": periodic,
+  "piecewise": piecewise,
+}
+
+
+def create(name: str, *, num_tasks: int, **options: Any) -> TaskMix:
+  """The process called `name`.
+
+  Args:
+    name: a name of `PROCESSES`.
+    num_tasks: V.
+    **options: of the constructor of that name.
+
+  Returns:
+    A `TaskMix`.
+
+  Raises:
+    ValueError: if the name is unknown or an option is out of range.
+  """
+  if name not in PROCESSES:
+    raise ValueError(
+      f"task_mix must be one of {sorted(PROCESSES)}, got {name!r}"
+    )
+  return PROCESSES[name](num_tasks=num_tasks, **options)
+
+
+def _checked_mix(mix: jax.Array, num_tasks: int | None) -> jax.Array:
+  values = np.asarray(mix, np.float64)
+  if values.ndim != 1 or num_tasks not in (None, values.size):
+    raise ValueError(
+      f"mix must have shape [num_tasks], got shape {list(values.shape)}, "
+      f"num_tasks={num_tasks}"
+    )
+  if not (values >= 0).all() or abs(values.sum() - 1.0) > 1e-5:
+    raise ValueError(f"mix must lie on the simplex, got mix={values.tolist()}")
+  return jnp.asarray(values, jnp.float32)
+
+
+def _draw_mix(
+  num_tasks: static.Static, concentration: jax.Array, key: jax.Array
+) -> jax.Array:
+  return dirichlet(key, concentration, (num_tasks.value,))
+
+
+def _return_mix(mix: jax.Array, key: jax.Array) -> jax.Array:
+  del key
+  return mix
+
+
+def _identity(state: jax.Array) -> jax.Array:
+  return state
+
+
+def _stay(key: jax.Array, state: jax.Array) -> jax.Array:
+  del key
+  return state

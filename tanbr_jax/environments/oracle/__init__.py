@@ -1,0 +1,1 @@
+"""The best merge weights of every mix, found beforehand."""

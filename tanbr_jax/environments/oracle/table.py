@@ -1,0 +1,239 @@
+"""The best merge weights of every mix, found before the stream begins.
+
+The log-likelihood of a merged model is differentiable in the weights, hence
+weights are found by gradient ascent for a grid of mixes. All weights that came
+up are candidates; every candidate's reward on each task is measured once, on
+text that the ascent did not see, and the oracle plays, for a mix psi, the
+candidate g with the largest psi . h_g: the best of a finite set, in G V
+operations, for any mix. `oracle_error` estimates what that loses against a
+search of the mix's own. Letters: V tasks, E experts, G candidates, M mixes, R
+starts, B windows of an ascent, n windows of a task, S bytes of context.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tanbr_jax import data, models, moe
+from tanbr_jax.environments.oracle.merged_reward import (
+  check_reward,
+  task_rewards,
+  window_rewards,
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class OracleTable:
+  """Candidate weights and what they earn.
+
+  Attributes:
+    weights: [G, E] on the simplex.
+    rewards: [G, V] float32, their mean rewards on each task's text.
+  """
+
+  weights: jax.Array
+  rewards: jax.Array
+
+
+def choose(
+  table: OracleTable, task_mix: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """The best candidate [E] for a mix [V], and psi . h of it []."""
+  values = table.rewards @ task_mix
+  best = jnp.argmax(values)
+  return table.weights[best], values[best]
+
+
+def grid_mixes(
+  key: jax.Array, *, num_tasks: int, num_random: int = 8
+) -> jax.Array:
+  """Each task alone, all even pairs, all tasks alike, and random mixes.
+
+  Args:
+    key: random key, consumed.
+    num_tasks: V.
+    num_random: further mixes, from Dirichlet(1/2).
+
+  Returns:
+    [V + V (V - 1) / 2 + 1 + num_random, V]; the first V are one-hot.
+  """
+  alone = jnp.eye(num_tasks)
+  first, second = np.triu_indices(num_tasks, 1)
+  pairs = (alone[first] + alone[second]) / 2
+  draws = jax.random.normal(key, (num_random, num_tasks)) ** 2
+  drawn = draws / jnp.sum(draws, axis=1, keepdims=True)
+  even = jnp.full((1, num_tasks), 1 / num_tasks)
+  return jnp.concatenate([alone, pairs, even, drawn])
+
+
+def oracle_table(
+  key: jax.Array,
+  model: models.ByteLM,
+  params: models.Params,
+  *,
+  search_text: data.TaskText,
+  select_windows: jax.Array,
+  mixes: jax.Array | None = None,
+  guesses: jax.Array | None = None,
+  steps: int = 16,
+  search_windows: int = 16,
+  learning_rate: float = 0.3,
+  reward: str = "accuracy",
+) -> OracleTable:
+  """Searches the best weights of a grid of mixes; see the module.
+
+  First each task alone, from uniform weights and from its guess. Every other
+  mix then starts from the average of those ends that the mix gives. The
+  guesses, the averages and the ends are all candidates.
+
+  Args:
+    key: random key, consumed.
+    model: a `ByteLM` with experts.
+    params: its parameters.
+    search_text: text of V tasks that each mix's ascent draws its windows from.
+    select_windows: [V, n, S + 1] uint8, windows of other text, on which the
+      candidates are measured.
+    mixes: [M, V] the grid; None for `grid_mixes` without random ones.
+    guesses: [V, E] weights that may suit each task, for instance the table of
+      the model's training; None for uniform ones only.
+    steps: of each ascent.
+    search_windows: B, windows that one ascent sees, shared out by the mix.
+      The E - 1 free weights overfit little: on B S = 1,024 bytes they lose
+      about (E - 1) / (2 B S) = .003 nats at E = 8.
+    learning_rate: of Adam on the logits of the weights.
+    reward: what candidates are selected by, "accuracy" or "log_likelihood".
+
+  Returns:
+    An `OracleTable`.
+
+  Raises:
+    ValueError: if the reward is unknown or the shapes do not fit.
+  """
+  check_reward(reward)
+  num_tasks, num_experts = select_windows.shape[0], model.config.num_experts
+  grid_key, alone_key, mix_key = jax.random.split(key, 3)
+  if mixes is None:
+    mixes = grid_mixes(grid_key, num_tasks=num_tasks, num_random=0)
+  _check_shapes(mixes, search_text, num_tasks)
+  climb = functools.partial(
+    search,
+    model=model,
+    params=params,
+    text=search_text,
+    steps=steps,
+    num_windows=search_windows,
+    learning_rate=learning_rate,
+    context=select_windows.shape[2] - 1,
+  )
+  uniform = jnp.full((num_tasks, num_experts), 1 / num_experts)
+  guesses = uniform if guesses is None else jnp.asarray(guesses, jnp.float32)
+  starts = jnp.stack([uniform, guesses], axis=1)
+  alone = climb(alone_key, mixes=jnp.eye(num_tasks), starts=starts)
+  averages = mixes @ alone
+  ends = climb(mix_key, mixes=mixes, starts=averages[:, None])
+  candidates = jnp.concatenate([uniform[:1], guesses, alone, averages, ends])
+  return measure(
+    model, params, candidates, windows=select_windows, reward=reward
+  )
+
+
+def measure(
+  model: models.ByteLM,
+  params: models.Params,
+  weights: jax.Array,
+  *,
+  windows: jax.Array,
+  reward: str = "accuracy",
+) -> OracleTable:
+  """Measures weights [G, E] on windows [V, n, S + 1] of every task."""
+  check_reward(reward)
+  rewards = _measure(params, weights, windows, model=model, reward=reward)
+  return OracleTable(weights, rewards)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "reward"))
+def _measure(
+  params: models.Params,
+  weights: jax.Array,
+  windows: jax.Array,
+  *,
+  model: models.ByteLM,
+  reward: str,
+) -> jax.Array:
+  return jax.lax.map(
+    lambda x: task_rewards(model, params, windows, x, reward=reward), weights
+  )
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("model", "steps", "num_windows", "learning_rate", "context"),
+)
+def search(
+  key: jax.Array,
+  *,
+  model: models.ByteLM,
+  params: models.Params,
+  text: data.TaskText,
+  mixes: jax.Array,
+  starts: jax.Array,
+  steps: int,
+  num_windows: int,
+  learning_rate: float,
+  context: int,
+) -> jax.Array:
+  """Gradient ascent for each mix, on windows that the mix shares out.
+
+  Args:
+    key: random key, consumed.
+    model: a `ByteLM` with experts.
+    params: its parameters.
+    text: text of V tasks that the windows are drawn from.
+    mixes: [M, V].
+    starts: [M, R, E].
+    steps: of each ascent.
+    num_windows: B, windows that an ascent sees.
+    learning_rate: of Adam on the logits of the weights.
+    context: S.
+
+  Returns:
+    [M, E], the best weights of each mix by the log-likelihood.
+  """
+  ranks = (jnp.arange(num_windows, dtype=jnp.float32) + 0.5) / num_windows
+
+  def one(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    key, mix, starts = inputs
+    # Equally spaced ranks share the windows out by the mix, without luck.
+    passed = ranks[:, None] >= jnp.cumsum(mix)[None, :-1]
+    tasks = jnp.sum(passed, axis=1, dtype=jnp.int32)
+    windows = data.sample_task_windows(key, text, tasks, context + 1)
+
+    def objective(x: jax.Array) -> jax.Array:
+      return jnp.mean(
+        window_rewards(
+          model, params, windows, merge_weights=x, reward="log_likelihood"
+        )
+      )
+
+    best, _ = moe.maximise_on_simplex(
+      objective, starts, steps=steps, learning_rate=learning_rate
+    )
+    return best
+
+  keys = jax.random.split(key, mixes.shape[0])
+  return jax.lax.map(one, (keys, mixes, starts))
+
+
+def _check_shapes(
+  mixes: jax.Array, search_text: data.TaskText, num_tasks: int
+) -> None:
+  shapes = (mixes.shape[-1], search_text.lengths.shape[0])
+  if mixes.ndim != 2 or shapes != (num_tasks, num_tasks):
+    raise ValueError(
+      "mixes, search_text and select_windows must have the same tasks, got "
+      f"mixes {list(mixes.shape)}, {shapes[1]} and {num_tasks} tasks"
+    )

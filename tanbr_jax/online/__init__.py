@@ -1,0 +1,1 @@
+"""The online loop, its traces, and what they say."""

@@ -1,0 +1,242 @@
+"""The online loop: one bandit, one environment, many rounds, several seeds.
+
+Rounds run in a `lax.scan`, a chunk at a time; between chunks the loop reports
+progress, writes metrics and saves. A run that was killed resumes from its last
+whole chunk and ends with the same bits, because a round's random keys depend
+on nothing but the seed and the number of the round.
+
+Letters: S seeds, T rounds, C rounds a chunk, V tasks, E experts.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+from absl import logging
+
+from tanbr_jax.bandits.base import Bandit, as_pytree
+from tanbr_jax.environments.base import Environment
+from tanbr_jax.online import chunk_store, rounds
+from tanbr_jax.online.trace import Trace, join
+
+_LOOPS = ("vmap", "map")
+
+
+def run(
+  bandit: Bandit,
+  environment: Environment,
+  *,
+  num_rounds: int,
+  seeds: Sequence[int],
+  chunk_size: int = 500,
+  workdir: str | os.PathLike[str] | None = None,
+  progress: bool = True,
+  name: str = "tanbr",
+  loop: str = "vmap",
+) -> Trace:
+  """Plays `num_rounds` rounds for every seed and returns what happened.
+
+  Every bandit that runs with the same seed meets the same requests. The
+  bandit and the environment go through `jit` as arguments, so that a second
+  run with other hyper-parameters of the same structure does not compile again.
+
+  A task whose reward is not finite is hidden from the bandit, as if it had not
+  been seen in that slot, and is counted in `Trace.nonfinite_rewards`.
+
+  Args:
+    bandit: what decides; plain functions are allowed.
+    environment: what it is played against.
+    num_rounds: T.
+    seeds: S different integers in [0, 2**31).
+    chunk_size: C, rounds between two saves. The last chunk runs in full and is
+      cut, so that nothing compiles twice.
+    workdir: the run's folder; None saves nothing.
+    progress: whether a bar with the regret so far is drawn on stderr.
+    name: names the run in the folder and in the bar; may contain slashes.
+    loop: "vmap" advances the seeds together; "map" one after the other within
+      a chunk, which is faster where a batch over seeds is slow (a merged model
+      has other weights for every seed) or where a branch is seldom taken.
+
+  Returns:
+    The trace of all rounds.
+
+  Raises:
+    ValueError: an argument is out of range, `workdir` holds another run of
+      this name, the weights or the expected reward ceased to be finite, or
+      the environment showed a task mix off the simplex.
+  """
+  chunk_size = min(chunk_size, num_rounds)
+  _check(num_rounds, seeds, chunk_size, name, loop)
+  bandit, environment = as_pytree(bandit), as_pytree(environment)
+  seed_array = np.asarray(seeds, np.int32)
+  carry = rounds.init(bandit, environment, seed_array)
+  store, chunks = None, []
+  if workdir is not None:
+    run_id = chunk_store.fingerprint(
+      bandit, environment, seed_array, num_rounds, chunk_size, loop == "map"
+    )
+    store = chunk_store.ChunkStore(workdir, name, run_id=run_id)
+    saved = store.load(carry)
+    if saved is not None:
+      carry, chunks = saved
+  first = len(chunks)
+  done = sum(int(chunk.chunk_rounds[0]) for chunk in chunks)
+  with tqdm.tqdm(
+    total=num_rounds, initial=done, desc=name, disable=not progress, unit="rd"
+  ) as bar:
+    for index in range(first, -(-num_rounds // chunk_size)):
+      start = index * chunk_size
+      carry, chunk = _timed_chunk(
+        bandit,
+        environment,
+        carry,
+        seed_array,
+        start=start,
+        num_rounds=min(chunk_size, num_rounds - start),
+        chunk_size=chunk_size,
+        loop=loop,
+        compiles=index == first,
+      )
+      chunks.append(chunk)
+      _tell_full_tree(chunks, name)
+      metrics = _metrics(chunks)
+      if store is not None:
+        store.save(index, carry, chunk, metrics)
+      bar.set_postfix_str(_postfix(metrics))
+      bar.update(int(chunk.chunk_rounds[0]))
+  return join(chunks)
+
+
+def _check(
+  num_rounds: int, seeds: Sequence[int], chunk_size: int, name: str, loop: str
+) -> None:
+  if num_rounds < 1:
+    raise ValueError(f"num_rounds must be at least 1, got {num_rounds}")
+  if chunk_size < 1:
+    raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+  seeds = list(seeds)
+  if not seeds or len(set(seeds)) < len(seeds):
+    raise ValueError(
+      f"seeds must be one or more different numbers, got {seeds}"
+    )
+  if min(seeds) < 0 or max(seeds) >= 2**31:
+    raise ValueError(f"seeds must be in [0, 2**31), got {seeds}")
+  if not name or name.startswith("/") or ".." in name.split("/"):
+    raise ValueError(f"name must be a relative path without .., got {name!r}")
+  if loop not in _LOOPS:
+    raise ValueError(f"loop must be one of {_LOOPS}, got {loop!r}")
+
+
+def _timed_chunk(
+  bandit: Bandit,
+  environment: Environment,
+  carry: rounds.Carry,
+  seeds: np.ndarray,
+  *,
+  start: int,
+  num_rounds: int,
+  chunk_size: int,
+  loop: str,
+  compiles: bool,
+) -> tuple[rounds.Carry, Trace]:
+  begin = time.perf_counter()
+  carry, record = rounds.play(
+    bandit,
+    environment,
+    carry,
+    seeds,
+    np.int32(start),
+    chunk_size=chunk_size,
+    loop=loop,
+  )
+  record = jax.tree.map(np.asarray, record)
+  shown_mix = record.pop("shown_mix")[:, :num_rounds]
+  seconds = time.perf_counter() - begin
+  if compiles:
+    seconds = float("nan")
+  # The last chunk ran in full: its surplus rounds do not belong to the run.
+  # Their time does, hence the rate is that of the rounds which were played.
+  record = jax.tree.map(lambda array: array[:, :num_rounds], record)
+  chunk = Trace(
+    seeds=np.asarray(seeds, np.int64),
+    seconds=np.asarray([seconds * num_rounds / chunk_size]),
+    chunk_rounds=np.asarray([num_rounds], np.int64),
+    **record,
+  )
+  _check_mix(shown_mix, chunk.seeds, start)
+  _check_finite(chunk, start)
+  return carry, chunk
+
+
+def _check_mix(mix: np.ndarray, seeds: np.ndarray, start: int) -> None:
+  """Stops a run whose bandit was shown a mix [S, C, V] off the simplex."""
+  # float32 sums of a thousand tasks are right to 1e-4.
+  bad = ~((mix.min(-1) >= -1e-4) & (np.abs(mix.sum(-1) - 1) <= 1e-4))
+  if bad.any():
+    row, column = np.argwhere(bad)[0]
+    values = np.array2string(mix[row, column], precision=4, threshold=16)
+    raise ValueError(
+      "context.task_mix must be non-negative and sum to 1, got "
+      f"{values} with seed {seeds[row]} in round {start + column}"
+    )
+
+
+def _tell_full_tree(chunks: Sequence[Trace], name: str) -> None:
+  """Says once that a tree has no room left; the run goes on with what it has.
+
+  Args:
+    chunks: of the run so far, the new one last.
+    name: of the run.
+  """
+  full = [chunk.aux.get("tree_full", np.zeros((1, 1))) for chunk in chunks]
+  if not full[-1].any() or any(chunk.any() for chunk in full[:-1]):
+    return
+  row, column = np.argwhere(full[-1])[0]
+  first = sum(int(chunk.chunk_rounds[0]) for chunk in chunks[:-1]) + column
+  logging.warning(
+    "%s: the tree is full with seed %d in round %d and keeps its leaves; a "
+    "larger capacity would let it grow",
+    name,
+    chunks[-1].seeds[row],
+    first,
+  )
+
+
+def _check_finite(chunk: Trace, start: int) -> None:
+  """Stops a run whose regret would have no meaning."""
+  for field in ("merge_weights", "expected_reward", "optimal_reward"):
+    values = getattr(chunk, field)
+    bad = ~np.isfinite(values)
+    if bad.any():
+      where = tuple(np.argwhere(bad)[0])
+      raise ValueError(
+        f"{field} must be finite, got {values[where]} with seed "
+        f"{chunk.seeds[where[0]]} in round {start + where[1]}"
+      )
+
+
+def _metrics(chunks: list[Trace]) -> dict[str, Any]:
+  """A line of metrics.jsonl: means over seeds, regrets since round 0."""
+  last = chunks[-1]
+  regret = sum(
+    (c.optimal_reward - c.expected_reward).sum(axis=1, dtype=np.float64)
+    for c in chunks
+  )
+  return {
+    "rounds": sum(int(c.chunk_rounds[0]) for c in chunks),
+    "expected_regret": float(np.mean(regret)),
+    "mean_expected_reward": float(last.expected_reward.mean()),
+    "mean_realised_reward": float(last.realised_reward.mean()),
+    "nonfinite_rewards": int(sum(c.nonfinite_rewards.sum() for c in chunks)),
+    "rounds_per_second": float(last.chunk_rounds[0] / last.seconds[0]),
+  }
+
+
+def _postfix(metrics: dict[str, Any]) -> str:
+  rate = metrics["rounds_per_second"]
+  speed = "compiled" if np.isnan(rate) else f"{rate:.0f} rd/s"
+  return f"regret={metrics['expected_regret']:.2f}, {speed}"

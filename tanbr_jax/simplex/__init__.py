@@ -1,0 +1,1 @@
+"""Points of the simplex: projection, search and ascent."""

@@ -1,0 +1,58 @@
+"""What serving costs: routed over all experts, or merged into one block.
+
+Letters: B requests of a slot, S bytes of context, E experts.
+"""
+
+from typing import Any
+
+import jax
+
+from tanbr_jax import models
+from tanbr_jax.timing import latency
+
+
+def measure(
+  model: models.ByteLM,
+  params: models.Params,
+  *,
+  merge_weights: jax.Array,
+  input_ids: jax.Array,
+  repeats: int = 50,
+) -> dict[str, float]:
+  """Times a slot's forward in both forms, and one merge.
+
+  Args:
+    model: a model with experts.
+    params: its parameters.
+    merge_weights: [E], of the merged form; what they are does not matter.
+    input_ids: [B, S] int32, the slot's requests.
+    repeats: timed calls of each, in turns.
+
+  Returns:
+    `routed/slot_latency_ms`, `merged/slot_latency_ms` (the dense model, merged
+    before) and `merged/merge_ms` (medians, with quartiles `_q1` and `_q3`),
+    `merged/latency_saving` (1 - merged / routed), and `routed/expert_bytes`,
+    `merged/expert_bytes`, what is resident to serve.
+  """
+  dense, dense_params = models.merge(model, params, merge_weights)
+  routed_forward = jax.jit(lambda p, ids: model.apply(p, input_ids=ids))
+  dense_forward = jax.jit(lambda p, ids: dense.apply(p, input_ids=ids))
+  merge = jax.jit(lambda p, x: models.merge(model, p, x)[1])
+  times = latency.measure(
+    {
+      "routed/slot_latency_ms": lambda: routed_forward(params, input_ids),
+      "merged/slot_latency_ms": lambda: dense_forward(dense_params, input_ids),
+      "merged/merge_ms": lambda: merge(params, merge_weights),
+    },
+    repeats=repeats,
+  )
+  found: dict[str, Any] = {}
+  for name, time in times.items():
+    found |= {name: time.median, f"{name}_q1": time.low}
+    found[f"{name}_q3"] = time.high
+  found["merged/latency_saving"] = 1 - (
+    found["merged/slot_latency_ms"] / found["routed/slot_latency_ms"]
+  )
+  found["routed/expert_bytes"] = models.expert_bytes(params)
+  found["merged/expert_bytes"] = models.expert_bytes(dense_params)
+  return found

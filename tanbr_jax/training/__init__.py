@@ -1,0 +1,1 @@
+"""Training of mergeable models, and what merging is worth on them."""

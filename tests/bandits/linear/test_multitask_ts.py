@@ -1,0 +1,142 @@
+"""Multi-task Thompson sampling: what it plays, learns and refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tanbr_jax import bandits
+from tanbr_jax.bandits import Context, Feedback
+from tanbr_jax.bandits.candidates import ascent_starts
+from tanbr_jax.bandits.linear.multitask_ts import ModelConfig, make_model
+from tanbr_jax.regression import multitask_ridge, polynomial
+
+E, V = 3, 2
+
+
+@pytest.fixture(scope="module")
+def bandit():
+  return bandits.multitask_ts(num_experts=E, num_tasks=V, num_fourier=4)
+
+
+def test_plays_no_worse_than_the_best_of_a_fine_grid_of_its_draw(bandit):
+  context = Context(jnp.asarray([0.3, 0.7], jnp.float32))
+  init, select = jax.jit(bandit.init), jax.jit(bandit.select)
+  update = jax.jit(bandit.update)
+  state = init(jax.random.key(0))
+  for t in range(60):
+    decision = select(jax.random.key(t), state, context)
+    x = decision.merge_weights
+    reward = jnp.stack([-jnp.sum((x - 0.3) ** 2), x[0]])
+    feedback = Feedback(reward, jnp.ones(V, jnp.int32))
+    state = update(jax.random.key(t), state, context, decision, feedback)
+  steps = np.linspace(0, 1, 41)
+  grid = np.array(
+    [(a, b, 1 - a - b) for a in steps for b in steps if a + b <= 1 + 1e-9]
+  )
+  # The draw that `select` made, from the same key.
+  bound = bandit.select.args[1]
+  estimate = bound.model.estimate(
+    jax.random.split(jax.random.key(9))[0], state.model, context.task_mix
+  )
+  decision = select(jax.random.key(9), state, context)
+  scores = jax.vmap(lambda x: sum(estimate(x)))(jnp.asarray(grid, jnp.float32))
+  played = sum(
+    float(decision.aux[k]) for k in ("predicted_reward", "exploration_bonus")
+  )
+  spread = float(scores.max() - scores.min())
+  assert played >= float(scores.max()) - 0.01 * spread
+
+
+def test_thompson_and_ucb_bonuses_agree_in_spread():
+  models = {
+    rule: make_model(
+      ModelConfig(rule=rule, num_fourier=3), num_experts=E, num_tasks=V
+    )
+    for rule in ("thompson", "ucb")
+  }
+  mix = jnp.asarray([0.4, 0.6], jnp.float32)
+  x = jnp.asarray([0.2, 0.5, 0.3], jnp.float32)
+  model = models["thompson"]
+  state = model.init(jax.random.key(0))
+  feedback = Feedback(jnp.asarray([0.3, 0.1]), jnp.ones(V, jnp.int32))
+  state = jax.jit(model.update)(jax.random.key(0), state, mix, x, feedback)
+  keys = jax.random.split(jax.random.key(1), 4000)
+  other = jnp.asarray([0.6, 0.2, 0.2], jnp.float32)
+  draws = jax.vmap(lambda k: model.estimate(k, state, mix)(other)[1])(keys)
+  _, width = models["ucb"].estimate(keys[0], state, mix)(other)
+  # A standard deviation of 4,000 draws is off by about 1.1 %.
+  assert float(jnp.std(draws)) == pytest.approx(float(width), rel=0.05)
+  assert abs(float(jnp.mean(draws))) < 0.05 * float(width)
+
+
+def test_starts_are_added_one_by_one():
+  seen = []
+
+  class Spy:
+    num_starts = 1
+
+    def __call__(self, score, candidates, active):
+      seen.append(int(jnp.sum(active)))
+      raise StopIteration
+
+  bandit = bandits.multitask_ts(num_experts=E, num_tasks=V, num_fourier=2)
+  _, bound = bandit.select.args
+  select = bandit.select.func
+  context = Context(jnp.full(V, 1 / V, jnp.float32))
+  state = bandit.init(jax.random.key(0))
+  for rounds in (0, 9, 19, 29, 100_000):
+    with pytest.raises(StopIteration):
+      select(
+        Spy(),
+        bound,
+        jax.random.key(0),
+        state._replace(num_rounds=jnp.int32(rounds)),
+        context,
+      )
+  # One every ten rounds, until the 32 draws, the vertices, the centre and the
+  # weights played last are all there.
+  assert seen == [1, 2, 3, 4, 32 + E + 2]
+
+
+def test_rewards_in_other_units_change_nothing_but_the_units():
+  def model_after(scale):
+    model = make_model(ModelConfig(num_fourier=3), num_experts=E, num_tasks=V)
+    mix = jnp.full(V, 1 / V, jnp.float32)
+    state = model.init(jax.random.key(0))
+    starts = ascent_starts(jax.random.key(3), jnp.full(E, 1 / E), 10)
+    update = jax.jit(model.update)
+    for x in starts:
+      reward = scale * jnp.stack([x[0] - x[1], 1 + x[2] ** 2])
+      feedback = Feedback(reward, jnp.ones(V, jnp.int32))
+      state = update(jax.random.key(0), state, mix, x, feedback)
+    features = polynomial.apply_features(
+      model.estimate.args[1].features, starts[0]
+    )
+    mean = jnp.dot(multitask_ridge.mean(state, mix), features)
+    width = jnp.sqrt(multitask_ridge.variance(state, features, mix))
+    return float(mean), float(width)
+
+  one, hundred = model_after(1.0), model_after(100.0)
+  # The first slot's noise is the only number with a unit; the first reward
+  # replaces it.
+  np.testing.assert_allclose(np.divide(hundred, 100), one, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+  "options, words",
+  [
+    ({"rule": "greedy"}, "greedy"),
+    ({"num_fourier": -1}, "num_fourier=-1"),
+    ({"length_scale": 0.0}, "length_scale=0.0"),
+    ({"forgetting": 2.0}, "forgetting=2.0"),
+    ({"num_starts": 0}, "num_starts=0"),
+    ({"num_candidates": -1}, "num_candidates=-1"),
+    ({"candidate_growth": 0.0}, "candidate_growth=0.0"),
+    ({"explore": 1.0}, "explore"),
+    ({"exploration": -1.0}, "exploration=-1.0"),
+  ],
+)
+def test_bad_input(options, words):
+  with pytest.raises(ValueError, match=words):
+    bandits.multitask_ts(num_experts=E, num_tasks=V, **options)

@@ -1,0 +1,57 @@
+"""The reward network's start."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tanbr_jax.bandits.neural import reward_network
+from tanbr_jax.regression import features
+
+X = jnp.asarray([0.1, 0.2, 0.3, 0.4], jnp.float32)
+
+
+def test_it_starts_at_exactly_zero_and_learns_from_there():
+  network = reward_network.RewardNetwork(num_tasks=3)
+  params = reward_network.init(jax.random.key(0), network, num_experts=4)
+  assert np.all(np.asarray(network.apply(params, X)) == 0)
+  gradient = features.gradient_features(network.apply, params, X)
+  last = features.last_layer_features(network, params, X)
+  assert last.shape == (65,)
+  # All of the first gradient is the last layer's: V copies of its features.
+  np.testing.assert_allclose(
+    np.sum(np.asarray(gradient) ** 2, axis=1), np.sum(last**2), rtol=1e-5
+  )
+
+
+def test_symmetric_start_is_zero_with_gradients_in_every_layer():
+  network = reward_network.RewardNetwork(num_tasks=2, hidden=(512, 512))
+  params = reward_network.symmetric_init(
+    jax.random.key(0), network, num_experts=4
+  )
+  # The halves cancel up to the order of a sum of 512 float32 terms.
+  np.testing.assert_allclose(network.apply(params, X), 0.0, atol=1e-5)
+  grad = jax.grad(lambda p: network.apply(p, X)[0])(params)["params"]
+  for layer in grad.values():
+    assert np.linalg.norm(layer["kernel"]) > 0.01
+  layers = params["params"]
+  first = np.asarray(layers["hidden_layers_0"]["kernel"])
+  second = np.asarray(layers["hidden_layers_1"]["kernel"])
+  output = np.asarray(layers["output"]["kernel"])
+  np.testing.assert_array_equal(first[:, :256], first[:, 256:])
+  np.testing.assert_array_equal(second[:256, :256], second[256:, 256:])
+  assert not second[:256, 256:].any() and not second[256:, :256].any()
+  np.testing.assert_array_equal(output[:256], -output[256:])
+  # Variances 4/m, 4/m, 2/m; the fewest entries are 512: deviation 6 %.
+  for half, variance in (
+    (first[:, :256], 4 / 512),
+    (second[:256, :256], 4 / 512),
+    (output[:256], 2 / 512),
+  ):
+    np.testing.assert_allclose(np.var(half), variance, rtol=0.25)
+
+
+def test_symmetric_start_refuses_an_odd_width():
+  network = reward_network.RewardNetwork(num_tasks=2, hidden=(4, 3))
+  with pytest.raises(ValueError, match=r"hidden=\(4, 3\)"):
+    reward_network.symmetric_init(jax.random.key(0), network, num_experts=4)

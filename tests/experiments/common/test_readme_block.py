@@ -1,0 +1,25 @@
+import pytest
+
+from experiments.common import readme_block
+
+
+def test_round_trip_through_a_readme():
+  begin, end = readme_block.markers("kernels")
+  readme = f"# Title\n\n{begin}\nold\n{end}\n\nMore.\n"
+  text = readme_block.table(["a", "b"], [["1", "2"]])
+  assert text == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+  written = readme_block.replace(readme, "kernels", text)
+  assert readme_block.block(written, "kernels") == text
+  assert written.startswith("# Title\n") and written.endswith("\n\nMore.\n")
+  assert readme_block.replace(written, "kernels", text) == written
+
+
+def test_markers_must_be_there_once():
+  begin, end = readme_block.markers("kernels")
+  readme = f"{begin}\n{end}\n"
+  for broken in (f"{begin} only", f"{end}{begin}", readme + readme):
+    with pytest.raises(ValueError, match="README must hold"):
+      readme_block.replace(broken, "kernels", "text")
+  # Markers of another part are not these.
+  with pytest.raises(ValueError, match="got 0 and 0"):
+    readme_block.block(readme, "algorithms")

@@ -1,0 +1,45 @@
+"""Fixed features against NumPy and the kernel that they approximate."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from tanbr_jax.regression import polynomial
+
+
+def test_tangent_basis_is_orthonormal_and_sums_to_zero():
+  for size in (2, 5, 192):
+    basis = polynomial.tangent_basis(size)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(size - 1), atol=1e-12)
+    np.testing.assert_allclose(basis.sum(0), 0, atol=1e-12)
+
+
+def test_polynomial_part_is_constant_linear_and_products():
+  features = polynomial.fixed_features(4, scales=(2.0, 3.0, 0.5))
+  x = np.array([0.4, 0.3, 0.2, 0.1])
+  u = x @ polynomial.tangent_basis(4)
+  products = [u[i] * u[j] for i in range(3) for j in range(i, 3)]
+  wanted = np.concatenate([[2.0], 3 * u, 0.5 * np.array(products)])
+  got = polynomial.apply_features(features, jnp.asarray(x, jnp.float32))
+  assert polynomial.num_features(features) == wanted.size
+  np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+def test_fourier_part_approximates_the_squared_exponential_kernel():
+  count, length = 4096, 0.5
+  features = polynomial.fixed_features(
+    5, quadratic=False, num_fourier=count, length_scale=length
+  )
+  rng = np.random.default_rng(0)
+  xs = rng.dirichlet(np.ones(5), 6)
+  phi = np.array(
+    [
+      polynomial.apply_features(features, jnp.asarray(x, jnp.float32))
+      for x in xs
+    ],
+    np.float64,
+  )[:, -count:]
+  squares = ((xs[:, None] - xs[None]) ** 2).sum(-1)
+  # Standard error of the mean of `count` products of bounded features.
+  np.testing.assert_allclose(
+    phi @ phi.T, np.exp(-squares / (2 * length**2)), atol=5 / count**0.5
+  )

@@ -1,0 +1,101 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny_pretraining
+
+from tanbr_jax.training import loop, pretraining
+
+CONFIG = tiny_pretraining.CONFIG
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, compile_once):
+  return pretraining.pretrain(
+    CONFIG,
+    tiny_pretraining.corpus(),
+    cache_dir=tmp_path_factory.mktemp("cache"),
+    progress=False,
+  )
+
+
+def _same(one, other):
+  jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+  np.testing.assert_array_equal(one.task_weights, other.task_weights)
+
+
+def test_a_second_run_reads_the_first(trained):
+  again = pretraining.pretrain(
+    CONFIG,
+    tiny_pretraining.corpus(),
+    cache_dir=trained.path.parent,
+    progress=False,
+  )
+  assert trained.seconds > 0 and again.seconds is None
+  _same(again, trained)
+
+
+def test_an_interrupted_run_is_not_read_as_whole(
+  trained, tmp_path, monkeypatch
+):
+  real = loop.train
+
+  def dies(losses, params, **kwargs):
+    if kwargs["name"] == "dense start":
+      return real(losses, params, **kwargs)
+    # Stops as a kill would: half of the steps done and saved.
+    real(losses, params, **(kwargs | {"num_steps": 6}))
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop, "train", dies)
+    with pytest.raises(KeyboardInterrupt):
+      pretraining.pretrain(
+        CONFIG, tiny_pretraining.corpus(), cache_dir=tmp_path, progress=False
+      )
+  folder = tmp_path / trained.path.name
+  assert not (folder / pretraining.FINISHED).exists()
+  again = pretraining.pretrain(
+    CONFIG, tiny_pretraining.corpus(), cache_dir=tmp_path, progress=False
+  )
+  assert again.seconds is not None
+  _same(again, trained)
+  finished = json.loads((folder / pretraining.FINISHED).read_text())
+  assert finished["corpus_fingerprint"] == "fingerprint"
+
+
+def test_fixed_tables_stay_as_they_began(trained):
+  first = pretraining._first_table(CONFIG, 3)
+  np.testing.assert_allclose(
+    trained.task_weights, jax.nn.softmax(first), rtol=1e-6
+  )
+
+
+def test_the_key_follows_config_and_text():
+  corpus = tiny_pretraining.corpus()
+  key = pretraining.cache_key(CONFIG, corpus)
+  other = dataclasses.replace(CONFIG, seed=1)
+  assert pretraining.cache_key(other, corpus) != key
+  text = dataclasses.replace(corpus, fingerprint="another")
+  assert pretraining.cache_key(CONFIG, text) != key
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"table": "random"}, "got 'random'"),
+    ({"table": "identity", "num_experts": 4}, "num_experts=4, num_tasks=3"),
+    ({"mixes_per_step": 3}, "batch_size=8, mixes_per_step=3"),
+    ({"num_steps": 0}, "num_steps=0"),
+    ({"context": 500}, "at least 501 bytes"),
+  ],
+)
+def test_refuses_what_cannot_be_trained(changes, message, tmp_path):
+  config = dataclasses.replace(CONFIG, **changes)
+  with pytest.raises(ValueError, match=message):
+    pretraining.pretrain(
+      config, tiny_pretraining.corpus(), cache_dir=tmp_path, progress=False
+    )
+  assert not list(tmp_path.iterdir())
