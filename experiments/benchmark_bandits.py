@@ -45,8 +45,8 @@ from experiments.bandit_speed.benchmark_rows import (
 )
 from experiments.common import launch, streams
 from tanbr_jax import bandits
+from tanbr_jax.environments import mixes
 from tanbr_jax.environments.landscapes import families
-from tanbr_jax.environments.mixes import task_mix
 from tanbr_jax.online import estimates, regret, rollout
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
@@ -107,7 +107,7 @@ def check(
   known = {*bandits.REGISTRY, *config.methods} - {"oracle"}
   methods = launch.names(config.bandits, known=known, kind="bandit")
   launch.names(config.family, known=families.FAMILIES, kind="family")
-  launch.names(config.mix, known=task_mix.PROCESSES, kind="mix")
+  launch.names(config.mix, known=mixes.PROCESSES, kind="mix")
   try:
     counts = [int(word) for word in str(config.seed_counts).split(",")]
   except ValueError:

@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_seeds = 4
   config.first_seed = 0
   # Comma lists: of environments.families.FAMILIES, of
-  # environments.task_mix.PROCESSES, of bandits.REGISTRY or of `methods` below.
+  # environments.mixes.PROCESSES, of bandits.REGISTRY or of `methods` below.
   config.families = "quadratic,network,saturating"
   config.mixes = "drift"
   config.bandits = "tanbr,tanbr_paper,neural_ucb,lin_ucb,uniform"

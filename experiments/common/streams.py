@@ -7,8 +7,7 @@ import ml_collections
 
 from experiments.common import launch
 from tanbr_jax import bandits, monitor
-from tanbr_jax.environments import synthetic
-from tanbr_jax.environments.mixes import task_mix
+from tanbr_jax.environments import mixes, synthetic
 
 
 def make_bandit(
@@ -63,7 +62,7 @@ def make_environment(
     family,
     num_experts=config.num_experts,
     num_tasks=config.num_tasks,
-    task_mix=task_mix.create(
+    task_mix=mixes.create(
       mix, num_tasks=config.num_tasks, **config.mix_options.get(mix, {})
     ),
     noise=config.noise,

@@ -10,10 +10,9 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax import data, models, monitor
-from tanbr_jax.environments import moe_slots
+from tanbr_jax.environments import mixes, moe_slots
 from tanbr_jax.environments.base import Environment
-from tanbr_jax.environments.mixes import task_mix
-from tanbr_jax.environments.mixes.task_mix import TaskMix
+from tanbr_jax.environments.mixes import MixProcess
 from tanbr_jax.environments.oracle import error as oracle_error
 from tanbr_jax.environments.oracle import table as oracle
 from tanbr_jax.environments.oracle import text_parts
@@ -59,12 +58,12 @@ def pretrain_config(
   return pretraining.PretrainConfig(**config.pretrain, seed=config.model_seed)
 
 
-def make_mix(config: ml_collections.ConfigDict, num_tasks: int) -> TaskMix:
+def make_mix(config: ml_collections.ConfigDict, num_tasks: int) -> MixProcess:
   """The process of task mixes that the config asks for."""
   if config.mix not in config.mix_options:
     known = sorted(config.mix_options)
     raise ValueError(f"mix must be one of {known}, got {config.mix!r}")
-  return task_mix.create(
+  return mixes.create(
     config.mix, num_tasks=num_tasks, **config.mix_options[config.mix]
   )
 

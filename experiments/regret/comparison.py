@@ -21,8 +21,8 @@ import numpy as np
 from experiments.common import drawing, launch, streams
 from experiments.regret import figures
 from tanbr_jax import bandits
+from tanbr_jax.environments import mixes
 from tanbr_jax.environments.landscapes.families import FAMILIES
-from tanbr_jax.environments.mixes import task_mix
 from tanbr_jax.online import estimates, regret, rollout, trace
 from tanbr_jax.online.trace import Trace
 from tanbr_jax.report import tables
@@ -95,7 +95,7 @@ def build(config: ml_collections.ConfigDict) -> list[Job]:
     if config[field] < 1:
       raise ValueError(f"{field} must be at least 1, got {config[field]}")
   families = launch.names(config.families, known=FAMILIES, kind="family")
-  mixes = launch.names(config.mixes, known=task_mix.PROCESSES, kind="mix")
+  mix_names = launch.names(config.mixes, known=mixes.PROCESSES, kind="mix")
   # An oracle needs a policy, which these environments keep to themselves: the
   # regret is counted from their optimum.
   known = {*bandits.REGISTRY, *config.methods} - {"oracle"}
@@ -110,7 +110,7 @@ def build(config: ml_collections.ConfigDict) -> list[Job]:
       streams.make_environment(setting, family, mix),
     )
     for name, setting in settings(config).items()
-    for family, mix, method in itertools.product(families, mixes, methods)
+    for family, mix, method in itertools.product(families, mix_names, methods)
   ]
 
 
@@ -170,7 +170,7 @@ def _ratios(
         summary |= reporting.estimate_entries(f"{stream}/{method}/ratio", ratio)
         pairs.setdefault(method, []).append((values, group[baseline]))
   for method, entries in pairs.items():
-    # A seed has the same mixes in every family: it counts once.
+    # A seed has the same mix_names in every family: it counts once.
     with np.errstate(divide="ignore", invalid="ignore"):
       logs = np.log(np.asarray(entries)).mean(axis=0)
     ratio = estimates.paired_ratio(*np.exp(logs))

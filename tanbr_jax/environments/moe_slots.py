@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from tanbr_jax import data, models
 from tanbr_jax.bandits.base import Context, Feedback
 from tanbr_jax.environments.base import Environment, Outcome
-from tanbr_jax.environments.mixes.task_mix import TaskMix, check_mix_length
+from tanbr_jax.environments.mixes import MixProcess, check_mix_length
 from tanbr_jax.environments.oracle.merged_reward import (
   check_reward,
   window_rewards,
@@ -54,7 +54,7 @@ class _Arrays(NamedTuple):
   params: models.Params
   text: data.TaskText
   table: OracleTable
-  task_mix: TaskMix
+  task_mix: MixProcess
   monitor: Any
 
 
@@ -63,7 +63,7 @@ def moe_slots(
   params: models.Params,
   text: data.TaskText,
   *,
-  task_mix: TaskMix,
+  task_mix: MixProcess,
   optimal_table: OracleTable,
   requests_per_slot: int = 16,
   context: int | None = None,
@@ -157,13 +157,15 @@ def _check(
     )
 
 
-def _init(task_mix: TaskMix, monitor: Any, key: jax.Array) -> MoeSlotsState:
+def _init(task_mix: MixProcess, monitor: Any, key: jax.Array) -> MoeSlotsState:
   return MoeSlotsState(
     mix=task_mix.init(key), monitor=None if monitor is None else monitor.init()
   )
 
 
-def _context(task_mix: TaskMix, monitor: Any, state: MoeSlotsState) -> Context:
+def _context(
+  task_mix: MixProcess, monitor: Any, state: MoeSlotsState
+) -> Context:
   if monitor is None:
     return Context(task_mix.mix(state.mix))
   return Context(monitor.estimate(state.monitor))

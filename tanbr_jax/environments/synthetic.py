@@ -14,7 +14,7 @@ from tanbr_jax.bandits.base import Context, Feedback
 from tanbr_jax.environments import noise as noises
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.environments.landscapes import changed_families, families
-from tanbr_jax.environments.mixes.task_mix import TaskMix, check_mix_length
+from tanbr_jax.environments.mixes import MixProcess, check_mix_length
 from tanbr_jax.environments.requests import count_tasks, draw_tasks
 from tanbr_jax.environments.static import Static
 
@@ -38,7 +38,7 @@ def synthetic(
   *,
   num_experts: int = 8,
   num_tasks: int = 8,
-  task_mix: TaskMix,
+  task_mix: MixProcess,
   noise: float = 0.05,
   noise_kind: str = "gaussian",
   reward_drift: float = 0.0,
@@ -134,7 +134,7 @@ def _landscape(
 
 
 def _init(
-  family: families.Family, task_mix: TaskMix, monitor: Any, key: jax.Array
+  family: families.Family, task_mix: MixProcess, monitor: Any, key: jax.Array
 ) -> SyntheticState:
   landscape_key, mix_key = jax.random.split(key)
   return SyntheticState(
@@ -144,7 +144,9 @@ def _init(
   )
 
 
-def _context(task_mix: TaskMix, monitor: Any, state: SyntheticState) -> Context:
+def _context(
+  task_mix: MixProcess, monitor: Any, state: SyntheticState
+) -> Context:
   if monitor is None:
     return Context(task_mix.mix(state.mix))
   return Context(monitor.estimate(state.monitor))
@@ -152,7 +154,7 @@ def _context(task_mix: TaskMix, monitor: Any, state: SyntheticState) -> Context:
 
 def _step(
   family: families.Family,
-  task_mix: TaskMix,
+  task_mix: MixProcess,
   monitor: Any,
   requests: Static,
   sampler: noises.Sampler,

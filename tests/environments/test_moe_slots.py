@@ -7,8 +7,7 @@ import pytest
 
 from tanbr_jax import data, models
 from tanbr_jax import monitor as monitors
-from tanbr_jax.environments import moe_slots
-from tanbr_jax.environments.mixes import task_mix
+from tanbr_jax.environments import mixes, moe_slots
 from tanbr_jax.environments.oracle.table import OracleTable
 
 V = 3
@@ -35,7 +34,7 @@ def make(tiny, table):
     tiny.model,
     tiny.params,
     tiny.text,
-    task_mix=task_mix.fixed(MIX),
+    task_mix=mixes.fixed(MIX),
     optimal_table=table,
     requests_per_slot=B,
   )
@@ -142,7 +141,7 @@ def test_stream_does_not_depend_on_the_weights(make):
   monitor = monitors.exponential_moving_average(num_tasks=V, decay=0.5)
   environment = make(
     monitor=monitor,
-    task_mix=task_mix.drift(num_tasks=V, rate=0.2),
+    task_mix=mixes.drift(num_tasks=V, rate=0.2),
     paired=False,
   )
 
@@ -192,7 +191,7 @@ def test_model_and_text_are_leaves(tiny, make):
     ({"reward": "loss"}, "'loss'"),
     ({"requests_per_slot": 0}, "requests_per_slot=0"),
     ({"context": 7}, "context=7, model's context=6"),
-    ({"task_mix": task_mix.fixed(num_tasks=4)}, r"\[4\], num_tasks=3"),
+    ({"task_mix": mixes.fixed(num_tasks=4)}, r"\[4\], num_tasks=3"),
     (
       {"optimal_table": OracleTable(jnp.ones((1, 2)), jnp.ones((1, 3)))},
       r"\(V, E\)=\(3, 2\), expected \(3, 3\)",

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from tanbr_jax import monitor as monitors
-from tanbr_jax.environments import synthetic
-from tanbr_jax.environments.mixes import task_mix
+from tanbr_jax.environments import mixes, synthetic
 from tanbr_jax.environments.requests import draw_counts, draw_tasks
 
 V = 3
@@ -18,7 +17,7 @@ def _environment(family="quadratic", *, mix=None, **options):
     family,
     num_experts=E,
     num_tasks=V,
-    task_mix=task_mix.fixed(MIX) if mix is None else mix,
+    task_mix=mixes.fixed(MIX) if mix is None else mix,
     **options,
   )
 
@@ -82,7 +81,7 @@ def test_requests_give_multinomial_counts_and_their_noise():
 
 def test_stream_does_not_depend_on_the_weights():
   environment = _environment(
-    "saturating", mix=task_mix.drift(num_tasks=V, rate=0.1), requests=5
+    "saturating", mix=mixes.drift(num_tasks=V, rate=0.1), requests=5
   )
   key = jax.random.key(2)
   first = _rollout(environment, key, jnp.full(E, 1 / E))
@@ -97,7 +96,7 @@ def test_stream_does_not_depend_on_the_weights():
 
 @pytest.mark.parametrize("family", ["quadratic", "saturating"])
 def test_regret_is_not_negative_and_zero_at_the_optimum(family):
-  environment = _environment(family, mix=task_mix.drift(num_tasks=V, rate=0.1))
+  environment = _environment(family, mix=mixes.drift(num_tasks=V, rate=0.1))
 
   @jax.jit
   def play(environment, key):
@@ -161,7 +160,7 @@ def test_bad_arguments_are_one_line_errors(options, message):
     "family": "quadratic",
     "num_experts": E,
     "num_tasks": V,
-    "task_mix": task_mix.fixed(MIX),
+    "task_mix": mixes.fixed(MIX),
   } | options
   with pytest.raises(ValueError, match=message) as error:
     synthetic.synthetic(arguments.pop("family"), **arguments)

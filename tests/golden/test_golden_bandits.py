@@ -6,8 +6,7 @@ import golden
 import pytest
 
 from tanbr_jax import bandits
-from tanbr_jax.environments import synthetic
-from tanbr_jax.environments.mixes import task_mix
+from tanbr_jax.environments import mixes, synthetic
 from tanbr_jax.online import rollout
 
 NAMES = (
@@ -26,7 +25,7 @@ SIZES = {"num_experts": 4, "num_tasks": 3}
 @functools.cache
 def environment():
   return synthetic.synthetic(
-    "quadratic", **SIZES, task_mix=task_mix.drift(num_tasks=3), requests=4
+    "quadratic", **SIZES, task_mix=mixes.drift(num_tasks=3), requests=4
   )
 
 

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax import bandits, data, models, monitor
-from tanbr_jax.environments import moe_slots
-from tanbr_jax.environments.mixes import task_mix
+from tanbr_jax.environments import mixes, moe_slots
 from tanbr_jax.environments.oracle.table import OracleTable
 from tanbr_jax.online import rollout
 
@@ -40,7 +39,7 @@ def record():
     model,
     params,
     text,
-    task_mix=task_mix.drift(num_tasks=3),
+    task_mix=mixes.drift(num_tasks=3),
     optimal_table=OracleTable(jnp.eye(3), jnp.eye(3)),
     requests_per_slot=8,
     monitor=monitor.exponential_moving_average(num_tasks=3, decay=0.5),

@@ -11,7 +11,7 @@ import jax
 State = Any
 
 
-class TaskMix(NamedTuple):
+class MixProcess(NamedTuple):
   """A process of task mixes as three pure functions.
 
   Attributes:
@@ -26,7 +26,7 @@ class TaskMix(NamedTuple):
   step: Callable[[jax.Array, State], State]
 
 
-def check_mix_length(task_mix: TaskMix, num_tasks: int) -> None:
+def check_mix_length(task_mix: MixProcess, num_tasks: int) -> None:
   """Raises a ValueError unless the mixes of `task_mix` are [num_tasks]."""
   shape = jax.eval_shape(
     lambda key: task_mix.mix(task_mix.init(key)), jax.random.key(0)

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax.environments import static
 from tanbr_jax.environments.mixes.base import (
-  TaskMix,
+  MixProcess,
   check_arguments,
   dirichlet,
 )
@@ -33,7 +33,7 @@ class PeriodicState(NamedTuple):
 
 def drift(
   *, num_tasks: int, rate: float = 0.002, concentration: float = 0.25
-) -> TaskMix:
+) -> MixProcess:
   """A slow random walk: softmax of an Ornstein-Uhlenbeck process z [V].
 
   `z <- (1 - rate) z + scale sqrt(1 - (1 - rate)^2) N(0, I)`, started in its
@@ -48,7 +48,7 @@ def drift(
     concentration: > 0, small for concentrated mixes.
 
   Returns:
-    A `TaskMix` whose state is z.
+    A `MixProcess` whose state is z.
 
   Raises:
     ValueError: if an argument is out of range.
@@ -57,7 +57,7 @@ def drift(
   if not 0.0 < rate <= 1.0:
     raise ValueError(f"rate must be in (0, 1], got rate={rate}")
   scale = jnp.float32(np.sqrt(scipy.special.polygamma(1, concentration)))
-  return TaskMix(
+  return MixProcess(
     Partial(_draw_logits, static.Static(num_tasks), scale),
     Partial(jax.nn.softmax),
     Partial(_walk, jnp.float32(rate), scale),
@@ -70,7 +70,7 @@ def periodic(
   period: int = 1000,
   concentration: float = 0.25,
   num_phases: int = 4,
-) -> TaskMix:
+) -> MixProcess:
   """Seasons: a smooth cycle through a few Dirichlet(concentration) mixes.
 
   From one phase's mix to the next the share of the next grows as
@@ -83,7 +83,7 @@ def periodic(
     num_phases: P >= 2.
 
   Returns:
-    A `TaskMix` over `PeriodicState`.
+    A `MixProcess` over `PeriodicState`.
 
   Raises:
     ValueError: if an argument is out of range.
@@ -95,7 +95,7 @@ def periodic(
       f"num_phases={num_phases}, period={period}"
     )
   shape = static.Static((num_phases, num_tasks))
-  return TaskMix(
+  return MixProcess(
     Partial(_draw_seasons, shape, jnp.float32(concentration)),
     Partial(_season, jnp.int32(period)),
     Partial(_next_slot, jnp.int32(period)),

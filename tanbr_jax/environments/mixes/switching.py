@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax.environments import static
 from tanbr_jax.environments.mixes.base import (
-  TaskMix,
+  MixProcess,
   check_arguments,
   dirichlet,
 )
@@ -49,7 +49,7 @@ def piecewise(
   length: int = 250,
   concentration: float = 0.25,
   num_phases: int = 512,
-) -> TaskMix:
+) -> MixProcess:
   """A new Dirichlet(concentration) mix every `length` slots.
 
   All mixes are drawn in `init`, because a Dirichlet draw inside a scan costs
@@ -62,7 +62,7 @@ def piecewise(
     num_phases: P, phases before the sequence repeats, >= 1.
 
   Returns:
-    A `TaskMix` over `PiecewiseState`.
+    A `MixProcess` over `PiecewiseState`.
 
   Raises:
     ValueError: if an argument is out of range.
@@ -74,7 +74,7 @@ def piecewise(
       f"length={length}, num_phases={num_phases}"
     )
   shape = static.Static((num_phases, num_tasks))
-  return TaskMix(
+  return MixProcess(
     Partial(_draw_phases, shape, jnp.float32(concentration)),
     Partial(_phase, jnp.int32(length)),
     Partial(_count_slot),
@@ -87,7 +87,7 @@ def abrupt(
   rate: float = 0.004,
   concentration: float = 0.25,
   num_phases: int = 512,
-) -> TaskMix:
+) -> MixProcess:
   """A jump to a new Dirichlet(concentration) mix with chance `rate` a slot.
 
   A mix stays for a geometric number of slots, 1 / rate on average. As in
@@ -100,7 +100,7 @@ def abrupt(
     num_phases: P, mixes before the sequence repeats, >= 1.
 
   Returns:
-    A `TaskMix` over `PiecewiseState`.
+    A `MixProcess` over `PiecewiseState`.
 
   Raises:
     ValueError: if an argument is out of range.
@@ -110,7 +110,7 @@ def abrupt(
   if num_phases < 1:
     raise ValueError(f"num_phases must be at least 1, got {num_phases}")
   shape = static.Static((num_phases, num_tasks))
-  return TaskMix(
+  return MixProcess(
     Partial(_draw_phases, shape, jnp.float32(concentration)),
     Partial(_phase, jnp.int32(1)),
     Partial(_jump, jnp.float32(rate)),
@@ -124,7 +124,7 @@ def bursty(
   stop: float = 0.1,
   strength: float = 0.9,
   concentration: float = 1.0,
-) -> TaskMix:
+) -> MixProcess:
   """A base mix, interrupted by bursts in which one task dominates.
 
   Bursts begin with chance `start` in a slot without and end with chance `stop`
@@ -140,7 +140,7 @@ def bursty(
     concentration: of the base mix.
 
   Returns:
-    A `TaskMix` over `BurstyState`, which starts in its stationary law.
+    A `MixProcess` over `BurstyState`, which starts in its stationary law.
 
   Raises:
     ValueError: if an argument is out of range.
@@ -153,7 +153,7 @@ def bursty(
   ):
     _check_chance(name, chance)
   chances = jnp.float32(start), jnp.float32(stop)
-  return TaskMix(
+  return MixProcess(
     Partial(
       _draw_base, static.Static(num_tasks), jnp.float32(concentration), *chances
     ),

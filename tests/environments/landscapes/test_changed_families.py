@@ -6,7 +6,7 @@ import pytest
 
 from tanbr_jax.environments import synthetic
 from tanbr_jax.environments.landscapes import changed_families, families
-from tanbr_jax.environments.mixes.task_mix import fixed
+from tanbr_jax.environments.mixes import fixed
 
 E, V = 3, 2
 RATE = 0.1

@@ -1,15 +1,4 @@
-"""How the share of each task among a slot's requests moves over time.
-
-A `TaskMix` is three pure functions over a pytree, like an environment. The
-sequence of mixes depends on the keys alone, never on the weights played.
-Every process visits concentrated mixes, in which one or two tasks dominate:
-under a broad mix the best static weights and the best weights for the mix are
-almost the same, and there is nothing to learn. The paper varies the mix between
-slots but does not give its law, so that all processes are a [R]
-reconstruction. Letters: V tasks.
-"""
-
-from typing import Any
+"""The process whose mix stays: see the package. Letters: V tasks."""
 
 import jax
 import jax.numpy as jnp
@@ -18,26 +7,10 @@ from jax.tree_util import Partial
 
 from tanbr_jax.environments import static
 from tanbr_jax.environments.mixes.base import (
-  TaskMix,
+  MixProcess,
   check_arguments,
-  check_mix_length,
   dirichlet,
 )
-from tanbr_jax.environments.mixes.smooth import drift, periodic
-from tanbr_jax.environments.mixes.switching import abrupt, bursty, piecewise
-
-__all__ = [
-  "PROCESSES",
-  "TaskMix",
-  "abrupt",
-  "bursty",
-  "check_mix_length",
-  "create",
-  "drift",
-  "fixed",
-  "periodic",
-  "piecewise",
-]
 
 
 def fixed(
@@ -45,7 +18,7 @@ def fixed(
   *,
   num_tasks: int | None = None,
   concentration: float = 0.25,
-) -> TaskMix:
+) -> MixProcess:
   """The same mix in every slot.
 
   Args:
@@ -55,7 +28,7 @@ def fixed(
     concentration: of the Dirichlet, small for concentrated mixes.
 
   Returns:
-    A `TaskMix` whose state is the mix.
+    A `MixProcess` whose state is the mix.
 
   Raises:
     ValueError: if `mix` is not on the simplex or not of length `num_tasks`, or
@@ -70,38 +43,7 @@ def fixed(
     )
   else:
     init = Partial(_return_mix, _checked_mix(mix, num_tasks))
-  return TaskMix(init, Partial(_identity), Partial(_stay))
-
-
-PROCESSES = {
-  "abrupt": abrupt,
-  "bursty": bursty,
-  "drift": drift,
-  "fixed": fixed,
-  "periodic": periodic,
-  "piecewise": piecewise,
-}
-
-
-def create(name: str, *, num_tasks: int, **options: Any) -> TaskMix:
-  """The process called `name`.
-
-  Args:
-    name: a name of `PROCESSES`.
-    num_tasks: V.
-    **options: of the constructor of that name.
-
-  Returns:
-    A `TaskMix`.
-
-  Raises:
-    ValueError: if the name is unknown or an option is out of range.
-  """
-  if name not in PROCESSES:
-    raise ValueError(
-      f"task_mix must be one of {sorted(PROCESSES)}, got {name!r}"
-    )
-  return PROCESSES[name](num_tasks=num_tasks, **options)
+  return MixProcess(init, Partial(_identity), Partial(_stay))
 
 
 def _checked_mix(mix: jax.Array, num_tasks: int | None) -> jax.Array:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from tanbr_jax.environments.mixes import task_mix
+from tanbr_jax.environments import mixes
 
 V = 5
 
@@ -46,29 +46,29 @@ PHASES = {"length": 3, "num_phases": 4}
   ],
 )
 def test_every_mix_is_on_the_simplex(name, options, shape):
-  mixes = _rollouts(task_mix.create(name, num_tasks=V, **options), **shape)
-  assert mixes.shape == (shape["num_seeds"], shape["num_slots"], V)
-  assert (mixes >= 0).all()
+  shares = _rollouts(mixes.create(name, num_tasks=V, **options), **shape)
+  assert shares.shape == (shape["num_seeds"], shape["num_slots"], V)
+  assert (shares >= 0).all()
   # Five float32 shares: rounding of a few ulp.
-  np.testing.assert_allclose(mixes.sum(-1), 1.0, atol=1e-6)
+  np.testing.assert_allclose(shares.sum(-1), 1.0, atol=1e-6)
 
 
 def test_fixed_stays_and_differs_between_seeds():
-  mixes = _rollouts(task_mix.fixed(num_tasks=V), **FIXED)
-  np.testing.assert_array_equal(mixes, mixes[:, :1].repeat(6, 1))
-  assert len(np.unique(mixes[:, 0, 0])) == 4
+  shares = _rollouts(mixes.fixed(num_tasks=V), **FIXED)
+  np.testing.assert_array_equal(shares, shares[:, :1].repeat(6, 1))
+  assert len(np.unique(shares[:, 0, 0])) == 4
   given = jnp.array([0.5, 0.25, 0.125, 0.125, 0.0])
-  mixes = _rollouts(task_mix.fixed(given), **FIXED)
-  np.testing.assert_array_equal(mixes, np.broadcast_to(given, (4, 6, V)))
+  shares = _rollouts(mixes.fixed(given), **FIXED)
+  np.testing.assert_array_equal(shares, np.broadcast_to(given, (4, 6, V)))
 
 
 def test_drift_is_an_ornstein_uhlenbeck_process():
   rate, concentration = 0.1, 0.5
-  process = task_mix.drift(num_tasks=V, rate=rate, concentration=concentration)
-  mixes = _rollouts(process, **DRIFT)
+  process = mixes.drift(num_tasks=V, rate=rate, concentration=concentration)
+  shares = _rollouts(process, **DRIFT)
   # Softmax loses the common shift: differences of log shares are z_1 - z_0,
   # an OU process of variance 2 scale^2 and lag-1 correlation 1 - rate.
-  difference = np.log(mixes[..., 1]) - np.log(mixes[..., 0])
+  difference = np.log(shares[..., 1]) - np.log(shares[..., 0])
   variance = 2 * scipy.special.polygamma(1, concentration)
   # 32,000 slots with correlation time 10: about 1,600 independent values, so
   # a relative standard error of sqrt(2 / 1600) = 3.5 % in the variance.
@@ -80,23 +80,23 @@ def test_drift_is_an_ornstein_uhlenbeck_process():
 
 
 def test_drift_visits_concentrated_mixes():
-  process = task_mix.drift(num_tasks=V, rate=0.5)
-  mixes = np.sort(_rollouts(process, **DRIFT), -1)
-  assert np.median(mixes[..., -2:].sum(-1)) > 0.9
-  assert (mixes[..., -1] > 0.8).mean() > 0.3
+  process = mixes.drift(num_tasks=V, rate=0.5)
+  shares = np.sort(_rollouts(process, **DRIFT), -1)
+  assert np.median(shares[..., -2:].sum(-1)) > 0.9
+  assert (shares[..., -1] > 0.8).mean() > 0.3
 
 
 def test_piecewise_changes_every_length_slots_and_repeats():
-  process = task_mix.piecewise(num_tasks=V, **PHASES)
-  mixes = _rollouts(process, **PIECEWISE)
-  phases = mixes.reshape(4, 5, 3, V)
+  process = mixes.piecewise(num_tasks=V, **PHASES)
+  shares = _rollouts(process, **PIECEWISE)
+  phases = shares.reshape(4, 5, 3, V)
   np.testing.assert_array_equal(phases, phases[:, :, :1].repeat(3, 2))
   np.testing.assert_array_equal(phases[:, 4], phases[:, 0])
   assert len(np.unique(phases[:, :4, 0, 0])) == 16
 
 
 def test_piecewise_draws_a_dirichlet():
-  process = task_mix.piecewise(num_tasks=V, concentration=0.3, num_phases=4000)
+  process = mixes.piecewise(num_tasks=V, concentration=0.3, num_phases=4000)
   phases = jax.jit(process.init)(jax.random.key(1)).phases
   phases = np.asarray(phases, np.float64)
   # Var of a share: (1/V)(1 - 1/V) / (V a + 1) = .16 / 2.5 = .064.
@@ -107,15 +107,15 @@ def test_piecewise_draws_a_dirichlet():
 @pytest.mark.parametrize(
   ("build", "message"),
   [
-    (lambda: task_mix.create("walk", num_tasks=3), "got 'walk'"),
-    (lambda: task_mix.fixed(), "neither"),
-    (lambda: task_mix.fixed(jnp.array([0.5, 0.4])), "simplex"),
-    (lambda: task_mix.fixed(jnp.array([1.5, -0.5])), "simplex"),
-    (lambda: task_mix.fixed(jnp.ones(2) / 2, num_tasks=3), "num_tasks=3"),
-    (lambda: task_mix.drift(num_tasks=1), "num_tasks=1"),
-    (lambda: task_mix.drift(num_tasks=2, rate=0.0), "rate=0.0"),
-    (lambda: task_mix.drift(num_tasks=2, concentration=0.0), "0.0"),
-    (lambda: task_mix.piecewise(num_tasks=2, length=0), "length=0"),
+    (lambda: mixes.create("walk", num_tasks=3), "got 'walk'"),
+    (lambda: mixes.fixed(), "neither"),
+    (lambda: mixes.fixed(jnp.array([0.5, 0.4])), "simplex"),
+    (lambda: mixes.fixed(jnp.array([1.5, -0.5])), "simplex"),
+    (lambda: mixes.fixed(jnp.ones(2) / 2, num_tasks=3), "num_tasks=3"),
+    (lambda: mixes.drift(num_tasks=1), "num_tasks=1"),
+    (lambda: mixes.drift(num_tasks=2, rate=0.0), "rate=0.0"),
+    (lambda: mixes.drift(num_tasks=2, concentration=0.0), "0.0"),
+    (lambda: mixes.piecewise(num_tasks=2, length=0), "length=0"),
   ],
 )
 def test_bad_arguments_are_one_line_errors(build, message):
