@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from tanbr_jax.storage import cache
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Flags:

@@ -170,7 +170,7 @@ def _ratios(
         summary |= reporting.estimate_entries(f"{stream}/{method}/ratio", ratio)
         pairs.setdefault(method, []).append((values, group[baseline]))
   for method, entries in pairs.items():
-    # A seed has the same mix_names in every family: it counts once.
+    # A seed has the same mixes in every family: it counts once.
     with np.errstate(divide="ignore", invalid="ignore"):
       logs = np.log(np.asarray(entries)).mean(axis=0)
     ratio = estimates.paired_ratio(*np.exp(logs))

@@ -179,7 +179,7 @@ CONFIGS = [
   path
   for path in sorted(pathlib.Path(quick.__file__).parent.glob("*.py"))
   # Of other experiments, and what several configs share.
-  if path.stem not in ("latency", "ternary", "tuned", "variants")
+  if path.stem not in ("latency", "ternary", "tune", "tuned", "variants")
 ]
 
 

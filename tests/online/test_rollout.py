@@ -73,7 +73,7 @@ def whole():
 
 @pytest.fixture(scope="module")
 def killed_workdirs(tmp_path_factory):
-  here = Path(__file__).parent
+  here = Path(__file__).parents[1]
   env = dict(
     os.environ,
     JAX_PLATFORMS="cpu",

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.common import launch
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 QUICK = str(ROOT / "configs" / "regret" / "quick.py")
 
 
