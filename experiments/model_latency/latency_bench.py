@@ -109,7 +109,7 @@ class Bench:
     inputs = (
       params,
       latency_programs.make_tokens(model.config, sizes, batch_size),
-      latency_programs.make_mask(
+      latency_programs.make_reroute(
         model.config, sizes, batch_size, form, self._config.active_share
       ),
     )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 from jax import lax
 
-from tanbr_jax import models
+from tanbr_jax import models, moe
 
 ROUTED, PAIRS, HALF, MERGED = (
   "routed",
@@ -106,40 +106,42 @@ def lower(
   """Traces one program, from shapes alone."""
   model = pair.merged if kind == MERGED else pair.routed
   params = jax.eval_shape(model.init, jax.random.key(0))
-  mask = None
+  reroute = None
   if kind == kind_of(PAIRS):
-    mask = jax.eval_shape(
-      lambda: make_mask(model.config, sizes, batch_size, PAIRS, 0.5)
+    reroute = jax.eval_shape(
+      lambda: make_reroute(model.config, sizes, batch_size, PAIRS, 0.5)
     )
   tokens = jax.eval_shape(lambda: make_tokens(model.config, sizes, batch_size))
   if batch_size == BATCH:
-    return jax.jit(batch_program(model)).lower(params, tokens, mask)
+    return jax.jit(batch_program(model)).lower(params, tokens, reroute)
   cache = jax.eval_shape(lambda: make_cache(model, sizes, batch_size))
   program = jax.jit(decode_program(model, sizes.length), donate_argnums=1)
-  return program.lower(params, cache, tokens, mask)
+  return program.lower(params, cache, tokens, reroute)
 
 
 def batch_program(model: models.Decoder) -> Any:
-  """(params, input_ids [B, S], mask) -> last logits [B, V] and the cache."""
+  """(params, input_ids [B, S], reroute) -> last logits [B, V], the cache."""
 
-  def run(params: Any, input_ids: jax.Array, mask: Any) -> Any:
+  def run(params: Any, input_ids: jax.Array, reroute: Any) -> Any:
     capacity = input_ids.shape[1]
-    return model.prefill(params, input_ids, capacity=capacity, mask=mask)
+    return model.prefill(params, input_ids, capacity=capacity, reroute=reroute)
 
   return run
 
 
 def decode_program(model: models.Decoder, length: int) -> Any:
-  """(params, cache, tokens [steps, B], mask) -> likeliest tokens, cache.
+  """(params, cache, tokens [steps, B], reroute) -> likeliest tokens, cache.
 
   The tokens are given, because those that a random model chooses are soon the
   same in every sequence and use the same experts. Every call begins after
   `length` tokens, so that a cache can be used again.
   """
 
-  def run(params: Any, cache: Any, tokens: jax.Array, mask: Any) -> Any:
+  def run(params: Any, cache: Any, tokens: jax.Array, reroute: Any) -> Any:
     def step(cache: models.Cache, token_ids: jax.Array) -> Any:
-      logits, cache = model.decode_step(params, cache, token_ids, mask=mask)
+      logits, cache = model.decode_step(
+        params, cache, token_ids, reroute=reroute
+      )
       return cache, jnp.argmax(logits, axis=-1)
 
     cache = cache._replace(length=jnp.int32(length))
@@ -169,24 +171,26 @@ def make_cache(
   return model.init_cache(batch_size, capacity)
 
 
-def make_mask(
+def make_reroute(
   config: models.DecoderConfig,
   sizes: Sizes,
   batch_size: int,
   form: str,
   active_share: float,
-) -> jax.Array | None:
-  """[L, B, S, E] of a masked form, else None."""
+) -> models.Reroute | None:
+  """Skips what a masked form leaves out, by masks [L, N, E]; else None."""
   if form not in (PAIRS, HALF):
     return None
-  tokens = (batch_size, 1)
+  num_tokens = batch_size
   if batch_size == BATCH:
-    tokens = (sizes.batch_size, sizes.length)
-  shape = (config.num_layers, *tokens, config.num_experts)
+    num_tokens = sizes.batch_size * sizes.length
+  shape = (config.num_layers, num_tokens, config.num_experts)
   if form == PAIRS:
-    return jax.random.bernoulli(jax.random.key(2), active_share, shape)
-  is_first = jnp.arange(config.num_experts) < max(config.num_experts // 2, 1)
-  return jnp.broadcast_to(is_first[None, None, None], shape)
+    mask = jax.random.bernoulli(jax.random.key(2), active_share, shape)
+  else:
+    is_first = jnp.arange(config.num_experts) < max(config.num_experts // 2, 1)
+    mask = jnp.broadcast_to(is_first[None, None], shape)
+  return moe.mask_experts(mask)
 
 
 def memory_plan(

@@ -17,10 +17,10 @@ class Batches:
   calls = 1
 
   def __init__(
-    self, program: jax.stages.Compiled, params: Any, tokens: Any, mask: Any
+    self, program: jax.stages.Compiled, params: Any, tokens: Any, reroute: Any
   ) -> None:
     """Binds a program of `compile_all` to its inputs."""
-    self._run = lambda: program(params, tokens, mask)
+    self._run = lambda: program(params, tokens, reroute)
 
   def run(self, programs: int) -> jax.Array:
     """Queues programs; each one's cache is dropped when the next is queued."""
@@ -38,7 +38,7 @@ class Decoding:
     program: jax.stages.Compiled,
     params: Any,
     tokens: jax.Array,
-    mask: Any,
+    reroute: Any,
     *,
     caches: dict[int, models.Cache],
   ) -> None:
@@ -48,12 +48,12 @@ class Decoding:
       program: of `compile_all`.
       params: of its model.
       tokens: [steps, B].
-      mask: of `make_mask`.
+      reroute: of `make_reroute`.
       caches: B -> cache, shared by all forms: programs update it in place.
     """
     self.calls, self._batch_size = tokens.shape
     self._caches = caches
-    self._run = lambda cache: program(params, cache, tokens, mask)
+    self._run = lambda cache: program(params, cache, tokens, reroute)
 
   def run(self, programs: int) -> jax.Array:
     """Queues programs, each on the cache that the one before leaves."""

@@ -1,6 +1,7 @@
 """Windows of text, drawn inside jitted programs.
 
-Letters: V tasks, N bytes of text, B windows.
+Letters: V tasks, N tokens of text, B windows. Bytes are the tokens of the byte
+model; text of other tokens is a wider type of integers.
 """
 
 import dataclasses
@@ -17,11 +18,11 @@ class TaskText:
   """The text of V tasks in one array.
 
   Attributes:
-    bytes: [V, N] uint8; a task's text, then zeros.
-    lengths: [V] int32, the bytes of text of each task.
+    tokens: [V, N] integers; a task's text, then zeros.
+    lengths: [V] int32, the tokens of text of each task.
   """
 
-  bytes: jax.Array
+  tokens: jax.Array
   lengths: jax.Array
 
 
@@ -31,23 +32,30 @@ def from_arrays(
   """Pads the text of each task to the longest.
 
   Args:
-    arrays: V arrays [N_v] uint8, such as `corpus.splits["train"]`.
-    min_length: fewest bytes of a task: the length of the windows to be drawn,
+    arrays: V arrays [N_v] of one integer type, such as
+      `corpus.splits["train"]`.
+    min_length: fewest tokens of a task: the length of the windows to be drawn,
       which cannot be checked when they are.
 
   Raises:
     ValueError: no text, text of another type, or too short.
   """
   arrays = [np.asarray(text) for text in arrays]
-  if not arrays or any(t.ndim != 1 or t.dtype != np.uint8 for t in arrays):
-    kinds = [f"{text.dtype}{list(text.shape)}" for text in arrays]
-    raise ValueError(f"text must be arrays [N] of uint8, got {kinds}")
+  kinds = [f"{text.dtype}{list(text.shape)}" for text in arrays]
+  if (
+    len({text.dtype for text in arrays}) != 1
+    or arrays[0].dtype.kind not in "iu"
+    or any(text.ndim != 1 for text in arrays)
+  ):
+    raise ValueError(
+      f"text must be arrays [N] of one type of integers, got {kinds}"
+    )
   lengths = [text.size for text in arrays]
   if min(lengths) < min_length:
     raise ValueError(
-      f"each task needs at least {min_length} bytes, got {lengths}"
+      f"each task needs at least {min_length} tokens, got {lengths}"
     )
-  padded = np.zeros((len(arrays), max(lengths)), np.uint8)
+  padded = np.zeros((len(arrays), max(lengths)), arrays[0].dtype)
   for row, text in zip(padded, arrays, strict=True):
     row[: text.size] = text
   return TaskText(jnp.asarray(padded), jnp.asarray(lengths, jnp.int32))
@@ -67,12 +75,12 @@ def sample_windows(
 
   Args:
     key: random key, consumed.
-    text: [N] uint8.
+    text: [N] integers.
     num: number of windows.
-    length: bytes of a window, at most N.
+    length: tokens of a window, at most N.
 
   Returns:
-    [num, length] uint8.
+    [num, length] of the text's type.
   """
   _check_length(length, text.shape[0])
   starts = jax.random.randint(key, (num,), 0, text.shape[0] - length + 1)
@@ -86,18 +94,18 @@ def sample_task_windows(
 
   Args:
     key: random key, consumed.
-    text: text of V tasks, each of at least `length` bytes (see `from_arrays`).
+    text: text of V tasks, each of at least `length` tokens (see `from_arrays`).
     tasks: [B] int32 in [0, V).
-    length: bytes of a window.
+    length: tokens of a window.
 
   Returns:
-    [B, length] uint8.
+    [B, length] of the text's type.
   """
-  _check_length(length, text.bytes.shape[1])
+  _check_length(length, text.tokens.shape[1])
   num_starts = text.lengths[tasks] - length + 1
   starts = jax.random.randint(key, tasks.shape, 0, num_starts)
   columns = starts[:, None] + jnp.arange(length)[None, :]
-  return text.bytes[tasks[:, None], columns]
+  return text.tokens[tasks[:, None], columns]
 
 
 def evaluation_windows(
@@ -105,19 +113,19 @@ def evaluation_windows(
 ) -> jax.Array:
   """Cuts evenly spaced windows, the same ones every time.
 
-  The first window of a task starts at its first byte, the last ends at its
+  The first window of a task starts at its first token, the last ends at its
   last. Windows overlap only where a task has fewer than `num_per_task *
-  length` bytes.
+  length` tokens.
 
   Args:
-    text: text of V tasks, each of at least `length` bytes (see `from_arrays`).
+    text: text of V tasks, each of at least `length` tokens (see `from_arrays`).
     num_per_task: windows of each task.
-    length: bytes of a window.
+    length: tokens of a window.
 
   Returns:
-    [V, num_per_task, length] uint8.
+    [V, num_per_task, length] of the text's type.
   """
-  _check_length(length, text.bytes.shape[1])
+  _check_length(length, text.tokens.shape[1])
   if num_per_task < 1:
     raise ValueError(
       f"num_per_task must be at least 1, got num_per_task={num_per_task}"
@@ -129,4 +137,4 @@ def evaluation_windows(
   starts = window * (last // gaps) + window * (last % gaps) // gaps
   columns = starts[:, :, None] + jnp.arange(length)[None, None, :]
   rows = jnp.arange(text.lengths.shape[0])[:, None, None]
-  return text.bytes[rows, columns]
+  return text.tokens[rows, columns]

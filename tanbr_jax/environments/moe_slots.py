@@ -2,8 +2,8 @@
 
 A slot draws the task of each request from the mix and a window of that task's
 text, uniformly; the experts are merged with the played weights and the dense
-model predicts every next byte of the windows. Letters: V tasks, E experts, B
-requests of a slot, S bytes of context.
+model predicts every next token of the windows. Letters: V tasks, E experts, B
+requests of a slot, S tokens of context.
 """
 
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ class MoeSlotsState(NamedTuple):
 class _Settings(NamedTuple):
   """What the program's structure depends on."""
 
-  model: models.ByteLM
+  model: models.Model
   requests: int
   context: int
   serve: str
@@ -59,7 +59,7 @@ class _Arrays(NamedTuple):
 
 
 def moe_slots(
-  model: models.ByteLM,
+  model: models.Model,
   params: models.Params,
   text: data.TaskText,
   *,
@@ -91,18 +91,18 @@ def moe_slots(
   numbers at the cost of one forward a slot for all methods together.
 
   Args:
-    model: a `ByteLM` with experts.
+    model: a model with experts.
     params: its parameters.
     text: the test text of V tasks, each longer than `context`.
     task_mix: the process of task mixes.
     optimal_table: best weights by mix (see `oracle`).
     requests_per_slot: B.
-    context: S, None for the model's.
+    context: S, None for the model's own, where it has one.
     monitor: a `Monitor` that estimates the mix from the counts of the slots
       before; None shows the true mix.
     serve: "merged", or "routed", which serves the model of experts itself and
       ignores the weights played.
-    reward: "accuracy" or "log_likelihood" of the next byte.
+    reward: "accuracy" or "log_likelihood" of the next token.
     paired: whether the oracle serves each slot too.
 
   Returns:
@@ -112,7 +112,8 @@ def moe_slots(
     ValueError: if a name is unknown, a size is out of range, or text, mix and
       table do not fit each other.
   """
-  context = model.config.context if context is None else context
+  if context is None:
+    context = model.config.context
   _check(model, text, optimal_table, requests_per_slot, context, serve)
   check_reward(reward)
   check_mix_length(task_mix, text.lengths.shape[0])
@@ -128,11 +129,11 @@ def moe_slots(
 
 
 def _check(
-  model: models.ByteLM,
+  model: models.Model,
   text: data.TaskText,
   table: OracleTable,
   requests: int,
-  context: int,
+  context: int | None,
   serve: str,
 ) -> None:
   if serve not in ("merged", "routed"):
@@ -141,12 +142,19 @@ def _check(
     raise ValueError(
       f"requests_per_slot must be at least 1, got requests_per_slot={requests}"
     )
-  shortest = int(jnp.min(text.lengths))
-  if not 1 <= context <= min(model.config.context, shortest - 1):
+  shortest, longest = int(jnp.min(text.lengths)), model.config.context
+  most = shortest - 1 if longest is None else min(longest, shortest - 1)
+  if context is None or not 1 <= context <= most:
     raise ValueError(
       "context must be at least 1, at most the model's, and shorter than each "
-      f"task's text, got context={context}, model's "
-      f"context={model.config.context}, shortest text={shortest}"
+      f"task's text, got context={context}, model's context={longest}, "
+      f"shortest text={shortest}"
+    )
+  largest = int(jnp.max(text.tokens))
+  if largest >= model.config.vocab_size:
+    raise ValueError(
+      "text must be tokens of the model, got token "
+      f"{largest} for vocab_size={model.config.vocab_size}"
     )
   expected = (text.lengths.shape[0], model.config.num_experts)
   found = (table.rewards.shape[1], table.weights.shape[1])
@@ -228,7 +236,7 @@ def draw_requests(
     context: S.
 
   Returns:
-    Tasks [B] int32, and windows [B, S + 1] uint8 of their text.
+    Tasks [B] int32, and windows [B, S + 1] integer tokens of their text.
   """
   task_key, window_key = jax.random.split(key)
   tasks = draw_tasks(task_key, mix, requests=requests)

@@ -1,17 +1,25 @@
 """Language models whose experts can be merged."""
 
+from tanbr_jax.models.base import (
+  Generator,
+  Model,
+  MoeInput,
+  MoeOutput,
+  Observe,
+  Params,
+  Reroute,
+)
 from tanbr_jax.models.byte_lm import ByteLM, ByteLMConfig
 from tanbr_jax.models.decoder import Cache, Decoder
 from tanbr_jax.models.decoder_config import PRESETS, DecoderConfig, preset
 from tanbr_jax.models.merging import (
-  Params,
+  dense_form,
   expert_bytes,
   merge,
   upcycle,
 )
 from tanbr_jax.models.scoring import (
   Score,
-  route,
   score,
   score_logits,
   task_usage,
@@ -24,12 +32,18 @@ __all__ = [
   "Cache",
   "Decoder",
   "DecoderConfig",
+  "Generator",
+  "Model",
+  "MoeInput",
+  "MoeOutput",
+  "Observe",
   "Params",
+  "Reroute",
   "Score",
+  "dense_form",
   "expert_bytes",
   "merge",
   "preset",
-  "route",
   "score",
   "score_logits",
   "task_usage",

@@ -8,13 +8,20 @@ Letters: B batch, S sequence, D model width, E experts, L layers.
 
 import contextlib
 import dataclasses
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from tanbr_jax import moe
+from tanbr_jax.models.base import (
+  Observe,
+  Params,
+  Reroute,
+  check_attention_mask,
+)
+from tanbr_jax.moe import seam
 
 T = TypeVar("T", moe.Experts, moe.FeedForward)
 NUM_BYTES = 256
@@ -35,8 +42,10 @@ class ByteLMConfig:
     num_selected: K, experts per token of the routed forward.
     context: the longest sequence.
     dtype: type of the computation; parameters are float32.
+    vocab_size: number of tokens, which is that of bytes.
   """
 
+  vocab_size: ClassVar[int] = NUM_BYTES
   num_layers: int = 3
   model_dim: int = 128
   num_heads: int = 2
@@ -66,8 +75,9 @@ class ByteLMConfig:
       )
 
 
-class ByteLM(nn.Module):
-  """`apply(params, input_ids=[B, S]) -> logits [B, S, 256]` float32.
+@dataclasses.dataclass(frozen=True)
+class ByteLM:
+  """A `models.Model` over bytes.
 
   Attributes:
     config: its shape; `num_experts=None` makes the dense form.
@@ -75,28 +85,83 @@ class ByteLM(nn.Module):
 
   config: ByteLMConfig
 
-  @nn.compact
-  def __call__(self, input_ids: jax.Array) -> jax.Array:
-    """Returns the next byte's logits at every position.
+  def init(self, key: jax.Array) -> Params:
+    """Draws parameters.
 
     Args:
+      key: random key, consumed.
+
+    Returns:
+      The float32 tree of `models.base.Params`.
+    """
+    return _Network(self.config).init(key, jnp.zeros((1, 1), jnp.int32))
+
+  def apply(
+    self,
+    params: Params,
+    input_ids: jax.Array,
+    *,
+    attention_mask: jax.Array | None = None,
+    reroute: Reroute | None = None,
+    observe: Observe | None = None,
+  ) -> Any:
+    """Returns the next byte's logits at every position, see `models.Model`.
+
+    Args:
+      params: of `init`, or of `models.merge`.
       input_ids: [B, S] integer bytes, S at most the context.
+      attention_mask: [B, S], False or 0 for padding; None for none.
+      reroute: see `moe.seam`; None for the routers.
+      observe: see `moe.seam`; None for nothing.
+
+    Returns:
+      [B, S, 256] float32; with `observe`, a pair of them and of what it saw.
 
     Raises:
-      ValueError: if the sequence is longer than the context.
+      ValueError: if a shape is wrong, the sequence is longer than the context,
+        or a dense model is given a `reroute` or an `observe`.
     """
     config = self.config
+    mask = check_attention_mask(attention_mask, input_ids)
+    seam.check_seam(
+      config.num_layers, config.num_experts, reroute=reroute, observe=observe
+    )
     if input_ids.shape[1] > config.context:
       raise ValueError(
         "input_ids must be no longer than the context, got "
         f"length={input_ids.shape[1]}, context={config.context}"
       )
-    x = _Embedding(config, name="embedding")(input_ids)
+    logits, seen = _Network(config).apply(
+      params, input_ids, mask, reroute, observe
+    )
+    return logits if observe is None else (logits, seen)
+
+
+class _Network(nn.Module):
+  config: ByteLMConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    input_ids: jax.Array,
+    mask: jax.Array | None = None,
+    reroute: Reroute | None = None,
+    observe: Observe | None = None,
+  ) -> tuple[jax.Array, Any]:
+    """Logits [B, S, 256], and what was seen, stacked over layers."""
+    config, seen = self.config, []
+    x = _Embedding(config, name="embedding")(input_ids, mask)
     for layer in range(config.num_layers):
-      x = _Block(config, name=f"layer_{layer}")(x)
+      x, seen_here = _Block(config, name=f"layer_{layer}")(
+        x,
+        mask,
+        seam.of_layer(reroute, layer),
+        seam.of_layer(observe, layer),
+      )
+      seen.append(seen_here)
     x = _norm(config, "final_norm", x)
-    logits = _dense(NUM_BYTES, config, "logits")(x)
-    return logits.astype(jnp.float32)
+    logits = _dense(NUM_BYTES, config, "logits")(x).astype(jnp.float32)
+    return logits, seam.stack_layers(seen)
 
 
 class _Embedding(nn.Module):
@@ -105,7 +170,7 @@ class _Embedding(nn.Module):
   config: ByteLMConfig
 
   @nn.compact
-  def __call__(self, input_ids: jax.Array) -> jax.Array:
+  def __call__(self, input_ids: jax.Array, mask: jax.Array | None) -> jax.Array:
     config = self.config
     length = input_ids.shape[1]
     init = nn.initializers.normal(0.5)
@@ -115,9 +180,16 @@ class _Embedding(nn.Module):
     table = self.param("bytes", init, shape)
     shape = (config.context, config.model_dim)
     position = self.param("position", init, shape)
-    x = position[None, :length] + table[0][input_ids]
+    if mask is None:
+      x = position[None, :length] + table[0][input_ids]
+    else:
+      # Counted from the first byte that is not padding.
+      place = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1
+      x = position[jnp.maximum(place, 0)] + table[0][input_ids]
     for back in range(1, min(NUM_PREVIOUS + 1, length)):
       previous = table[back][input_ids[:, :-back]]
+      if mask is not None:
+        previous = jnp.where(mask[:, :-back, None], previous, 0)
       x = x + jnp.pad(previous, ((0, 0), (back, 0), (0, 0)))
     return x.astype(config.dtype)
 
@@ -126,29 +198,41 @@ class _Block(nn.Module):
   config: ByteLMConfig
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    mask: jax.Array | None,
+    reroute: Reroute | None,
+    observe: Observe | None,
+  ) -> tuple[jax.Array, Any]:
     config = self.config
     x = x + _Attention(config, name="attention")(
-      _norm(config, "attention_norm", x)
+      _norm(config, "attention_norm", x), mask
     )
     hidden = _norm(config, "ffn_norm", x)
     if config.num_experts is None:
-      return x + _FeedForward(config, name="experts")(hidden)
-    return x + _RoutedExperts(config, name="experts")(hidden)
+      return x + _FeedForward(config, name="experts")(hidden), None
+    experts = _RoutedExperts(config, name="experts")
+    out, seen = experts(hidden, mask, reroute, observe)
+    return x + out, seen
 
 
 class _Attention(nn.Module):
   config: ByteLMConfig
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     config = self.config
     width = config.num_heads * config.head_dim
     heads = (*x.shape[:2], 3, config.num_heads, config.head_dim)
     qkv = _dense(3 * width, config, "query_key_value")(x).reshape(heads)
     with _promotion():
       out = jax.nn.dot_product_attention(
-        qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], is_causal=True
+        qkv[:, :, 0],
+        qkv[:, :, 1],
+        qkv[:, :, 2],
+        mask=None if mask is None else mask[:, None, None, :],
+        is_causal=True,
       )
     return _dense(config.model_dim, config, "output")(
       out.reshape(*x.shape[:2], width)
@@ -171,17 +255,30 @@ class _RoutedExperts(nn.Module):
   config: ByteLMConfig
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    mask: jax.Array | None,
+    reroute: Reroute | None,
+    observe: Observe | None,
+  ) -> tuple[jax.Array, Any]:
     config = self.config
     tokens = x.reshape(-1, config.model_dim)
     # The router is small and its softmax sensitive: float32 whatever the type.
     router_logits = nn.Dense(
       config.num_experts, use_bias=False, dtype=jnp.float32, name="router"
     )(tokens.astype(jnp.float32))
-    self.sow("intermediates", "router_logits", router_logits)
-    routing = moe.top_k(router_logits, config.num_selected)
     experts = self.param("stack", _init_stack, config)
-    return moe.routed(_cast(experts, config.dtype), x, routing)
+    out, seen = moe.apply_layer(
+      _cast(experts, config.dtype),
+      tokens,
+      router_logits,
+      moe.top_k(router_logits, config.num_selected),
+      token_mask=None if mask is None else mask.reshape(-1),
+      reroute=reroute,
+      observe=observe,
+    )
+    return out.reshape(x.shape), seen
 
 
 def _init_stack(key: jax.Array, config: ByteLMConfig) -> moe.Experts:

@@ -18,6 +18,12 @@ import jax
 import jax.numpy as jnp
 
 from tanbr_jax import moe
+from tanbr_jax.models.base import (
+  Observe,
+  Params,
+  Reroute,
+  check_attention_mask,
+)
 from tanbr_jax.models.decoder_attention import (
   LayerCache,
   attention,
@@ -25,29 +31,30 @@ from tanbr_jax.models.decoder_attention import (
 )
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_init import init_layer, init_table
+from tanbr_jax.moe import seam
 
 
 class Cache(NamedTuple):
-  """What decoding keeps of the tokens so far; donate it to `decode_step`.
+  """Keys and values of the tokens so far; donate it to `decode_step`.
 
   Attributes:
     layers: L caches of C positions.
     length: [] int32, how many positions are written.
+    mask: [B, C] bool, which of them are no padding; None if none can be.
   """
 
   layers: tuple[LayerCache, ...]
   length: jax.Array
+  mask: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-  """A language model as pure functions of its parameters.
+  """A `models.Generator`: a language model as functions of its parameters.
 
-  Its experts are routed, or masked where a mask is given, or merged if the
-  parameters are those of the dense form: `models.merge(model, params, weights)`
-  returns that form and its parameters. A mask is boolean, [L, E] for all tokens
-  or [L, B, S, E]; a token's choice of a masked expert is skipped and the gates
-  of the others stay as they are.
+  Its experts are routed, or merged if the parameters are those of the dense
+  form: `models.merge(model, params, weights)` returns that form and its
+  parameters. `reroute` and `observe` are described in `moe.seam`.
 
   Attributes:
     config: its shape; `num_experts=None` makes the dense form.
@@ -57,7 +64,7 @@ class Decoder:
   config: DecoderConfig
   implementation: str | None = None
 
-  def init(self, key: jax.Array) -> dict[str, Any]:
+  def init(self, key: jax.Array) -> Params:
     """Draws parameters, layer by layer and expert by expert on the device.
 
     Args:
@@ -82,85 +89,118 @@ class Decoder:
 
   def apply(
     self,
-    params: dict[str, Any],
+    params: Params,
     input_ids: jax.Array,
     *,
-    mask: jax.Array | None = None,
-  ) -> jax.Array:
-    """Returns the next token's logits at every position.
+    attention_mask: jax.Array | None = None,
+    reroute: Reroute | None = None,
+    observe: Observe | None = None,
+  ) -> Any:
+    """Returns the next token's logits at every position, see `models.Model`.
 
     Args:
       params: of `init`, or of `models.merge`.
-      input_ids: [B, S] int32 tokens.
-      mask: which experts may be used, None for all.
+      input_ids: [B, S] integer tokens.
+      attention_mask: [B, S], False or 0 for padding; None for none.
+      reroute: chooses experts in the routers' place; None for the routers.
+      observe: looks at every layer of experts; None for nothing.
 
     Returns:
-      [B, S, V] float32.
+      [B, S, V] float32; with `observe`, a pair of them and of what it saw.
 
     Raises:
-      ValueError: if a shape is wrong, or a dense model is given a mask.
+      ValueError: if a shape is wrong, or a dense model is given a `reroute` or
+        an `observe`.
     """
-    x, _ = self._run(params, input_ids, None, mask)
-    return self._logits(params, x)
+    mask = check_attention_mask(attention_mask, input_ids)
+    x, _, seen = self._run(params, input_ids, None, mask, reroute, observe)
+    logits = self._logits(params, x)
+    return logits if observe is None else (logits, seen)
 
   def prefill(
     self,
-    params: dict[str, Any],
+    params: Params,
     input_ids: jax.Array,
     *,
     capacity: int,
-    mask: jax.Array | None = None,
-  ) -> tuple[jax.Array, Cache]:
-    """Reads a batch of prompts of one length.
+    attention_mask: jax.Array | None = None,
+    reroute: Reroute | None = None,
+    observe: Observe | None = None,
+  ) -> Any:
+    """Reads a batch of prompts.
 
     Args:
       params: of `init`, or of `models.merge`.
-      input_ids: [B, S] int32 tokens.
-      capacity: C, room for the prompt and all tokens to come.
-      mask: which experts may be used, None for all.
+      input_ids: [B, S] integer tokens.
+      capacity: C, room for the prompts and all tokens to come.
+      attention_mask: [B, S], False or 0 for the padding of shorter prompts, on
+        the left or on the right; None for none.
+      reroute: as for `apply`.
+      observe: as for `apply`.
 
     Returns:
-      The logits after the last token, [B, V] float32, and the cache.
+      The logits after each prompt's last token, [B, V] float32, and the cache;
+      with `observe`, what it saw as a third.
 
     Raises:
-      ValueError: as `apply`, or if the prompt is longer than the capacity.
+      ValueError: as `apply`, or if the prompts are longer than the capacity.
     """
-    cache = self.init_cache(input_ids.shape[0], capacity)
-    if input_ids.shape[1] > capacity:
+    mask = check_attention_mask(attention_mask, input_ids)
+    batch_size, length = input_ids.shape
+    if length > capacity:
       raise ValueError(
         "capacity must hold the prompt, got "
-        f"capacity={capacity}, length={input_ids.shape[1]}"
+        f"capacity={capacity}, length={length}"
       )
-    x, cache = self._run(params, input_ids, cache, mask)
-    return self._logits(params, x[:, -1]), cache
+    cache = self.init_cache(batch_size, capacity)
+    if mask is not None:
+      room = ((0, 0), (0, capacity - length))
+      cache = cache._replace(mask=jnp.pad(mask, room))
+    x, cache, seen = self._run(params, input_ids, cache, mask, reroute, observe)
+    last = x[:, -1]
+    if mask is not None:
+      from_end = jnp.argmax(mask[:, ::-1], axis=1).astype(jnp.int32)
+      last = x[jnp.arange(batch_size), length - 1 - from_end]
+    logits = self._logits(params, last)
+    return (logits, cache) if observe is None else (logits, cache, seen)
 
   def decode_step(
     self,
-    params: dict[str, Any],
+    params: Params,
     cache: Cache,
     token_ids: jax.Array,
     *,
-    mask: jax.Array | None = None,
-  ) -> tuple[jax.Array, Cache]:
+    reroute: Reroute | None = None,
+    observe: Observe | None = None,
+  ) -> Any:
     """Reads one more token of each sequence.
 
     Args:
       params: of `init`, or of `models.merge`.
       cache: of `prefill`, `init_cache` or the step before.
-      token_ids: [B] int32.
-      mask: which experts may be used, None for all.
+      token_ids: [B] integer tokens.
+      reroute: as for `apply`.
+      observe: as for `apply`.
 
     Returns:
-      The logits after that token, [B, V] float32, and the cache. Logits past
-      the cache's capacity are NaN.
+      The logits after that token, [B, V] float32, and the cache; with
+      `observe`, what it saw as a third. Logits past the cache's capacity are
+      NaN.
 
     Raises:
       ValueError: as `apply`.
     """
     has_room = cache.length < cache.layers[0].keys.shape[2]
-    x, cache = self._run(params, token_ids[:, None], cache, mask)
+    if cache.mask is not None:
+      column = jnp.arange(cache.mask.shape[1], dtype=jnp.int32)
+      is_new = (column == cache.length)[None]
+      cache = cache._replace(mask=cache.mask | is_new)
+    x, cache, seen = self._run(
+      params, token_ids[:, None], cache, None, reroute, observe
+    )
     logits = self._logits(params, x[:, 0])
-    return jnp.where(has_room, logits, jnp.float32(jnp.nan)), cache
+    logits = jnp.where(has_room, logits, jnp.float32(jnp.nan))
+    return (logits, cache) if observe is None else (logits, cache, seen)
 
   def init_cache(self, batch_size: int, capacity: int) -> Cache:
     """Returns an empty cache of B sequences and C positions."""
@@ -174,34 +214,51 @@ class Decoder:
 
   def _run(
     self,
-    params: dict[str, Any],
+    params: Params,
     input_ids: jax.Array,
     cache: Cache | None,
-    mask: jax.Array | None,
-  ) -> tuple[jax.Array, Cache]:
-    """The normalised outputs of the last layer, [B, S, D], and the cache."""
-    if input_ids.ndim != 2:
-      raise ValueError(f"input_ids must be [B, S], got {input_ids.shape}")
-    if mask is not None:
-      self._check_mask(mask, input_ids.shape)
+    token_mask: jax.Array | None,
+    reroute: Reroute | None,
+    observe: Observe | None,
+  ) -> tuple[jax.Array, Cache, Any]:
+    """The normalised outputs of the last layer, the cache, and what was seen.
+
+    Args:
+      params: of this model.
+      input_ids: [B, S].
+      cache: of the tokens before, its mask told of these S; None without.
+      token_mask: [B, S] bool, False for padding; None for none.
+      reroute: of all layers.
+      observe: of all layers.
+    """
+    config = self.config
+    seam.check_seam(
+      config.num_layers, config.num_experts, reroute=reroute, observe=observe
+    )
     tree = params["params"]
     start = jnp.zeros((), jnp.int32) if cache is None else cache.length
+    key_mask = token_mask if cache is None else cache.mask
     x = tree["embedding"][input_ids]
-    layers = []
-    for index in range(self.config.num_layers):
-      x, layer_cache = _run_layer(
+    layers, seen = [], []
+    for index in range(config.num_layers):
+      x, layer_cache, seen_here = _run_layer(
         tree[f"layer_{index}"],
         x,
         start,
         None if cache is None else cache.layers[index],
-        None if mask is None else mask[index],
+        key_mask,
+        token_mask,
+        seam.of_layer(reroute, index),
+        seam.of_layer(observe, index),
         model=self,
       )
       layers.append(layer_cache)
-    x = rms_norm(x, tree["final_norm"], self.config)
-    return x, Cache(tuple(layers), start + input_ids.shape[1])
+      seen.append(seen_here)
+    x = rms_norm(x, tree["final_norm"], config)
+    cache = Cache(tuple(layers), start + input_ids.shape[1], key_mask)
+    return x, cache, seam.stack_layers(seen)
 
-  def _logits(self, params: dict[str, Any], x: jax.Array) -> jax.Array:
+  def _logits(self, params: Params, x: jax.Array) -> jax.Array:
     """[..., V] float32, without a float32 copy of the table."""
     tree = params["params"]
     table = tree["embedding"] if self.config.tied else tree["head"]
@@ -209,33 +266,22 @@ class Decoder:
       "...d,vd->...v", x, table, preferred_element_type=jnp.float32
     )
 
-  def _check_mask(self, mask: jax.Array, shape: tuple[int, ...]) -> None:
-    config = self.config
-    if config.num_experts is None:
-      raise ValueError("a dense model takes no mask, got num_experts=None")
-    ends = (config.num_layers, config.num_experts)
-    if mask.dtype != bool or mask.shape not in (
-      ends,
-      (ends[0], *shape, ends[1]),
-    ):
-      raise ValueError(
-        "mask must be boolean [L, E] or [L, B, S, E], got "
-        f"{mask.dtype}{mask.shape} for L={ends[0]}, E={ends[1]}, B, S={shape}"
-      )
-
 
 # Compiled as a function of its own, it is traced once for all layers.
 @functools.partial(jax.jit, static_argnames="model")
 def _run_layer(
-  params: dict[str, Any],
+  params: Params,
   x: jax.Array,
   start: jax.Array,
   cache: LayerCache | None,
-  mask: jax.Array | None,
+  key_mask: jax.Array | None,
+  token_mask: jax.Array | None,
+  reroute: Reroute | None,
+  observe: Observe | None,
   *,
   model: Decoder,
-) -> tuple[jax.Array, LayerCache]:
-  """[B, S, D] through attention and experts; the layer's cache."""
+) -> tuple[jax.Array, LayerCache, Any]:
+  """[B, S, D] through attention and experts; the cache; what was seen."""
   config = model.config
   out, cache = attention(
     params["attention"],
@@ -243,29 +289,26 @@ def _run_layer(
     start=start,
     cache=cache,
     config=config,
+    mask=key_mask,
   )
   x = x + out
   hidden = rms_norm(x, params["ffn_norm"], config)
-  return x + _run_experts(params["experts"], hidden, mask, model), cache
-
-
-def _run_experts(
-  params: dict[str, Any],
-  x: jax.Array,
-  mask: jax.Array | None,
-  model: Decoder,
-) -> jax.Array:
-  config = model.config
+  experts = params["experts"]
   if config.num_experts is None:
-    return moe.apply(params["stack"], x)
-  tokens = x.reshape(-1, config.model_dim)
-  router_logits = tokens.astype(jnp.float32) @ params["router"]["kernel"]
+    return x + moe.apply(experts["stack"], hidden), cache, None
+  tokens = hidden.reshape(-1, config.model_dim)
+  router_logits = tokens.astype(jnp.float32) @ experts["router"]["kernel"]
   routing = moe.top_k(
     router_logits, config.num_selected, renormalise=config.renormalise
   )
-  if mask is not None and mask.ndim > 1:
-    mask = mask.reshape(-1, config.num_experts)
-  out = moe.masked(
-    params["stack"], tokens, routing, mask, implementation=model.implementation
+  out, seen = moe.apply_layer(
+    experts["stack"],
+    tokens,
+    router_logits,
+    routing,
+    token_mask=None if token_mask is None else token_mask.reshape(-1),
+    reroute=reroute,
+    observe=observe,
+    implementation=model.implementation,
   )
-  return out.reshape(x.shape)
+  return x + out.reshape(x.shape), cache, seen

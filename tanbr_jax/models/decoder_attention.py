@@ -61,6 +61,7 @@ def attention(
   start: jax.Array,
   cache: LayerCache | None,
   config: DecoderConfig,
+  mask: jax.Array | None = None,
 ) -> tuple[jax.Array, LayerCache]:
   """Attends to everything up to and including each position.
 
@@ -69,17 +70,19 @@ def attention(
   Args:
     params: of `init_attention`.
     x: [B, S, D], normalised.
-    start: [] int32, the position of the first of the S tokens.
+    start: [] int32, where the first of the S tokens is written.
     cache: keys and values of the positions before `start`, with room for S
       more; None if there are none.
     config: the model's shape.
+    mask: [B, C] bool, False where the cache (or x, without one) holds padding,
+      which is not attended to and has no position; None for no padding.
 
   Returns:
     [B, S, D], and the cache with the new keys and values (without a cache,
     these alone).
   """
   query, key, value = _project(params, x, config)
-  angles = rotary_angles(start, x.shape[1], config)
+  angles = rotary_angles(_positions(mask, start, x.shape[1]), config)
   query, key = rotate(query, angles), rotate(key, angles)
   key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
   if cache is None:
@@ -90,11 +93,27 @@ def attention(
       lax.dynamic_update_slice(cache.keys, key, place),
       lax.dynamic_update_slice(cache.values, value, place),
     )
-  out = _attend(query, cache, start)
+  out = _attend(query, cache, start, mask)
   return out.reshape(*x.shape[:2], -1) @ params["output"], cache
 
 
-def _attend(query: jax.Array, cache: LayerCache, start: jax.Array) -> jax.Array:
+def _positions(
+  mask: jax.Array | None, start: jax.Array, length: int
+) -> jax.Array:
+  """[1 or B, S] int32, counted from each sequence's first real token."""
+  if mask is None:
+    return (jnp.arange(length, dtype=jnp.int32) + start)[None]
+  place = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1
+  place = lax.dynamic_slice_in_dim(place, start, length, axis=1)
+  return jnp.maximum(place, 0)
+
+
+def _attend(
+  query: jax.Array,
+  cache: LayerCache,
+  start: jax.Array,
+  mask: jax.Array | None,
+) -> jax.Array:
   """[B, S, H, W] of queries [B, S, H, W]; softmax in float32."""
   batch, length, heads, width = query.shape
   groups, positions = cache.keys.shape[1:3]
@@ -108,6 +127,10 @@ def _attend(query: jax.Array, cache: LayerCache, start: jax.Array) -> jax.Array:
   row = jnp.arange(length, dtype=jnp.int32) + start
   column = jnp.arange(positions, dtype=jnp.int32)
   is_seen = (column[None, :] <= row[:, None])[None, None, None]
+  if mask is not None:
+    # Padding sees itself, as a softmax over nothing would be NaN.
+    is_seen = is_seen & mask[:, None, None, None, :]
+    is_seen = is_seen | (column[None, :] == row[:, None])[None, None, None]
   scores = jnp.where(is_seen, scores * width**-0.5, -jnp.inf)
   shares = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
   out = jnp.einsum("bgrsc,bgcw->bsgrw", shares, cache.values)
@@ -139,17 +162,18 @@ def _heads(config: DecoderConfig) -> tuple[int, int, int]:
   return config.num_heads, config.num_kv_heads, config.head_dim
 
 
-def rotary_angles(
-  start: jax.Array, length: int, config: DecoderConfig
-) -> jax.Array:
-  """[S, W / 2] float32, position times theta^(-2 i / W).
+def rotary_angles(positions: jax.Array, config: DecoderConfig) -> jax.Array:
+  """[..., W / 2] float32, positions [...] times theta^(-2 i / W).
 
   Su et al., RoFormer (2021), equation 15.
   """
   half = config.head_dim // 2
-  position = (jnp.arange(length, dtype=jnp.int32) + start).astype(jnp.float32)
   exponent = -jnp.arange(half, dtype=jnp.float32) / half
-  return position[:, None] * (config.rope_theta**exponent)[None, :]
+  frequencies = config.rope_theta**exponent
+  lead = (1,) * positions.ndim
+  return positions.astype(jnp.float32)[..., None] * frequencies.reshape(
+    *lead, half
+  )
 
 
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
@@ -160,13 +184,13 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
 
   Args:
     x: [B, S, heads, W].
-    angles: [S, W / 2] float32.
+    angles: [1 or B, S, W / 2] float32.
 
   Returns:
     [B, S, heads, W] of x's type.
   """
-  cos = jnp.cos(angles)[None, :, None, :]
-  sin = jnp.sin(angles)[None, :, None, :]
+  cos = jnp.cos(angles)[:, :, None, :]
+  sin = jnp.sin(angles)[:, :, None, :]
   first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   turned = (first * cos - second * sin, second * cos + first * sin)
   return jnp.concatenate(turned, axis=-1).astype(x.dtype)

@@ -38,6 +38,7 @@ class DecoderConfig:
     norm_eps: added to the mean square in every RMSNorm.
     tied: whether the output head is the embedding's transpose.
     dtype: of parameters and computation; routers and norms' sums are float32.
+    context: the longest sequence, None for no limit.
   """
 
   num_layers: int
@@ -58,6 +59,7 @@ class DecoderConfig:
   norm_eps: float = 1e-5
   tied: bool = False
   dtype: str = "bfloat16"
+  context: int | None = None
 
   def __post_init__(self) -> None:
     """Refuses sizes that cannot be.
@@ -110,6 +112,7 @@ _LEAST = {
   "num_selected": 1,
   "vocab_size": 1,
   "shared_dim": 1,
+  "context": 1,
 }
 
 

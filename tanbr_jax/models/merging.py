@@ -1,23 +1,21 @@
 """Between the model of experts and the dense one: merge, and its reverse."""
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from tanbr_jax import moe
-from tanbr_jax.models.byte_lm import ByteLM
-from tanbr_jax.models.decoder import Decoder
+from tanbr_jax.models.base import Model, Params
 from tanbr_jax.moe import feed_forward
 
-Params = dict[str, Any]
-Model = TypeVar("Model", ByteLM, Decoder)
+M = TypeVar("M", bound=Model)
 
 
 def merge(
-  model: Model, params: Params, merge_weights: jax.Array
-) -> tuple[Model, Params]:
+  model: M, params: Params, merge_weights: jax.Array
+) -> tuple[M, Params]:
   """Averages the experts of every layer into one dense block.
 
   Differentiable in the parameters and in the weights. Outside of `jax.jit`,
@@ -49,8 +47,13 @@ def merge(
   stacks = [layers[name]["experts"]["stack"] for name in names]
   for name, block in zip(names, _merge_all(stacks, weights), strict=True):
     layers[name] = {**layers[name], "experts": {"stack": block}}
-  dense = type(model)(dataclasses.replace(config, num_experts=None))
-  return dense, {"params": layers}
+  return dense_form(model), {"params": layers}
+
+
+def dense_form(model: M) -> M:
+  """The model of one block a layer that merging a model of experts makes."""
+  config = dataclasses.replace(model.config, num_experts=None)
+  return dataclasses.replace(model, config=config)
 
 
 def _merge_all(
@@ -77,7 +80,7 @@ def _merge_own(
 
 def upcycle(
   key: jax.Array,
-  model: ByteLM,
+  model: Model,
   dense_params: Params,
   *,
   noise: float = 0.0,
@@ -97,7 +100,7 @@ def upcycle(
     Parameters of `model`.
   """
   init_key, noise_key = jax.random.split(key)
-  fresh = model.init(init_key, input_ids=jnp.zeros((1, 1), jnp.int32))
+  fresh = model.init(init_key)
   layers = dict(dense_params["params"])
   for layer in range(model.config.num_layers):
     name = f"layer_{layer}"

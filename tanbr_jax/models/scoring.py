@@ -1,37 +1,37 @@
-"""How well a model predicts the next byte, and where its router sends text.
+"""Scores of a model on text, and where its routers send it.
 
-Letters: B windows, S bytes of context, L layers, E experts.
+Letters: B windows, S tokens of context, V tasks (of logits: the vocabulary), E
+experts.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
-from tanbr_jax import moe
-from tanbr_jax.models.byte_lm import ByteLM
-from tanbr_jax.models.merging import Params
+from tanbr_jax.models.base import Model, MoeInput, MoeOutput, Params
 
 
 class Score(NamedTuple):
-  """Means over a window's bytes.
+  """Means over a window's tokens.
 
   Attributes:
-    loss: [B] float32, cross-entropy of the next byte, nats.
-    accuracy: [B] float32, share of next bytes that are the likeliest one.
+    loss: [B] float32, cross-entropy of the next token, nats.
+    accuracy: [B] float32, share of next tokens that are the likeliest one.
   """
 
   loss: jax.Array
   accuracy: jax.Array
 
 
-def score(model: ByteLM, params: Params, windows: jax.Array) -> Score:
+def score(model: Model, params: Params, windows: jax.Array) -> Score:
   """Scores every window.
 
   Args:
     model: routed or dense.
     params: its parameters.
-    windows: [B, S + 1] uint8; the last S bytes are predicted.
+    windows: [B, S + 1] integer tokens; the last S are predicted.
 
   Returns:
     A `Score` of [B] values.
@@ -42,7 +42,7 @@ def score(model: ByteLM, params: Params, windows: jax.Array) -> Score:
 
 
 def score_logits(logits: jax.Array, targets: jax.Array) -> Score:
-  """Scores logits [B, S, 256] against the next bytes [B, S] int32."""
+  """Scores logits [B, S, V] against the next tokens [B, S] int32."""
   chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
   loss = jax.nn.logsumexp(logits, axis=-1) - chosen
   is_right = jnp.argmax(logits, axis=-1).astype(targets.dtype) == targets
@@ -52,49 +52,26 @@ def score_logits(logits: jax.Array, targets: jax.Array) -> Score:
   )
 
 
-def route(
-  model: ByteLM, params: Params, input_ids: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Applies the routed model and keeps what its routers said.
-
-  Args:
-    model: a model with experts.
-    params: its parameters.
-    input_ids: [B, S] int32.
-
-  Returns:
-    Logits [B, S, 256] and the routers' logits [L, B * S, E] float32.
-  """
-  logits, state = model.apply(
-    params, input_ids=input_ids, mutable=["intermediates"]
-  )
-  layers = state["intermediates"]
-  router_logits = [
-    layers[f"layer_{layer}"]["experts"]["router_logits"][0]
-    for layer in range(model.config.num_layers)
-  ]
-  return logits, jnp.stack(router_logits)
-
-
-def task_usage(
-  model: ByteLM,
-  params: Params,
-  windows: jax.Array,
-) -> jax.Array:
+def task_usage(model: Model, params: Params, windows: jax.Array) -> jax.Array:
   """Returns [V, E] float32: how much each task's text uses each expert.
 
+  The mean router probabilities over a task's tokens and over layers.
+  Probabilities and not counts: they are smooth, and tell experts apart that
+  are never among a task's first K.
+
   Args:
     model: a model with experts.
     params: its parameters.
-    windows: [V, n, S + 1] uint8, windows of every task.
+    windows: [V, n, S + 1] integer tokens, windows of every task.
   """
-  num_tasks, count, length = windows.shape
+  num_tasks, _, length = windows.shape
   inputs = windows.reshape(-1, length)[:, :-1].astype(jnp.int32)
-  _, router_logits = route(model, params, inputs)
-  routing = moe.top_k(
-    router_logits.reshape(-1, router_logits.shape[-1]),
-    model.config.num_selected,
-  )
-  task_ids = jnp.repeat(jnp.arange(num_tasks), count * (length - 1))
-  task_ids = jnp.tile(task_ids, model.config.num_layers)
-  return moe.task_usage(routing, task_ids, num_tasks=num_tasks)
+
+  def observe(layer: MoeInput, output: MoeOutput) -> jax.Array:
+    del output
+    probabilities = layer.routing.probabilities
+    by_task = probabilities.reshape(num_tasks, -1, probabilities.shape[-1])
+    return jnp.mean(by_task, axis=1)
+
+  _, usage = model.apply(params, inputs, observe=Partial(observe))
+  return jnp.mean(usage, axis=0)

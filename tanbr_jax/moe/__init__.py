@@ -1,7 +1,9 @@
 """Mixture-of-Experts parts: experts, routing, forwards and merging."""
 
 from tanbr_jax.moe.balance import (
+  RouterLosses,
   load_balance_loss,
+  observe_losses,
   update_correction_bias,
   z_loss,
 )
@@ -9,7 +11,13 @@ from tanbr_jax.moe.capacity import expert_capacity, limit_capacity
 from tanbr_jax.moe.expert_merging import check_simplex, merge
 from tanbr_jax.moe.experts import Experts, init_experts
 from tanbr_jax.moe.feed_forward import FeedForward, apply, apply_all
-from tanbr_jax.moe.forwards import masked, merged, routed, soft
+from tanbr_jax.moe.forwards import (
+  masked,
+  merged,
+  routed,
+  routed_pairs,
+  soft,
+)
 from tanbr_jax.moe.local_merging import (
   example_weights,
   merged_of_selected,
@@ -24,16 +32,26 @@ from tanbr_jax.moe.routing import (
   apply_mask,
   check_routing,
   dense_gates,
+  is_active,
+  keep_pairs,
   normalise_gates,
   scale_gates,
 )
 from tanbr_jax.moe.scores import GroupLimit
+from tanbr_jax.moe.seam import (
+  MoeInput,
+  MoeOutput,
+  apply_layer,
+  mask_experts,
+  needs_pair_outputs,
+)
 from tanbr_jax.moe.statistics import (
   ExpertStatistics,
   TokenStatistics,
   dropped_share,
   expert_statistics,
-  task_usage,
+  observe_experts,
+  observe_tokens,
   token_statistics,
   usage,
 )
@@ -45,10 +63,14 @@ __all__ = [
   "Experts",
   "FeedForward",
   "GroupLimit",
+  "MoeInput",
+  "MoeOutput",
+  "RouterLosses",
   "Routing",
   "TokenStatistics",
   "apply",
   "apply_all",
+  "apply_layer",
   "apply_mask",
   "check_routing",
   "check_simplex",
@@ -58,9 +80,12 @@ __all__ = [
   "expert_capacity",
   "expert_statistics",
   "init_experts",
+  "is_active",
   "jitter",
+  "keep_pairs",
   "limit_capacity",
   "load_balance_loss",
+  "mask_experts",
   "masked",
   "maximise_on_simplex",
   "merge",
@@ -68,12 +93,16 @@ __all__ = [
   "merged_of_selected",
   "merged_per_example",
   "merged_per_segment",
+  "needs_pair_outputs",
   "normalise_gates",
+  "observe_experts",
+  "observe_losses",
+  "observe_tokens",
   "routed",
+  "routed_pairs",
   "scale_gates",
   "segment_weights",
   "soft",
-  "task_usage",
   "token_statistics",
   "top_k",
   "update_correction_bias",

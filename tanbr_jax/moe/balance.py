@@ -1,13 +1,38 @@
-"""What keeps a router's load even and its logits small.
+"""Losses that keep a router's load even and its logits small.
 
 Letters: N tokens, E experts, K experts per token.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from tanbr_jax.moe.routing import Routing
+from tanbr_jax.moe.seam import MoeInput, MoeOutput
 from tanbr_jax.moe.statistics import usage
+
+
+class RouterLosses(NamedTuple):
+  """Losses of one layer's router, each [] float32.
+
+  Attributes:
+    load_balance: `load_balance_loss`.
+    z: `z_loss`.
+  """
+
+  load_balance: jax.Array
+  z: jax.Array
+
+
+def observe_losses(
+  tree: tuple[()], layer: MoeInput, output: MoeOutput
+) -> RouterLosses:
+  """For `observe=Partial(observe_losses, ())`, in training."""
+  del tree, output
+  return RouterLosses(
+    load_balance_loss(layer.routing), z_loss(layer.router_logits)
+  )
 
 
 def load_balance_loss(routing: Routing) -> jax.Array:

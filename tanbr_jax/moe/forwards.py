@@ -46,6 +46,43 @@ def routed(
     ValueError: if shapes disagree, the activation is unknown or the
       implementation cannot run.
   """
+  return _routed(experts, x, routing, implementation)[0]
+
+
+def routed_pairs(
+  experts: Experts,
+  x: jax.Array,
+  routing: Routing,
+  *,
+  implementation: str | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """`routed`, and what each expert gave for each of its tokens.
+
+  Args:
+    experts: E stacked experts.
+    x: [..., D], N tokens of the experts' type.
+    routing: of these N tokens, in x's order.
+    implementation: as for `routed`.
+
+  Returns:
+    The output of `routed`, and [N, K, D] of x's type, the experts' outputs
+    before their gates; zeros for skipped pairs.
+
+  Raises:
+    ValueError: as `routed`.
+  """
+  out, rows, place = _routed(experts, x, routing, implementation)
+  # A skipped pair's place is past the last row.
+  return out, jnp.take(rows, place, axis=0, mode="fill", fill_value=0)
+
+
+def _routed(
+  experts: Experts,
+  x: jax.Array,
+  routing: Routing,
+  implementation: str | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The output, the pairs' outputs [N * K, D] by expert, the pairs' rows."""
   tokens = _tokens(experts, x)
   check_shapes(
     routing, num_tokens=tokens.shape[0], num_experts=experts.num_experts
@@ -58,7 +95,8 @@ def routed(
   rows = kernels.dispatch(tokens, permutation, implementation=moves)
   rows = _grouped(experts, rows, permutation.group_sizes, implementation)
   out = kernels.combine(rows, permutation, routing.gates, implementation=moves)
-  return feed_forward.add_shared(out.reshape(x.shape), experts, x)
+  out = feed_forward.add_shared(out.reshape(x.shape), experts, x)
+  return out, rows, permutation.place
 
 
 def masked(

@@ -1,6 +1,6 @@
-"""What a routing does, by expert, by token and by task.
+"""Statistics of a routing, by expert and by token.
 
-Letters: N tokens, E experts, K experts per token, V tasks.
+Letters: N tokens, E experts, K experts per token.
 """
 
 from typing import NamedTuple
@@ -9,25 +9,27 @@ import jax
 import jax.numpy as jnp
 
 from tanbr_jax.moe.routing import Routing, dense_gates, is_active, is_expert
+from tanbr_jax.moe.seam import MoeInput, MoeOutput
 
 
 class ExpertStatistics(NamedTuple):
-  """Means over the tokens.
+  """Sums over tokens: those of two parts of a text add up.
 
   Attributes:
-    usage: [E] float32, each expert's share of the N * K pairs; what is missing
-      from a sum of 1 was skipped.
-    gate_mass: [E] float32, the sum of its gates over N.
-    probability: [E] float32, its mean router probability.
+    num_tokens: [] int32, tokens that are not padding.
+    num_pairs: [E] int32, the pairs that went to each expert.
+    gate_mass: [E] float32, the sum of its gates.
+    probability: [E] float32, the sum of its router probabilities.
   """
 
-  usage: jax.Array
+  num_tokens: jax.Array
+  num_pairs: jax.Array
   gate_mass: jax.Array
   probability: jax.Array
 
 
 class TokenStatistics(NamedTuple):
-  """What each token got.
+  """Each token's share of the experts' work.
 
   Attributes:
     num_active: [N] int32, its pairs that are not skipped.
@@ -48,12 +50,26 @@ def usage(routing: Routing) -> jax.Array:
   return counts.astype(jnp.float32) / jnp.float32(routing.expert_ids.size)
 
 
-def expert_statistics(routing: Routing) -> ExpertStatistics:
-  """Returns each expert's usage, gate mass and mean probability."""
+def expert_statistics(
+  routing: Routing, token_mask: jax.Array | None = None
+) -> ExpertStatistics:
+  """Returns each expert's pairs, gate mass and probability, summed over tokens.
+
+  Args:
+    routing: of N tokens.
+    token_mask: [N] bool, False for padding, which is left out; None for none.
+  """
+  if token_mask is None:
+    token_mask = jnp.ones(routing.expert_ids.shape[0], bool)
+  is_pair = is_expert(routing) & token_mask[:, None, None]
+  sum_tokens = lambda rows: jnp.sum(  # noqa: E731
+    jnp.where(token_mask[:, None], rows.astype(jnp.float32), 0), axis=0
+  )
   return ExpertStatistics(
-    usage=usage(routing),
-    gate_mass=jnp.mean(dense_gates(routing).astype(jnp.float32), axis=0),
-    probability=jnp.mean(routing.probabilities, axis=0),
+    num_tokens=jnp.sum(token_mask, dtype=jnp.int32),
+    num_pairs=jnp.sum(is_pair, axis=(0, 1), dtype=jnp.int32),
+    gate_mass=sum_tokens(dense_gates(routing)),
+    probability=sum_tokens(routing.probabilities),
   )
 
 
@@ -73,23 +89,17 @@ def dropped_share(routing: Routing) -> jax.Array:
   return 1 - jnp.mean(is_active(routing).astype(jnp.float32))
 
 
-def task_usage(
-  routing: Routing, task_ids: jax.Array, *, num_tasks: int
-) -> jax.Array:
-  """Returns [V, E] float32, the mean router probabilities of each task.
+def observe_experts(
+  tree: tuple[()], layer: MoeInput, output: MoeOutput
+) -> ExpertStatistics:
+  """For `observe=Partial(observe_experts, ())`: `expert_statistics`."""
+  del tree, output
+  return expert_statistics(layer.routing, layer.token_mask)
 
-  Probabilities and not counts: they are smooth, and tell experts apart that
-  are never among a task's first K.
 
-  Args:
-    routing: of N tokens.
-    task_ids: [N] int32, each token's task; one outside [0, V) is left out.
-    num_tasks: V. A task without tokens gets the uniform row.
-  """
-  num_experts = routing.probabilities.shape[-1]
-  total = jax.ops.segment_sum(routing.probabilities, task_ids, num_tasks)
-  # A bincount would count a negative id as task 0.
-  ones = jnp.ones(task_ids.shape, jnp.float32)
-  count = jax.ops.segment_sum(ones, task_ids, num_tasks)
-  mean = total / jnp.maximum(count, 1.0)[:, None]
-  return jnp.where(count[:, None] > 0, mean, 1.0 / num_experts)
+def observe_tokens(
+  tree: tuple[()], layer: MoeInput, output: MoeOutput
+) -> TokenStatistics:
+  """For `observe=Partial(observe_tokens, ())`: `token_statistics`."""
+  del tree, output
+  return token_statistics(layer.routing)

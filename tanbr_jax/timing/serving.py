@@ -12,7 +12,7 @@ from tanbr_jax.timing import latency
 
 
 def measure(
-  model: models.ByteLM,
+  model: models.Model,
   params: models.Params,
   *,
   merge_weights: jax.Array,

@@ -48,7 +48,7 @@ def concentrated_mixes(num_tasks: int, *, larger: float = 0.75) -> jax.Array:
 
 
 def measure(
-  model: models.ByteLM,
+  model: models.Model,
   params: models.Params,
   *,
   choose_on: jax.Array,
@@ -62,8 +62,8 @@ def measure(
   Args:
     model: a model with experts.
     params: its parameters.
-    choose_on: [V, n, S + 1] uint8, windows that the weights are chosen on.
-    score_on: [V, n', S + 1] uint8, other windows, which they are scored on.
+    choose_on: [V, n, S + 1] tokens, windows that the weights are chosen on.
+    score_on: [V, n', S + 1] tokens, other windows, which they are scored on.
     task_weights: [V, E] the training's table: more starts of the search, and
       a line of its own.
     steps: of the search, from each start.
@@ -152,7 +152,7 @@ def _search(
   mix: jax.Array,
   starts: jax.Array,
   *,
-  model: models.ByteLM,
+  model: models.Model,
   steps: int,
   learning_rate: float,
 ) -> jax.Array:
@@ -174,7 +174,7 @@ def _score_merged(
   windows: jax.Array,
   merge_weights: jax.Array,
   *,
-  model: models.ByteLM,
+  model: models.Model,
 ) -> models.Score:
   """A `Score` of [X, V] for weights [X, E]."""
 
@@ -186,13 +186,13 @@ def _score_merged(
 
 
 def _score_routed(
-  params: models.Params, windows: jax.Array, *, model: models.ByteLM
+  params: models.Params, windows: jax.Array, *, model: models.Model
 ) -> models.Score:
   return _by_task(model, params, windows)
 
 
 def _by_task(
-  model: models.ByteLM, params: models.Params, windows: jax.Array
+  model: models.Model, params: models.Params, windows: jax.Array
 ) -> models.Score:
   score = jax.lax.map(lambda task: models.score(model, params, task), windows)
   return models.Score(*(jnp.mean(x, axis=1) for x in score))

@@ -3,7 +3,7 @@
 Every loss is a module-level function whose arrays and text are bound with
 `jax.tree_util.Partial`; it takes `({"model": params, "table": logits}, key)`.
 
-Letters: V tasks, E experts, G mixes a step, B windows, S bytes of context.
+Letters: V tasks, E experts, G mixes a step, B windows, S tokens of context.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from tanbr_jax import data, models, moe
 
@@ -87,7 +88,8 @@ def merged_loss(
   params: Params,
   key: jax.Array,
   *,
-  model: models.ByteLM,
+  model: models.Model,
+  context: int,
   batch_size: int,
   num_mixes: int,
   is_learnt: bool,
@@ -101,12 +103,13 @@ def merged_loss(
     params: of the model with experts, and the table's logits [V, E].
     key: random key, consumed.
     model: the model with experts.
+    context: S.
     batch_size: B, over all mixes.
     num_mixes: G; each has B / G windows and merge weights of its own.
     is_learnt: whether the table is trained.
 
   Returns:
-    [] float32, nats a byte.
+    [] float32, nats a token.
   """
   mix_key, task_key, window_key, noise_key = jax.random.split(key, 4)
   num_experts = params["table"].shape[1]
@@ -122,7 +125,7 @@ def merged_loss(
     shape=(num_mixes, batch_size // num_mixes),
   )
   windows = data.sample_task_windows(
-    window_key, text, tasks.reshape(-1), model.config.context + 1
+    window_key, text, tasks.reshape(-1), context + 1
   )
 
   def loss(weights: jax.Array, windows: jax.Array) -> jax.Array:
@@ -139,7 +142,8 @@ def routed_loss(
   params: Params,
   key: jax.Array,
   *,
-  model: models.ByteLM,
+  model: models.Model,
+  context: int,
   batch_size: int,
 ) -> jax.Array:
   """Loss of the routed model on all tasks alike, router losses included.
@@ -150,21 +154,22 @@ def routed_loss(
     params: of the model with experts, and the table, which has no part here.
     key: random key, consumed.
     model: the model with experts.
+    context: S.
     batch_size: B.
 
   Returns:
-    [] float32, nats a byte.
+    [] float32, nats a token.
   """
-  windows = _uniform_windows(key, text, batch_size, model.config.context)
-  logits, router_logits = models.route(
-    model, params["model"], windows[:, :-1].astype(jnp.int32)
+  windows = _uniform_windows(key, text, batch_size, context)
+  logits, losses = model.apply(
+    params["model"],
+    windows[:, :-1].astype(jnp.int32),
+    observe=Partial(moe.observe_losses, ()),
   )
   loss = models.score_logits(logits, windows[:, 1:].astype(jnp.int32)).loss
-  balance = jax.vmap(
-    lambda x: moe.load_balance_loss(moe.top_k(x, model.config.num_selected))
-  )(router_logits)
-  total = jnp.mean(loss) + settings["load_balance"] * jnp.mean(balance)
-  return total + settings["z_loss"] * moe.z_loss(router_logits)
+  total = jnp.mean(loss)
+  total += settings["load_balance"] * jnp.mean(losses.load_balance)
+  return total + settings["z_loss"] * jnp.mean(losses.z)
 
 
 def dense_loss(
@@ -172,7 +177,8 @@ def dense_loss(
   params: Params,
   key: jax.Array,
   *,
-  model: models.ByteLM,
+  model: models.Model,
+  context: int,
   batch_size: int,
 ) -> jax.Array:
   """Loss of a dense model on all tasks alike.
@@ -182,9 +188,10 @@ def dense_loss(
     params: the dense model's.
     key: random key, consumed.
     model: the dense model.
+    context: S.
     batch_size: B.
   """
-  windows = _uniform_windows(key, text, batch_size, model.config.context)
+  windows = _uniform_windows(key, text, batch_size, context)
   return jnp.mean(models.score(model, params, windows).loss)
 
 

@@ -134,9 +134,8 @@ def _save(
 
 def _load(config: PretrainConfig, path: Path, *, num_tasks: int) -> Pretrained:
   model = models.ByteLM(config.model_config())
-  one = jnp.zeros((1, 1), jnp.int32)
   like = {
-    "model": jax.eval_shape(model.init, jax.random.key(0), input_ids=one),
+    "model": jax.eval_shape(model.init, jax.random.key(0)),
     "table": jax.ShapeDtypeStruct((num_tasks, config.num_experts), jnp.float32),
   }
   return _make(config, loop.load(path / "params", like), path, None)
@@ -157,17 +156,17 @@ def _train_dense(
   progress: bool,
 ) -> models.Params:
   """The dense start: one FFN a layer."""
-  model = models.ByteLM(
-    dataclasses.replace(config.model_config(), num_experts=None)
-  )
+  model = models.dense_form(models.ByteLM(config.model_config()))
   init_key, train_seed = _streams(config.seed, 0)
-  one = jnp.zeros((1, 1), jnp.int32)
-  params = jax.jit(lambda key: model.init(key, input_ids=one))(init_key)
+  params = jax.jit(model.init)(init_key)
   if config.dense_steps == 0:
     return params
   loss = jax.tree_util.Partial(
     functools.partial(
-      objectives.dense_loss, model=model, batch_size=config.batch_size
+      objectives.dense_loss,
+      model=model,
+      context=config.context,
+      batch_size=config.batch_size,
     ),
     text,
   )
@@ -234,12 +233,16 @@ def _losses(
   merged = functools.partial(
     objectives.merged_loss,
     model=model,
+    context=config.context,
     batch_size=config.batch_size,
     num_mixes=config.mixes_per_step,
     is_learnt=config.table == "learnt",
   )
   routed = functools.partial(
-    objectives.routed_loss, model=model, batch_size=config.batch_size
+    objectives.routed_loss,
+    model=model,
+    context=config.context,
+    batch_size=config.batch_size,
   )
   return [
     jax.tree_util.Partial(merged, text, settings),

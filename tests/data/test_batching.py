@@ -24,10 +24,10 @@ def text(arrays):
 
 
 def test_arrays_are_padded_with_zeros(text, arrays):
-  assert text.bytes.dtype == jnp.uint8 and text.lengths.dtype == jnp.int32
+  assert text.tokens.dtype == jnp.uint8 and text.lengths.dtype == jnp.int32
   np.testing.assert_array_equal(text.lengths, SIZES)
-  np.testing.assert_array_equal(text.bytes[0], arrays[0])
-  np.testing.assert_array_equal(text.bytes[1], [*arrays[1], 0, 0, 0, 0])
+  np.testing.assert_array_equal(text.tokens[0], arrays[0])
+  np.testing.assert_array_equal(text.tokens[1], [*arrays[1], 0, 0, 0, 0])
 
 
 def test_windows_of_one_text_are_slices_at_every_start(arrays):

@@ -36,9 +36,7 @@ def tiny():
   # or the weights would hardly matter in a random model.
   params = jax.tree.map(
     lambda leaf: jnp.asarray(0.6 * rng.normal(size=leaf.shape), leaf.dtype),
-    jax.eval_shape(
-      model.init, jax.random.key(1), input_ids=jnp.zeros((1, 1), jnp.int32)
-    ),
+    jax.eval_shape(model.init, jax.random.key(1)),
   )
   # Few distinct bytes, so that a random model is sometimes right.
   arrays = [

@@ -177,7 +177,7 @@ def test_stream_does_not_depend_on_the_weights(make):
 
 def test_model_and_text_are_leaves(tiny, make):
   sizes = {leaf.size for leaf in jax.tree.leaves(make())}
-  assert tiny.text.bytes.size in sizes
+  assert tiny.text.tokens.size in sizes
   assert max(leaf.size for leaf in jax.tree.leaves(tiny.params)) in sizes
   # Built again from equal parts: the same structure, so nothing compiles.
   again = make()

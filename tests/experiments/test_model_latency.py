@@ -102,14 +102,14 @@ def test_the_table_is_drawn_from_the_summary(finished):
 @pytest.mark.parametrize("batch_size", [BATCH, 3])
 def test_masks(batch_size):
   sizes = Sizes(50, 40, (3,), 4)
-  tokens = (50, 40) if batch_size == BATCH else (3, 1)
-  make = latency_programs.make_mask
-  half = make(TINY, sizes, batch_size, HALF, 0.15)
-  assert half.shape == (2, *tokens, 4)
+  num_tokens = 50 * 40 if batch_size == BATCH else 3
+  make = latency_programs.make_reroute
+  (half,) = make(TINY, sizes, batch_size, HALF, 0.15).args
+  assert half.shape == (2, num_tokens, 4)
   np.testing.assert_array_equal(
     np.unique(np.reshape(half, (-1, 4)), axis=0), [[True, True, False, False]]
   )
-  pairs = make(TINY, sizes, batch_size, PAIRS, 0.15)
+  (pairs,) = make(TINY, sizes, batch_size, PAIRS, 0.15).args
   assert pairs.shape == half.shape
   if batch_size == BATCH:
     # 16,000 draws: a standard deviation of .003.

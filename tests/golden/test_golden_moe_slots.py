@@ -25,9 +25,7 @@ def record():
     )
   )
   rng = np.random.default_rng(11)
-  shapes = jax.eval_shape(
-    model.init, jax.random.key(1), input_ids=jnp.zeros((1, 1), jnp.int32)
-  )
+  shapes = jax.eval_shape(model.init, jax.random.key(1))
   params = jax.tree.map(
     lambda leaf: jnp.asarray(0.6 * rng.normal(size=leaf.shape), leaf.dtype),
     shapes,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tanbr_jax import models
+from tanbr_jax.models import byte_lm
 
 
 def test_a_byte_changes_no_logits_before_it(tiny):
@@ -32,10 +33,9 @@ def test_embedding_adds_the_previous_bytes(tiny):
       expected[b, s] = position[s]
       for back in range(min(s, 2) + 1):
         expected[b, s] += table[back, tiny.ids[b, s - back]]
+  network = byte_lm._Network(tiny.model.config)
   apply = jax.jit(
-    lambda p, ids: tiny.model.apply(
-      p, input_ids=ids, capture_intermediates=True
-    )
+    lambda p, ids: network.apply(p, ids, capture_intermediates=True)
   )
   _, state = apply(tiny.params, tiny.ids)
   found = state["intermediates"]["embedding"]["__call__"][0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import slow_decoder
 
-from tanbr_jax import models
+from tanbr_jax import models, moe
 
 CONFIG = models.preset("tiny")
 MODEL = models.Decoder(CONFIG)
@@ -31,18 +31,18 @@ def logits(model, params, ids=IDS, **given):
   return np.asarray(compiled(model, "apply")(params, ids, **given))
 
 
-def decode(model, params, num_read, mask=None):
+def decode(model, params, num_read, reroute=None):
   """Logits [B, S - num_read + 1, V] of reading, then one token at a time."""
   ids, found = IDS, []
   if num_read:
     read = compiled(model, "prefill", capacity=IDS.shape[1])
-    last, cache = read(params, ids[:, :num_read], mask=mask)
+    last, cache = read(params, ids[:, :num_read], reroute=reroute)
     found.append(last)
   else:
     cache = model.init_cache(ids.shape[0], ids.shape[1])
   step = compiled(model, "decode_step")
   for position in range(num_read, ids.shape[1]):
-    last, cache = step(params, cache, ids[:, position], mask=mask)
+    last, cache = step(params, cache, ids[:, position], reroute=reroute)
     found.append(last)
   assert int(cache.length) == ids.shape[1]
   return np.stack(found, axis=1)
@@ -92,7 +92,7 @@ def test_a_full_cache_gives_nan(params):
   step = compiled(MODEL, "decode_step")
   for length, is_full in ((5, False), (6, True)):
     cache = MODEL.init_cache(*IDS.shape)._replace(length=jnp.int32(length))
-    found, _ = step(params, cache, IDS[:, 0], mask=None)
+    found, _ = step(params, cache, IDS[:, 0])
     assert np.isnan(found).all() == is_full
 
 
@@ -164,18 +164,19 @@ def test_layers_may_have_weights_of_their_own(params):
 
 
 def test_a_full_mask_is_the_routed_forward(params):
-  full = jnp.ones((2, 4), bool)
+  full = moe.mask_experts(jnp.ones((2, 4), bool))
   np.testing.assert_allclose(
-    logits(MODEL, params, mask=full), logits(MODEL, params), **CLOSE
+    logits(MODEL, params, reroute=full), logits(MODEL, params), **CLOSE
   )
 
 
 def test_masks_by_layer_and_by_token_agree(params):
   by_layer = jnp.array([[True, False, True, False], [False, True, True, True]])
-  by_token = jnp.broadcast_to(by_layer[:, None, None], (2, *IDS.shape, 4))
-  found = logits(MODEL, params, mask=by_layer)
+  by_token = jnp.broadcast_to(by_layer[:, None], (2, IDS.size, 4))
+  by_layer, by_token = (moe.mask_experts(mask) for mask in (by_layer, by_token))
+  found = logits(MODEL, params, reroute=by_layer)
   np.testing.assert_allclose(
-    logits(MODEL, params, mask=by_token), found, **CLOSE
+    logits(MODEL, params, reroute=by_token), found, **CLOSE
   )
   assert np.abs(found - logits(MODEL, params)).max() > 1e-3
   np.testing.assert_allclose(decode(MODEL, params, 0, by_layer), found, **CLOSE)
@@ -191,9 +192,8 @@ def test_a_masked_expert_adds_nothing(params):
     experts = {**tree[name]["experts"], "stack": stack}
     tree[name] = {**tree[name], "experts": experts}
   mask = jnp.broadcast_to(jnp.arange(4)[None] != 2, (2, 4))
-  np.testing.assert_allclose(
-    logits(MODEL, params, mask=mask), logits(MODEL, {"params": tree}), **CLOSE
-  )
+  found = logits(MODEL, params, reroute=moe.mask_experts(mask))
+  np.testing.assert_allclose(found, logits(MODEL, {"params": tree}), **CLOSE)
 
 
 def test_bfloat16_stays_near_float32():
@@ -223,11 +223,12 @@ def test_refuses_bad_input(params):
     MODEL.prefill(params, IDS, capacity=5)
   with pytest.raises(ValueError, match=r"\[B, S\], got \(6,\)"):
     MODEL.apply(params, IDS[0])
-  with pytest.raises(ValueError, match=r"bool\(2, 3\) for L=2, E=4"):
-    MODEL.apply(params, IDS, mask=jnp.ones((2, 3), bool))
-  with pytest.raises(ValueError, match=r"float32\(2, 4\)"):
-    MODEL.apply(params, IDS, mask=jnp.ones((2, 4)))
-  with pytest.raises(ValueError, match="num_experts=None"):
-    DENSE.apply(params, IDS, mask=jnp.ones((2, 4), bool))
+  for mask, message in (
+    (jnp.ones((2, 3), bool), r"bool\(3,\) for \[N, E\] = \(12, 4\)"),
+    (jnp.ones((2, 4)), r"float32\(4,\)"),
+    (jnp.ones((3, 4), bool), r"for L=2, got \(3, 4\)"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      MODEL.apply(params, IDS, reroute=moe.mask_experts(mask))
   with pytest.raises(ValueError, match=r"\(3,\) for E=4, L=2"):
     merge(params, [0.5, 0.25, 0.25])

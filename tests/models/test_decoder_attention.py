@@ -58,7 +58,9 @@ def test_rotation_depends_on_distance_alone():
 
   def score(key_position, query_position):
     def turned(x, position):
-      angles = decoder_attention.rotary_angles(jnp.int32(position), 1, CONFIG)
+      angles = decoder_attention.rotary_angles(
+        jnp.full((1, 1), position), CONFIG
+      )
       return np.asarray(decoder_attention.rotate(x, angles), np.float64).ravel()
 
     return turned(key, key_position) @ turned(query, query_position)

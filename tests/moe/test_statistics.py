@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,13 +17,25 @@ ROUTING = moe.Routing(
 
 def test_by_expert():
   found = moe.expert_statistics(ROUTING)
-  # Pairs 2, 2, 0 of 8; gates 1.25, 1.25, 0 over 4 tokens.
-  np.testing.assert_allclose(found.usage, [0.25, 0.25, 0.0])
-  np.testing.assert_allclose(found.gate_mass, [0.3125, 0.3125, 0.0])
-  np.testing.assert_allclose(
-    found.probability, PROBABILITIES.mean(0), rtol=1e-6
-  )
+  np.testing.assert_array_equal(found.num_pairs, [2, 2, 0])
+  np.testing.assert_allclose(found.gate_mass, [1.25, 1.25, 0.0])
+  np.testing.assert_allclose(found.probability, PROBABILITIES.sum(0), rtol=1e-6)
+  assert int(found.num_tokens) == 4
+  np.testing.assert_allclose(moe.usage(ROUTING), [0.25, 0.25, 0.0])
   assert float(moe.dropped_share(ROUTING)) == 0.5
+
+
+def test_parts_add_up_and_padding_is_left_out():
+  masks = np.array([[1, 0, 1, 0], [0, 1, 0, 0]], bool)
+  parts = [moe.expert_statistics(ROUTING, jnp.array(mask)) for mask in masks]
+  total = jax.tree.map(lambda one, other: one + other, *parts)
+  # The first three tokens.
+  np.testing.assert_array_equal(total.num_pairs, [1, 2, 0])
+  np.testing.assert_allclose(total.gate_mass, [0.75, 1.25, 0.0])
+  np.testing.assert_allclose(
+    total.probability, PROBABILITIES[:3].sum(0), rtol=1e-6
+  )
+  assert int(total.num_tokens) == 3
 
 
 def test_by_token():
@@ -33,14 +46,3 @@ def test_by_token():
   np.testing.assert_allclose(
     found.entropy, [entropy, 0.0, np.log(3), np.log(2)], rtol=1e-6
   )
-
-
-def test_task_usage_is_the_mean_of_each_task():
-  usage = moe.task_usage(ROUTING, jnp.array([2, 2, 0, 2]), num_tasks=4)
-  np.testing.assert_allclose(
-    usage[2], PROBABILITIES[[0, 1, 3]].mean(0), rtol=1e-6
-  )
-  without = moe.task_usage(ROUTING, jnp.array([0, -1, 4, 1]), num_tasks=2)
-  np.testing.assert_allclose(without, PROBABILITIES[[0, 3]], rtol=1e-6)
-  # Tasks 1 and 3 have no tokens, task 0 a uniform one.
-  np.testing.assert_allclose(usage[np.array([0, 1, 3])], 1 / 3, rtol=1e-6)

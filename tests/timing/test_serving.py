@@ -34,9 +34,7 @@ def test_costs_of_both_forms(monkeypatch):
   monkeypatch.setattr(latency, "measure", measure)
   model = models.ByteLM(CONFIG)
   ids = jnp.zeros((3, 8), jnp.int32)
-  params = jax.jit(lambda key: model.init(key, input_ids=ids))(
-    jax.random.key(0)
-  )
+  params = jax.jit(model.init)(jax.random.key(0))
   found = serving.measure(
     model,
     params,

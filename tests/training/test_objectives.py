@@ -15,10 +15,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def params(model):
-  one = jnp.zeros((1, 1), jnp.int32)
-  init = jax.jit(lambda key: model.init(key, input_ids=one))
   return {
-    "model": init(jax.random.key(0)),
+    "model": jax.jit(model.init)(jax.random.key(0)),
     "table": jnp.array(np.random.default_rng(0).normal(size=(3, 3)), "f4"),
   }
 
@@ -63,6 +61,7 @@ def test_merged_loss_is_the_mean_over_mixes_of_merged_models(model, params):
       params,
       key,
       model=model,
+      context=8,
       batch_size=2,
       num_mixes=1,
       is_learnt=True,
@@ -73,7 +72,7 @@ def test_merged_loss_is_the_mean_over_mixes_of_merged_models(model, params):
   for task in range(3):
     dense, merged = models.merge(model, params["model"], table[task])
     score = jax.jit(lambda p, w, m=dense: models.score(m, p, w))
-    possible.append(float(score(merged, text.bytes[task][None]).loss[0]))
+    possible.append(float(score(merged, text.tokens[task][None]).loss[0]))
   for seed in range(4):
     loss = float(run(params, jax.random.key(seed)))
     assert np.abs(np.array(possible) - loss).min() < 1e-5
@@ -90,6 +89,7 @@ def test_only_a_learnt_table_has_a_gradient(model, params, is_learnt):
         params,
         jax.random.key(0),
         model=model,
+        context=8,
         batch_size=4,
         num_mixes=2,
         is_learnt=is_learnt,
@@ -104,7 +104,13 @@ def test_routed_loss_adds_the_routers_losses(model, params):
   text = data.from_arrays(tiny_pretraining.corpus().splits["train"])
   run = jax.jit(
     lambda settings: objectives.routed_loss(
-      text, settings, params, jax.random.key(0), model=model, batch_size=4
+      text,
+      settings,
+      params,
+      jax.random.key(0),
+      model=model,
+      context=8,
+      batch_size=4,
     )
   )
   plain = run(_settings())

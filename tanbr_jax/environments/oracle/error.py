@@ -49,7 +49,7 @@ class SearchError:
 
 def search_error(
   key: jax.Array,
-  model: models.ByteLM,
+  model: models.Model,
   params: models.Params,
   table: OracleTable,
   *,
@@ -69,7 +69,7 @@ def search_error(
 
   Args:
     key: random key, consumed.
-    model: a `ByteLM` with experts.
+    model: a model with experts.
     params: its parameters.
     table: the table.
     mixes: [M, V] mixes that the table's grid does not hold.

@@ -18,7 +18,7 @@ def check_reward(reward: str) -> None:
 
 
 def window_rewards(
-  model: models.ByteLM,
+  model: models.Model,
   params: models.Params,
   windows: jax.Array,
   *,
@@ -30,7 +30,7 @@ def window_rewards(
   Args:
     model: a model with experts, or a dense one.
     params: its parameters.
-    windows: [B, S + 1] uint8; the last S bytes are predicted.
+    windows: [B, S + 1] integer tokens; the last S bytes are predicted.
     merge_weights: [E] merges the experts and serves the dense model; None
       serves the model as it is.
     reward: "accuracy", the share of bytes whose likeliest prediction is right,
@@ -46,7 +46,7 @@ def window_rewards(
 
 
 def task_rewards(
-  model: models.ByteLM,
+  model: models.Model,
   params: models.Params,
   windows: jax.Array,
   merge_weights: jax.Array,

@@ -72,7 +72,7 @@ def grid_mixes(
 
 def oracle_table(
   key: jax.Array,
-  model: models.ByteLM,
+  model: models.Model,
   params: models.Params,
   *,
   search_text: data.TaskText,
@@ -92,11 +92,11 @@ def oracle_table(
 
   Args:
     key: random key, consumed.
-    model: a `ByteLM` with experts.
+    model: a model with experts.
     params: its parameters.
     search_text: text of V tasks that each mix's ascent draws its windows from.
-    select_windows: [V, n, S + 1] uint8, windows of other text, on which the
-      candidates are measured.
+    select_windows: [V, n, S + 1] integer tokens, windows of other text, on
+      which the candidates are measured.
     mixes: [M, V] the grid; None for `grid_mixes` without random ones.
     guesses: [V, E] weights that may suit each task, for instance the table of
       the model's training; None for uniform ones only.
@@ -142,7 +142,7 @@ def oracle_table(
 
 
 def measure(
-  model: models.ByteLM,
+  model: models.Model,
   params: models.Params,
   weights: jax.Array,
   *,
@@ -161,7 +161,7 @@ def _measure(
   weights: jax.Array,
   windows: jax.Array,
   *,
-  model: models.ByteLM,
+  model: models.Model,
   reward: str,
 ) -> jax.Array:
   return jax.lax.map(
@@ -176,7 +176,7 @@ def _measure(
 def search(
   key: jax.Array,
   *,
-  model: models.ByteLM,
+  model: models.Model,
   params: models.Params,
   text: data.TaskText,
   mixes: jax.Array,
@@ -190,7 +190,7 @@ def search(
 
   Args:
     key: random key, consumed.
-    model: a `ByteLM` with experts.
+    model: a model with experts.
     params: its parameters.
     text: text of V tasks that the windows are drawn from.
     mixes: [M, V].

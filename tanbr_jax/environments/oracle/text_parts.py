@@ -11,9 +11,9 @@ def split_text(
   """Deals each task's text, block by block, to disjoint parts.
 
   Args:
-    arrays: V arrays [N_v] uint8, such as `corpus.splits["validation"]`.
+    arrays: V arrays [N_v] of tokens, such as `corpus.splits["validation"]`.
     num_parts: how many parts.
-    block: bytes dealt at a time; less where a task would not fill every part.
+    block: tokens dealt at a time; less where a task would not fill every part.
 
   Returns:
     `num_parts` tuples of V arrays. A part is blocks from all over the text, so

@@ -98,7 +98,7 @@ def test_search_climbs_its_own_objective(tiny):
     + jnp.arange(V, dtype=jnp.uint8)[:, None]
   )
   one = data.TaskText(
-    tiny.text.bytes.at[:, :7].set(single), jnp.full(V, 7, jnp.int32)
+    tiny.text.tokens.at[:, :7].set(single), jnp.full(V, 7, jnp.int32)
   )
   starts = jnp.array([[0.4, 0.3, 0.3], [0.0, 0.0, 1.0]])
   best = oracle.search(

@@ -1,0 +1,176 @@
+"""The seam: what a method sees of a layer of experts, and what it may change.
+
+A layer goes from router logits to a `Routing`, experts and an output. A method
+enters at two points, and no model knows which one it runs:
+
+- `reroute = Partial(fn, tree)` with `fn(tree_of_this_layer, MoeInput) ->
+  Routing` chooses in the router's place: masks, fewer experts, other experts;
+- `observe = Partial(fn, tree)` with `fn(tree_of_this_layer, MoeInput,
+  MoeOutput) -> any pytree` looks at the layer; what it returns is stacked over
+  the layers.
+
+Every leaf of a tree has a leading [L], of which a layer gets its own part.
+Letters: N tokens, E experts, K experts per token, D model width, L layers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from tanbr_jax.moe.experts import Experts
+from tanbr_jax.moe.forwards import routed, routed_pairs
+from tanbr_jax.moe.routing import Routing, apply_mask, keep_pairs
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class MoeInput(NamedTuple):
+  """What a layer of experts is about to do.
+
+  Attributes:
+    hidden: [N, D], the layer's input.
+    router_logits: [N, E] float32, raw.
+    routing: the model's own choice; to `observe`, what was really done.
+    token_mask: [N] bool; False is padding, whose pairs are skipped whatever a
+      `reroute` chooses.
+    experts: the layer's stacked experts.
+  """
+
+  hidden: jax.Array
+  router_logits: jax.Array
+  routing: Routing
+  token_mask: jax.Array
+  experts: Experts
+
+
+class MoeOutput(NamedTuple):
+  """What a layer of experts did.
+
+  Attributes:
+    output: [N, D], that of the whole layer, the shared block's included.
+    pair_outputs: [N, K, D], each expert's own output before its gate, zeros
+      for skipped pairs; None unless the function that observes is marked with
+      `needs_pair_outputs`. Their sum by gate, and the shared block's output,
+      is the layer's output.
+  """
+
+  output: jax.Array
+  pair_outputs: jax.Array | None
+
+
+def needs_pair_outputs(function: Function) -> Function:
+  """Marks a function for `observe` that reads `MoeOutput.pair_outputs`."""
+  function.needs_pair_outputs = True
+  return function
+
+
+def mask_experts(mask: jax.Array) -> Partial:
+  """A reroute that skips the pairs whose expert is masked out.
+
+  Args:
+    mask: [L, E] bool for all tokens, or [L, N, E]; False is masked out. Gates
+      are not scaled up for what is lost.
+  """
+  return Partial(_mask_experts, mask)
+
+
+def _mask_experts(mask: jax.Array, layer: MoeInput) -> Routing:
+  return apply_mask(layer.routing, mask)
+
+
+def check_seam(
+  num_layers: int, num_experts: int | None, **partials: Partial | None
+) -> None:
+  """Refuses a reroute or an observer that does not fit the model.
+
+  Args:
+    num_layers: L.
+    num_experts: E, or None for a dense model.
+    **partials: `reroute` and `observe`, None where there is none.
+
+  Raises:
+    ValueError: if the model is dense, one is not a `Partial`, or a leaf of its
+      tree has no leading [L].
+  """
+  for name, partial in partials.items():
+    if partial is None:
+      continue
+    if num_experts is None:
+      raise ValueError(f"a dense model takes no {name}, got num_experts=None")
+    if not isinstance(partial, Partial):
+      raise ValueError(
+        f"{name} must be a jax.tree_util.Partial, got {type(partial).__name__}"
+      )
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(partial)]
+    if wrong := [shape for shape in shapes if shape[:1] != (num_layers,)]:
+      raise ValueError(
+        f"leaves of {name} must be [L, ...] for L={num_layers}, got {wrong[0]}"
+      )
+
+
+def of_layer(partial: Partial | None, layer: int) -> Partial | None:
+  """The part of a reroute or an observer that is one layer's."""
+  return jax.tree.map(lambda leaf: leaf[layer], partial)
+
+
+def stack_layers(seen: Sequence[Any]) -> Any:
+  """The trees that an observer returned, layer by layer, as one of [L, ...]."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
+
+
+def apply_layer(
+  experts: Experts,
+  hidden: jax.Array,
+  router_logits: jax.Array,
+  routing: Routing,
+  *,
+  token_mask: jax.Array | None = None,
+  reroute: Partial | None = None,
+  observe: Partial | None = None,
+  implementation: str | None = None,
+) -> tuple[jax.Array, Any]:
+  """Applies a layer's experts, with the seam's two functions for that layer.
+
+  Args:
+    experts: E stacked experts.
+    hidden: [N, D] of the experts' type.
+    router_logits: [N, E] float32.
+    routing: the model's choice.
+    token_mask: [N] bool, False for padding; None where there is none.
+    reroute: of this layer (`of_layer`), or None.
+    observe: of this layer, or None.
+    implementation: of the kernels, see `routed`.
+
+  Returns:
+    The output [N, D], and what was observed (None without `observe`).
+
+  Raises:
+    ValueError: as `routed`, of the routing that `reroute` returns too.
+  """
+  if token_mask is not None:
+    routing = keep_pairs(routing, token_mask[:, None])
+  if reroute is None and observe is None:
+    out = routed(experts, hidden, routing, implementation=implementation)
+    return out, None
+  is_token = token_mask
+  if is_token is None:
+    is_token = jnp.ones(hidden.shape[0], bool)
+  layer = MoeInput(hidden, router_logits, routing, is_token, experts)
+  if reroute is not None:
+    routing = reroute(layer)
+    if token_mask is not None:
+      routing = keep_pairs(routing, token_mask[:, None])
+  if getattr(getattr(observe, "func", None), "needs_pair_outputs", False):
+    out, pairs = routed_pairs(
+      experts, hidden, routing, implementation=implementation
+    )
+  else:
+    out = routed(experts, hidden, routing, implementation=implementation)
+    pairs = None
+  if observe is None:
+    return out, None
+  layer = layer._replace(routing=routing)
+  return out, observe(layer, MoeOutput(out, pairs))
