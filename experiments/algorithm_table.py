@@ -1,10 +1,10 @@
-"""The README's table of algorithms, from a run of all methods.
+"""The regret study's table of algorithms, from a run of all methods.
 
   python -m experiments.algorithm_table --run=runs/all_methods --write
 
 With `--run`, what the table needs is taken from the run's folder and kept in
-`experiments/results/all_methods.json`; without, that file is used. Prints the
-table; with `--write` also puts it between the README's markers.
+`experiments/regret/all_methods.json`; without, that file is used. Prints the
+table; with `--write` also puts it between the markers of the README beside it.
 """
 
 import math
@@ -18,7 +18,7 @@ from experiments.common import launch, readme_block
 from tanbr_jax.bandits.catalogue import CATALOGUE, Entry
 from tanbr_jax.report import workdir
 
-RESULTS = launch.ROOT / "experiments" / "results" / "all_methods.json"
+RESULTS = launch.ROOT / "experiments" / "regret" / "all_methods.json"
 NAME = "algorithms"  # Of the README's markers.
 STREAMS = ("quadratic/drift", "network/drift")
 _QUANTITIES = ("expected_regret", "slots_per_second")

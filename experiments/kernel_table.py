@@ -1,10 +1,10 @@
-"""The README's tables of merging and of MoE blocks, from a benchmark's run.
+"""The kernel study's tables of merging and of MoE blocks, from its runs.
 
   python -m experiments.kernel_table --run=runs/kernels --write
 
-With `--run`, the run's results are kept in `experiments/results/kernels.json`;
+With `--run`, the run's results are kept in `experiments/kernels/kernels.json`;
 without, that file is used. Prints the tables; with `--write` also puts them
-between the README's markers.
+between the markers of the README beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from experiments.kernels.kernel_results import Lookup, Record
 from experiments.kernels.kernel_shapes import SHAPES
 from tanbr_jax.report import workdir
 
-RESULTS = launch.ROOT / "experiments" / "results" / "kernels.json"
+RESULTS = launch.ROOT / "experiments" / "kernels" / "kernels.json"
 NAME = "kernels"  # Of the README's markers.
 PARTS = ("route", "sort", "dispatch", "grouped_ffn", "combine")
 PARTS_TOKENS = (16, 4096)

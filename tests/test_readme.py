@@ -1,4 +1,4 @@
-"""The README's programs run as they stand."""
+"""The programs of the READMEs run as they stand."""
 
 import pathlib
 import re
@@ -6,15 +6,24 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
-from tanbr_jax import moe
+from tanbr_jax import bandits, moe, regret, rollout
+from tanbr_jax.environments import mixes, synthetic
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
-PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run(readme, index):
+  """The names that a program of a README defines."""
+  path, names = ROOT / readme, {}
+  programs = re.findall(r"```python\n(.*?)```", path.read_text(), re.S)
+  exec(compile(programs[index], str(path), "exec"), names)
+  return names
 
 
 def test_the_bandit_program_prints_a_regret(capsys):
-  exec(compile(PROGRAMS[0], "README.md", "exec"), {})
+  run("README.md", 0)
   final = np.array(capsys.readouterr().out.strip("[]\n").split(), float)
   assert final.shape == (2,)
   # Regret against a known optimum is never negative.
@@ -22,13 +31,50 @@ def test_the_bandit_program_prints_a_regret(capsys):
 
 
 def test_the_merging_program_prints_the_share_of_expert_bytes(capsys):
-  exec(compile(PROGRAMS[1], "README.md", "exec"), {})
+  run("README.md", 1)
   assert float(capsys.readouterr().out) == pytest.approx(1 / 8)
 
 
+def test_the_program_of_the_seam_counts_the_pairs_that_it_leaves():
+  names = run("README.md", 2)
+
+  def gates(_, moe_input, moe_output):
+    return moe_input.routing.gates
+
+  model, params = names["model"], names["params"]
+  tokens = jnp.arange(32).reshape(2, 16)
+  _, gates = model.apply(params, tokens, observe=Partial(gates, None))
+  left = np.sum(np.asarray(gates) >= 0.4, axis=(1, 2))
+  # The first layer sees what it sees without a reroute.
+  assert names["pairs"][0] == left[0] and 32 <= left[0] < 64
+  assert 32 <= names["pairs"][1] < 64
+  # Nothing is below a gate of zero.
+  everything = Partial(names["skip_weak"], jnp.zeros(2))
+  np.testing.assert_array_equal(
+    model.apply(params, tokens, reroute=everything), model.apply(params, tokens)
+  )
+
+
+def test_the_bandit_of_ones_own_is_between_the_average_and_lin_ucb():
+  sizes = {"num_experts": 4, "num_tasks": 3}
+  environment = synthetic.synthetic(
+    "quadratic", **sizes, task_mix=mixes.drift(num_tasks=3)
+  )
+  final = {}
+  for make in (
+    run("README.md", 3)["keep_best"],
+    bandits.lin_ucb,
+    bandits.uniform,
+  ):
+    trace = rollout.run(
+      make(**sizes), environment, num_rounds=500, seeds=range(4), progress=False
+    )
+    final[make.__name__] = regret.expected(trace)[:, -1].mean()
+  assert 0 < final["lin_ucb"] < final["keep_best"] < final["uniform"]
+
+
 def test_the_program_of_the_forwards_computes_what_it_says(capsys):
-  names = {}
-  exec(compile(PROGRAMS[2], "README.md", "exec"), names)
+  names = run("experiments/kernels/README.md", 0)
   assert capsys.readouterr().out == "(4, 16, 64) (3, 4, 16, 64)\n"
   experts, x, routing = (names[name] for name in ("experts", "x", "routing"))
   # Its last y is soft with the router's gates: sums of float32, values about 1.
@@ -40,10 +86,3 @@ def test_the_program_of_the_forwards_computes_what_it_says(capsys):
   np.testing.assert_allclose(
     names["ys"][1], moe.routed(experts, x, second), atol=2e-5
   )
-
-
-def test_the_bandit_of_ones_own_is_between_the_average_and_lin_ucb(capsys):
-  exec(compile(PROGRAMS[3], "README.md", "exec"), {})
-  lines = map(str.split, capsys.readouterr().out.splitlines())
-  final = {name: float(value) for name, value in lines}
-  assert 0 < final["lin_ucb"] < final["keep_best"] < final["uniform"]

@@ -4,11 +4,11 @@
     --workdir=runs/all_methods
   python -m experiments.algorithm_table --run=runs/all_methods --write
 
-The second line keeps what the README's table needs in
-`experiments/results/all_methods.json` and rewrites the table.
+The second line keeps what the table of experiments/regret/README.md needs in
+`all_methods.json` beside it and rewrites the table.
 
 Run time: about 40 minutes of one CPU core without `neural_ucb_theory`, which
-did not end in six minutes a stream and has no regret in the table.
+takes more than six minutes a stream and has no regret in the table.
 Expected: methods with a model of the rewards in x and an ascent of their score
 come first; methods on a fixed set of arms and trees without a model stay near
 `uniform`, because they need a pull of every arm or cell in every context.

@@ -13,9 +13,8 @@ One stream a process, then merged:
 
 Run time: about 45 minutes of one CPU core for the nine streams of the main
 methods, `--config.loop=map`; six minutes on 14 cores in parts.
-Expected: the README's table; `<family>/<mix>/multitask_ts/expected_regret` is
-25 [24, 27], 58 [48, 69], 29 [27, 31] under drift (quadratic, network,
-saturating), `lin_ucb` 41, 95, 49, `tanbr_paper` 646, 1136, 596.
+Expected: the first table of experiments/regret/README.md;
+`quadratic/drift/multitask_ts/expected_regret` is 25 [24, 27].
 """
 
 import ml_collections

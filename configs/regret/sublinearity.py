@@ -6,10 +6,10 @@
 Run time: about five minutes of one CPU core for a method and family, with
 `--config.loop=map`.
 Expected: `<family>/fixed/multitask_ts/growth_exponent`, the slope of log R over
-the last decade (1/2 for sqrt(T)), is .42 [.38, .46], .37 [.26, .51] and .42
-[.39, .45] (quadratic, network, saturating). The other methods were not run at
-this length; the curve of `tanbr_paper` is expected to rise with slope 1/2
-beside the grey shape of the paper's claim, as its regret is that of its grid.
+the last decade (1/2 for sqrt(T)), is .42 [.38, .46] on the quadratic family.
+The other methods have no run of this length; the curve of `tanbr_paper` is
+expected to rise with slope 1/2 beside the grey shape of the paper's claim, as
+its regret is that of its grid.
 """
 
 import ml_collections

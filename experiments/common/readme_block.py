@@ -1,4 +1,4 @@
-"""Parts of the README that are made from results, between two markers."""
+"""Parts of a README that are made from results, between two markers."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -7,11 +7,8 @@ from typing import Any
 
 from absl import flags
 
-from experiments.common import launch
 from tanbr_jax.report import workdir
 from tanbr_jax.storage import atomic
-
-README = launch.ROOT / "README.md"
 
 
 def markers(name: str) -> tuple[str, str]:
@@ -33,11 +30,6 @@ def replace(readme: str, name: str, text: str) -> str:
   """The README with `text` between the markers; errors as in `block`."""
   begin, end = _places(readme, name)
   return f"{readme[:begin]}\n{text}\n{readme[end:]}"
-
-
-def write(name: str, text: str) -> None:
-  """Puts `text` between the markers of README.md; errors as in `block`."""
-  atomic.write_text(README, replace(README.read_text("utf-8"), name, text))
 
 
 def table(titles: list[str], lines: list[list[str]]) -> str:
@@ -65,7 +57,7 @@ def main(
   Args:
     argv: of the command, without flags.
     name: of the markers.
-    results: the file in which a run's results are kept.
+    results: the file in which a run's results are kept, beside the README.
     collect: from a run's folder to what is kept.
     text: from what is kept to Markdown.
   """
@@ -79,7 +71,8 @@ def main(
     made = text(workdir.read_json(results))
     print(made)
     if flags.FLAGS.write:
-      write(name, made)
+      readme = results.with_name("README.md")
+      atomic.write_text(readme, replace(readme.read_text("utf-8"), name, made))
   except ValueError as error:
     sys.exit(f"error: {error}")
 

@@ -55,11 +55,7 @@ def test_runs_that_make_no_table(tmp_path):
 
 
 def test_the_readme_holds_what_the_committed_results_make():
-  readme = readme_block.README.read_text("utf-8")
-  name = algorithm_table.NAME
-  if algorithm_table.RESULTS.exists():
-    text = algorithm_table.table(workdir.read_json(algorithm_table.RESULTS))
-    assert readme_block.block(readme, name) == text
-  else:
-    # No results yet: then the README may not hold a table either.
-    assert readme_block.markers(name)[0] not in readme
+  results = algorithm_table.RESULTS
+  readme = results.with_name("README.md").read_text("utf-8")
+  made = algorithm_table.table(workdir.read_json(results))
+  assert readme_block.block(readme, algorithm_table.NAME) == made

@@ -151,10 +151,7 @@ def test_a_folder_without_results(tmp_path):
 
 
 def test_the_readme_holds_what_the_committed_results_make():
-  readme = readme_block.README.read_text("utf-8")
-  if kernel_table.RESULTS.exists():
-    text = kernel_table.text(workdir.read_json(kernel_table.RESULTS))
-    assert readme_block.block(readme, kernel_table.NAME) == text
-  else:
-    # No results yet: then the README may not hold a table either.
-    assert readme_block.markers(kernel_table.NAME)[0] not in readme
+  results = kernel_table.RESULTS
+  readme = results.with_name("README.md").read_text("utf-8")
+  made = kernel_table.text(workdir.read_json(results))
+  assert readme_block.block(readme, kernel_table.NAME) == made
