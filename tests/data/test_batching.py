@@ -100,10 +100,12 @@ def test_starts_of_evaluation_windows_do_not_overflow():
 
 def test_bad_text_and_lengths_are_refused(text, arrays):
   key = jax.random.key(0)
-  with pytest.raises(ValueError, match=r"at least 6 bytes, got \[9, 5\]"):
+  with pytest.raises(ValueError, match=r"at least 6 tokens, got \[9, 5\]"):
     data.from_arrays(arrays, min_length=6)
-  with pytest.raises(ValueError, match=r"got \['int64\[3\]'\]"):
-    data.from_arrays([np.zeros(3, np.int64)])
+  with pytest.raises(ValueError, match=r"got \['float64\[3\]'\]"):
+    data.from_arrays([np.zeros(3)])
+  with pytest.raises(ValueError, match=r"got \['uint8\[3\]', 'int32\[3\]'\]"):
+    data.from_arrays([np.zeros(3, np.uint8), np.zeros(3, np.int32)])
   with pytest.raises(ValueError, match=r"got \[\]"):
     data.from_arrays([])
   with pytest.raises(ValueError, match=r"in \[1, 9\], got length=10"):

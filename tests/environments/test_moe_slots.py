@@ -137,6 +137,48 @@ def test_optimum_is_the_tables_choice_on_the_same_requests(make, table):
   assert float(outcome.optimal_reward) == pytest.approx(0.6, abs=1e-6)
 
 
+@pytest.fixture(scope="module")
+def decoder():
+  """A model of another family, over 64 tokens, without a longest sequence."""
+  model = models.Decoder(models.preset("tiny", num_experts=E))
+  return model, model.init(jax.random.key(2))
+
+
+def _of_decoder(decoder, tiny, table, **options):
+  return moe_slots.moe_slots(
+    *decoder,
+    data.from_arrays([text.astype(np.int32) for text in tiny.arrays]),
+    task_mix=mixes.fixed(MIX),
+    optimal_table=table,
+    requests_per_slot=B,
+    **options,
+  )
+
+
+def test_any_model_serves_slots(decoder, tiny, table):
+  environment = _of_decoder(decoder, tiny, table, context=5)
+  weights = jnp.array([0.2, 0.5, 0.3])
+  feedback, outcome, _ = step(environment, KEY, environment.init(KEY), weights)
+  dense, dense_params = models.merge(*decoder, weights)
+  tasks, windows = _requests(tiny, context=5)
+  apply = jax.jit(lambda ids: dense.apply(dense_params, ids))
+  accuracy, by_task = _by_loop(tiny, tasks, windows, apply)
+  np.testing.assert_allclose(feedback.task_reward, by_task, atol=1e-6)
+  assert float(outcome.expected_reward) == pytest.approx(
+    accuracy.mean(), abs=1e-6
+  )
+
+
+def test_refuses_tokens_and_contexts_that_a_model_does_not_have(
+  decoder, tiny, table
+):
+  with pytest.raises(ValueError, match="context=None, model's context=None"):
+    _of_decoder(decoder, tiny, table)
+  small = models.Decoder(models.preset("tiny", num_experts=E, vocab_size=19))
+  with pytest.raises(ValueError, match="got token 19 for vocab_size=19"):
+    _of_decoder((small, decoder[1]), tiny, table, context=5)
+
+
 def test_stream_does_not_depend_on_the_weights(make):
   monitor = monitors.exponential_moving_average(num_tasks=V, decay=0.5)
   environment = make(

@@ -1,9 +1,12 @@
 """Golden traces: what a fixed run gave, and whether it still gives that.
 
-A trace is a dict of arrays in an npz of its own. On the jax version and the
-processor that it was recorded with it must come again to the bit; elsewhere to
-1e-5, as other versions add in other orders. After a change that is meant,
-record anew with
+A trace is a dict of arrays [1, T, ...] in an npz of its own. On the jax version
+and the processor that it was recorded with it must come again to the bit;
+elsewhere to 1e-5, as other versions add in other orders. A bandit that ascends
+a score that it has fitted amplifies such roundings from round to round (1e-4
+after ten rounds, .1 after a hundred, measured on jax 0.11.2): elsewhere, ten
+rounds of it come again to 1e-3, and all to .01 in the mean of each array. After
+a change that is meant, record anew with
 
   RECORD_GOLDEN=1 pytest tests/golden
 
@@ -29,16 +32,29 @@ def _provenance():
   return f"jax {jax.__version__}, cpu {digest[:12]}"
 
 
-def check(name, trace):
-  """Compares a trace with the recorded one; see the module."""
+def check(name, trace, *, ascends):
+  """Compares a trace with the recorded one; see the module.
+
+  Args:
+    name: of the file.
+    trace: field -> [1, T, ...].
+    ascends: whether the bandit ascends a score that it has fitted.
+  """
   path = FOLDER / f"{name}.npz"
   if os.environ.get("RECORD_GOLDEN"):
     np.savez_compressed(path, recorded_with=_provenance(), **trace)
   with np.load(path) as golden:
     assert set(golden.files) == {"recorded_with", *trace}
-    same_machine = str(golden["recorded_with"]) == _provenance()
-    tolerance = 0 if same_machine else 1e-5
+    is_here = str(golden["recorded_with"]) == _provenance()
     for field, found in trace.items():
-      np.testing.assert_allclose(
-        found, golden[field], rtol=0, atol=tolerance, err_msg=field
-      )
+      if is_here or not ascends:
+        _compare(field, found, golden[field], 0 if is_here else 1e-5)
+      else:
+        _compare(field, found[:, :10], golden[field][:, :10], 1e-3)
+        _compare(field, found.mean(1), golden[field].mean(1), 1e-2)
+
+
+def _compare(field, found, expected, tolerance):
+  np.testing.assert_allclose(
+    found, expected, rtol=0, atol=tolerance, err_msg=field
+  )

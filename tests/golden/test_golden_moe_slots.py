@@ -59,4 +59,4 @@ def record():
 
 
 def test_golden_trace():
-  golden.check("moe_slots", record())
+  golden.check("moe_slots", record(), ascends=True)

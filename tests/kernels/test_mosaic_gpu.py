@@ -217,11 +217,14 @@ def test_a_routed_block_and_its_gradients_are_those_of_xla(any_device):
     )(experts, x, logits, implementation)
     for implementation in ("mosaic_gpu", "xla")
   ]
+  # Not the sum, which cancels: what is summed, and the gradients.
+  found = [(out, grads) for (_, out), grads in found]
   for ours, theirs in zip(*map(jax.tree.leaves, found), strict=True):
     ours, theirs = _wide(ours), _wide(theirs)
-    # Both round to bfloat16 (4e-3) between the same steps, or one less.
+    # Each rounds to bfloat16 at most twice on the way (the hidden layer, the
+    # experts' rows) and both once at the end: 4 roundings of at most 2^-9.
     apart = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-    assert apart < 2e-2
+    assert apart < 4 * 2**-9
 
 
 def test_says_why_not():

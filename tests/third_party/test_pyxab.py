@@ -45,9 +45,12 @@ def test_it_meets_the_requests_that_our_bandits_meet(trace):
   ours = rollout.run(
     bandit, toy.environment(), num_rounds=30, seeds=[3, 5], progress=False
   )
-  np.testing.assert_array_equal(trace.task_mix, ours.task_mix)
   np.testing.assert_array_equal(trace.task_count, ours.task_count)
-  np.testing.assert_array_equal(trace.optimal_reward, ours.optimal_reward)
+  # Two programs of the same float32 operations, which XLA may fuse differently.
+  np.testing.assert_allclose(trace.task_mix, ours.task_mix, atol=1e-6)
+  np.testing.assert_allclose(
+    trace.optimal_reward, ours.optimal_reward, atol=1e-6
+  )
   # What the toy pays is linear in the weights: the noise is the same too.
   noise = [t.realised_reward - t.expected_reward for t in (trace, ours)]
   np.testing.assert_allclose(*noise, atol=1e-6)

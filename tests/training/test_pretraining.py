@@ -89,7 +89,7 @@ def test_the_key_follows_config_and_text():
     ({"table": "identity", "num_experts": 4}, "num_experts=4, num_tasks=3"),
     ({"mixes_per_step": 3}, "batch_size=8, mixes_per_step=3"),
     ({"num_steps": 0}, "num_steps=0"),
-    ({"context": 500}, "at least 501 bytes"),
+    ({"context": 500}, "at least 501 tokens"),
   ],
 )
 def test_refuses_what_cannot_be_trained(changes, message, tmp_path):
