@@ -12,6 +12,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Bandit, Context, Decision, check_sizes
+from tanbr_jax.simplex.points import check_simplex, dirichlet_one
 
 
 def _no_state(key: chex.PRNGKey) -> tuple[()]:
@@ -31,10 +32,7 @@ def _play(weights: chex.Array, key, state, context: Context) -> Decision:
 
 def _play_random(num_experts: chex.Array, key, state, context) -> Decision:
   del state, context
-  # Normalised exponentials are Dirichlet(1), and far cheaper inside a scan
-  # than jax.random.dirichlet.
-  draws = jax.random.exponential(key, num_experts.shape)
-  return Decision(draws / jnp.sum(draws), {})
+  return Decision(dirichlet_one(key, num_experts.shape), {})
 
 
 def _play_table(table: chex.Array, key, state, context: Context) -> Decision:
@@ -45,26 +43,6 @@ def _play_table(table: chex.Array, key, state, context: Context) -> Decision:
 def _play_policy(policy: Callable, key, state, context: Context) -> Decision:
   del key, state
   return Decision(policy(context.task_mix), {})
-
-
-def on_simplex(name: str, values: chex.Array) -> jax.Array:
-  """Returns `values` as float32 after checking that rows are on the simplex.
-
-  Args:
-    name: what to call the values in an error.
-    values: [..., E] non-negative numbers whose last axis sums to 1 to 1e-5.
-
-  Raises:
-    ValueError: if a row is not on the simplex.
-  """
-  array = np.asarray(values, np.float64)
-  off = np.abs(array.sum(-1) - 1.0) if array.ndim else np.inf
-  if not (np.all(array >= 0) and np.all(off <= 1e-5)):
-    raise ValueError(
-      f"{name} must be non-negative and sum to 1, got {name}="
-      f"{np.array2string(array, precision=4, threshold=16)}"
-    )
-  return jnp.asarray(array, jnp.float32)
 
 
 def fixed(
@@ -87,7 +65,7 @@ def fixed(
   check_sizes(num_experts, num_tasks)
   if weights is None:
     weights = np.full(num_experts, 1 / num_experts)
-  weights = on_simplex("weights", weights)
+  weights = check_simplex("weights", weights)
   if weights.shape != (num_experts,):
     raise ValueError(
       "weights must have one entry an expert, got "
@@ -126,7 +104,7 @@ def follow_task_mix(
   check_sizes(num_experts, num_tasks)
   if table is None:
     table = np.eye(num_experts)[np.arange(num_tasks) % num_experts]
-  table = on_simplex("table", table)
+  table = check_simplex("table", table)
   if table.shape != (num_tasks, num_experts):
     raise ValueError(
       "table must be [num_tasks, num_experts], got "

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax import data, models, moe
+from tanbr_jax.simplex.points import dirichlet_one
 
 Params = dict[str, Any]
 
@@ -112,9 +113,7 @@ def merged_loss(
   num_experts = params["table"].shape[1]
   mixes = jax.random.choice(mix_key, settings["mixes"], (num_mixes,))
   weights = mixes @ table_weights(params["table"], is_learnt=is_learnt)
-  # A uniform point of the simplex is a normalised vector of exponentials.
-  random = jax.random.exponential(noise_key, (num_mixes, num_experts))
-  random /= jnp.sum(random, axis=1, keepdims=True)
+  random = dirichlet_one(noise_key, (num_mixes, num_experts))
   weights += settings["weight_noise"] * (random - weights)
   tasks = jax.random.categorical(
     task_key,

@@ -32,8 +32,8 @@ from tanbr_jax.bandits.base import (
   Feedback,
   check_at_least,
 )
-from tanbr_jax.bandits.controls import on_simplex
 from tanbr_jax.bandits.reward_model import RewardScale
+from tanbr_jax.simplex.points import check_simplex
 
 CONTEXTS = ("per_task", "slot")
 
@@ -89,7 +89,7 @@ def make_arms(num_experts: int, arms: chex.Array | None) -> jax.Array:
       "arms must be [A, num_experts], got "
       f"arms.shape={np.shape(arms)}, num_experts={num_experts}"
     )
-  extra = on_simplex("arms", arms)
+  extra = check_simplex("arms", arms)
   return jnp.concatenate([jnp.asarray(standard, jnp.float32), extra])
 
 

@@ -10,7 +10,8 @@ from jax.tree_util import Partial
 
 from tanbr_jax.environments.landscapes.family import Family, constant_bounds
 from tanbr_jax.environments.static import Static
-from tanbr_jax.simplex.projection import project_on_simplex
+from tanbr_jax.simplex.points import dirichlet_half, dirichlet_one
+from tanbr_jax.simplex.projection import project
 
 
 def quadratic(
@@ -93,10 +94,7 @@ def linear_contextual(
 
 
 def _draw_centres(shape: Static, key: jax.Array) -> jax.Array:
-  num_tasks, num_experts = shape.value
-  # Normalised exponentials are Dirichlet(1), and compile far faster.
-  draws = jax.random.exponential(key, (num_tasks, num_experts))
-  return draws / jnp.sum(draws, axis=1, keepdims=True)
+  return dirichlet_one(key, shape.value)
 
 
 def _quadratic_reward(
@@ -111,10 +109,7 @@ def _mean_centre(centres: jax.Array, task_mix: jax.Array) -> jax.Array:
 
 def draw_half_dirichlet(shape: Static, key: jax.Array) -> jax.Array:
   """A point of the simplex for every task, [V, E] ~ Dirichlet(1/2)."""
-  num_tasks, num_experts = shape.value
-  # Normalised squares of normals are Dirichlet(1/2).
-  draws = jax.random.normal(key, (num_tasks, num_experts)) ** 2
-  return draws / jnp.sum(draws, axis=1, keepdims=True)
+  return dirichlet_half(key, shape.value)
 
 
 def _saturating_reward(
@@ -126,7 +121,7 @@ def _saturating_reward(
 def _water_filling(
   rate: jax.Array, gains: jax.Array, task_mix: jax.Array
 ) -> jax.Array:
-  return project_on_simplex(jnp.log(task_mix @ gains) / rate)
+  return project(jnp.log(task_mix @ gains) / rate)
 
 
 def _draw_slopes(shape: Static, scale: jax.Array, key: jax.Array) -> jax.Array:

@@ -9,8 +9,8 @@ from tanbr_jax.environments import static
 from tanbr_jax.environments.mixes.base import (
   MixProcess,
   check_arguments,
-  dirichlet,
 )
+from tanbr_jax.simplex.points import check_simplex, dirichlet
 
 
 def fixed(
@@ -53,9 +53,7 @@ def _checked_mix(mix: jax.Array, num_tasks: int | None) -> jax.Array:
       f"mix must have shape [num_tasks], got shape {list(values.shape)}, "
       f"num_tasks={num_tasks}"
     )
-  if not (values >= 0).all() or abs(values.sum() - 1.0) > 1e-5:
-    raise ValueError(f"mix must lie on the simplex, got mix={values.tolist()}")
-  return jnp.asarray(values, jnp.float32)
+  return check_simplex("mix", values)
 
 
 def _draw_mix(

@@ -13,8 +13,8 @@ from tanbr_jax.environments import static
 from tanbr_jax.environments.mixes.base import (
   MixProcess,
   check_arguments,
-  dirichlet,
 )
+from tanbr_jax.simplex.points import dirichlet
 
 
 class PiecewiseState(NamedTuple):
