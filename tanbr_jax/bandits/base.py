@@ -73,6 +73,22 @@ class Bandit(NamedTuple):
   update: Callable[[jax.Array, State, Context, Decision, Feedback], State]
 
 
+@jax.tree_util.register_static
+class Shape(tuple):
+  """The shape of an array that a function makes, bound with `Partial`.
+
+  A number bound as it is would become a traced array and could not be a shape;
+  a `Shape` is compared by `jit` instead. Other static values are fields of a
+  frozen dataclass that is registered in the same way.
+  """
+
+
+def begin(state: State, key: jax.Array) -> State:
+  """The `init` of a bandit that always begins in the same state, bound."""
+  del key
+  return state
+
+
 def as_pytree(functions: Any) -> Any:
   """Returns a `Bandit` (or its mirror) whose plain functions are `Partial`s.
 

@@ -7,17 +7,18 @@ from collections.abc import Callable
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, check_sizes
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Shape,
+  begin,
+  check_sizes,
+)
 from tanbr_jax.simplex.points import check_simplex, dirichlet_one
-
-
-def _no_state(key: chex.PRNGKey) -> tuple[()]:
-  del key
-  return ()
 
 
 def _keep_state(key, state, context, decision, feedback) -> tuple[()]:
@@ -25,14 +26,17 @@ def _keep_state(key, state, context, decision, feedback) -> tuple[()]:
   return state
 
 
+_NO_STATE, _KEEP = Partial(begin, ()), Partial(_keep_state)
+
+
 def _play(weights: chex.Array, key, state, context: Context) -> Decision:
   del key, state, context
   return Decision(weights, {})
 
 
-def _play_random(num_experts: chex.Array, key, state, context) -> Decision:
+def _play_random(shape: Shape, key, state, context) -> Decision:
   del state, context
-  return Decision(dirichlet_one(key, num_experts.shape), {})
+  return Decision(dirichlet_one(key, shape), {})
 
 
 def _play_table(table: chex.Array, key, state, context: Context) -> Decision:
@@ -71,7 +75,7 @@ def fixed(
       "weights must have one entry an expert, got "
       f"weights.shape={weights.shape}, num_experts={num_experts}"
     )
-  return Bandit(Partial(_no_state), Partial(_play, weights), _KEEP)
+  return Bandit(_NO_STATE, Partial(_play, weights), _KEEP)
 
 
 def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
@@ -82,8 +86,8 @@ def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
 def random(*, num_experts: int, num_tasks: int) -> Bandit:
   """Plays weights drawn uniformly from the simplex."""
   check_sizes(num_experts, num_tasks)
-  shape = jnp.zeros(num_experts, jnp.float32)
-  return Bandit(Partial(_no_state), Partial(_play_random, shape), _KEEP)
+  play = Partial(_play_random, Shape((num_experts,)))
+  return Bandit(_NO_STATE, play, _KEEP)
 
 
 def follow_task_mix(
@@ -111,7 +115,7 @@ def follow_task_mix(
       f"table.shape={table.shape}, num_tasks={num_tasks}, "
       f"num_experts={num_experts}"
     )
-  return Bandit(Partial(_no_state), Partial(_play_table, table), _KEEP)
+  return Bandit(_NO_STATE, Partial(_play_table, table), _KEEP)
 
 
 def oracle(
@@ -135,7 +139,4 @@ def oracle(
   if policy is None:
     return follow_task_mix(num_experts=num_experts, num_tasks=num_tasks)
   policy = policy if isinstance(policy, Partial) else Partial(policy)
-  return Bandit(Partial(_no_state), Partial(_play_policy, policy), _KEEP)
-
-
-_KEEP = Partial(_keep_state)
+  return Bandit(_NO_STATE, Partial(_play_policy, policy), _KEEP)

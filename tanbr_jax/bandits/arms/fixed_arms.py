@@ -30,6 +30,7 @@ from tanbr_jax.bandits.base import (
   Context,
   Decision,
   Feedback,
+  begin,
   check_at_least,
 )
 from tanbr_jax.bandits.reward_model import RewardScale
@@ -106,11 +107,6 @@ def neutral_means(statistics: ArmStatistics) -> jax.Array:
   return jnp.where(
     statistics.count > 0, statistics.mean, pooled_mean(statistics)
   )
-
-
-def _init(arms, start: ArmStatistics, key) -> ArmStatistics:
-  del arms, key
-  return start
 
 
 def _mix_per_task(task_mix):
@@ -207,7 +203,7 @@ def fixed_arms(
   )
   view, observe = _VIEWS[context]
   return Bandit(
-    Partial(_init, arms, start),
+    Partial(begin, start),
     Partial(_select, choose, view, arms),
     Partial(_update, observe),
   )

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tanbr_jax.environments.static import Static
+from tanbr_jax.bandits.base import Shape
 from tanbr_jax.simplex.ascent import climb
 from tanbr_jax.simplex.points import dirichlet, dirichlet_one
 
@@ -49,17 +49,17 @@ class NetworkParams(NamedTuple):
   rewards: jax.Array
 
 
-def draw(shape: Static, key: jax.Array) -> NetworkParams:
+def draw(sizes: Shape, key: jax.Array) -> NetworkParams:
   """Draws a network and searches its candidates.
 
   Args:
-    shape: Static((V, E, H)).
+    sizes: Shape((V, E, H)).
     key: random key, consumed.
 
   Returns:
     The network's parameters.
   """
-  num_tasks, num_experts, num_hidden = shape.value
+  num_tasks, num_experts, num_hidden = sizes
   keys = jax.random.split(key, 5)
   readout = jax.random.normal(keys[2], (num_tasks, num_hidden))
   params = NetworkParams(
