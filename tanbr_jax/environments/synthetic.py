@@ -4,6 +4,7 @@ The landscape is drawn in `init` and lives in the state, so that seeds under
 `vmap` have landscapes of their own. Letters: V tasks, E experts.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -43,7 +44,7 @@ def synthetic(
   reward_drift: float = 0.0,
   monitor: Any = None,
   requests: int | None = None,
-  **options: Any,
+  family_options: Mapping[str, Any] | None = None,
 ) -> Environment:
   """A stream of slots over a random landscape of the named family.
 
@@ -71,7 +72,7 @@ def synthetic(
     monitor: a `Monitor` that estimates the mix from the counts of the slots
       before; None shows the true mix.
     requests: requests of a slot; None for all tasks in every slot.
-    **options: of the family's constructor.
+    family_options: further arguments of the family's constructor.
 
   Returns:
     An `Environment`. `Outcome.optimal_reward` is exact to 1e-4, mostly to
@@ -84,7 +85,9 @@ def synthetic(
   _check(family, num_experts, num_tasks, monitor, requests)
   check_mix_length(task_mix, num_tasks)
   sampler = noises.create(noise_kind, noise=noise, num_tasks=num_tasks)
-  landscape = _landscape(family, num_experts, num_tasks, reward_drift, options)
+  landscape = _landscape(
+    family, num_experts, num_tasks, reward_drift, family_options or {}
+  )
   if noise_kind == "bernoulli":
     landscape = changed_families.to_unit_interval(landscape)
   observe = Partial(_show_all, sampler)
@@ -124,7 +127,7 @@ def _landscape(
   num_experts: int,
   num_tasks: int,
   reward_drift: float,
-  options: dict[str, Any],
+  options: Mapping[str, Any],
 ) -> families.Family:
   constructor = families.FAMILIES[family]
   if reward_drift == 0.0:
