@@ -1,4 +1,4 @@
-"""What every bandit is: three pure functions over a pytree of arrays.
+"""A bandit: three pure functions over a pytree of arrays.
 
 A bandit picks merge weights for a slot and learns from the rewards that the
 slot returned. It is written like an optax transformation: a constructor binds
@@ -20,7 +20,7 @@ State = Any
 
 
 class Context(NamedTuple):
-  """What a bandit may see before it decides.
+  """The part of a slot that a bandit may see before it decides.
 
   Attributes:
     task_mix: [V] float32 on the simplex, the monitor's estimate of the share
@@ -33,7 +33,7 @@ class Context(NamedTuple):
 
 
 class Decision(NamedTuple):
-  """What a bandit decided.
+  """A bandit's decision for a slot.
 
   Attributes:
     merge_weights: [E] float32 on the simplex (x in the paper).
@@ -46,7 +46,7 @@ class Decision(NamedTuple):
 
 
 class Feedback(NamedTuple):
-  """What a slot returned.
+  """Rewards that a slot returned.
 
   Attributes:
     task_reward: [V] float32, the mean reward of each task's requests; its

@@ -47,7 +47,7 @@ class Exp3State(NamedTuple):
 
 
 class Rate(NamedTuple):
-  """How much is explored.
+  """Numbers of the exploration rate, see `exp3`.
 
   Attributes:
     scale: [] c.

@@ -1,4 +1,4 @@
-"""Bandits on a fixed set of arms: what they remember, and how they are built.
+"""Bandits on a fixed set of arms: their statistics and their common parts.
 
 An arm is a merge that is known beforehand: one expert alone, the plain
 average, or weights given by the user. Because the task mix is visible and
@@ -40,7 +40,7 @@ CONTEXTS = ("per_task", "slot")
 
 
 class ArmStatistics(NamedTuple):
-  """What was seen of every arm.
+  """Observations of every arm, summed up.
 
   Attributes:
     visits: [N] int32, slots that an arm was played in and something was seen.

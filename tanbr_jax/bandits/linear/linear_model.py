@@ -144,7 +144,6 @@ def linear_model(
     num_features=polynomial.num_features(features),
     num_tasks=num_tasks,
     regularisation=regularisation,
-    count_weighted=True,
   )
   make_bonus = EXPLORATION_RULES[rule]
   return RewardModel(

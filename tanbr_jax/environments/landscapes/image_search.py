@@ -44,7 +44,7 @@ _BOUND_MARGIN = 0.05
 
 
 class Objective(NamedTuple):
-  """What differs between the families here.
+  """An objective over the image, in which the families here differ.
 
   Attributes:
     draw: `draw(key, num_tasks) -> tasks`, a tree of arrays [V, ...].

@@ -22,7 +22,7 @@ from tanbr_jax.environments.landscapes.image_search import (
 
 
 class PlaneTasks(NamedTuple):
-  """How each task sees the plane: z = radius turn_v (y - t_v).
+  """The plane as each task sees it: z = radius turn_v (y - t_v).
 
   Attributes:
     origins: [V, 2] t_v.

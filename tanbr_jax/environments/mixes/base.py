@@ -1,4 +1,4 @@
-"""What a process of task mixes is, and what all of them need.
+"""A process of task mixes, and the checks that all of them need.
 
 Letters: V tasks.
 """
