@@ -104,8 +104,8 @@ def zooming(
   Args:
     num_experts: E.
     num_tasks: V.
-    cells: see `tree_statistics.make_plan`, as are context and capacity.
-    context: "none" or "dominant_task".
+    cells: "simplex", "box" or a `Partition`, see `tree_statistics.make_plan`.
+    context: "none" or "dominant_task", see there.
     capacity: M, the most arms; a round's cost grows with it.
     max_depth: greatest depth of an arm's cell.
     lipschitz: L, change of the reward for a unit of Euclidean distance between

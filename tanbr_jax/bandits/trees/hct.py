@@ -203,9 +203,10 @@ def hct(
   Args:
     num_experts: E.
     num_tasks: V.
-    cells: see `tree_statistics.make_plan`, as are context and capacity.
-    context: "none" or "dominant_task"; each tree counts its own rounds.
-    capacity: M.
+    cells: "simplex", "box" or a `Partition`, see `tree_statistics.make_plan`.
+    context: "none" or "dominant_task", see there; each tree counts its own
+      rounds.
+    capacity: M, nodes that all trees together may hold.
     max_depth: greatest depth; a round's cost grows with it.
     nu: rewards in a cell of depth h differ by at most nu rho^h.
     rho: in (0, 1).

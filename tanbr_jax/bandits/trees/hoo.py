@@ -120,9 +120,9 @@ def hoo(
   Args:
     num_experts: E.
     num_tasks: V.
-    cells: see `tree_statistics.make_plan`, as are context and capacity.
-    context: "none" or "dominant_task".
-    capacity: M.
+    cells: "simplex", "box" or a `Partition`, see `tree_statistics.make_plan`.
+    context: "none" or "dominant_task", see there.
+    capacity: M, nodes that all trees together may hold.
     max_depth: greatest depth whatever D is; a round's cost grows with it.
     nu: rewards in a cell of depth h differ by at most nu rho^h.
     rho: in (0, 1).

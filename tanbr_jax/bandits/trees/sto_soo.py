@@ -193,9 +193,10 @@ def sto_soo(
   Args:
     num_experts: E.
     num_tasks: V.
-    cells: see `tree_statistics.make_plan`, as are context and capacity.
-    context: "none" or "dominant_task".
-    capacity: M; a round's cost grows with it.
+    cells: "simplex", "box" or a `Partition`, see `tree_statistics.make_plan`.
+    context: "none" or "dominant_task", see there.
+    capacity: M, nodes that all trees together may hold; a round's cost grows
+      with it.
     max_depth: greatest depth whatever `depth_limit` is.
     noise_scale: s; the paper's is for rewards in [0, 1], for rewards of
       standard deviation s take about s.
