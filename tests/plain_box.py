@@ -62,6 +62,18 @@ def plain_box(dimension, capacity):
   )
 
 
+def trees(dimension, capacity, max_depth):
+  """What a tree bandit is told for one tree over such cells."""
+  return dict(
+    num_experts=dimension,
+    num_tasks=1,
+    cells=plain_box(dimension, capacity),
+    context="none",
+    capacity=capacity,
+    max_depth=max_depth,
+  )
+
+
 def _diameter(tree, node):
   return jnp.linalg.norm(tree.uppers[node] - tree.lowers[node])
 

@@ -70,5 +70,5 @@ def make_environment(
     reward_drift=config.get("reward_drift", 0.0),
     monitor=estimator,
     requests=config.requests or None,
-    **config.get("family_options", {}).get(family, {}),
+    family_options=config.get("family_options", {}).get(family, {}),
   )

@@ -17,6 +17,7 @@ from tanbr_jax.environments.oracle import error as oracle_error
 from tanbr_jax.environments.oracle import table as oracle
 from tanbr_jax.environments.oracle import text_parts
 from tanbr_jax.online import chunk_store
+from tanbr_jax.simplex.points import dirichlet_half
 from tanbr_jax.storage import atomic
 from tanbr_jax.training import pretraining
 
@@ -255,13 +256,12 @@ def _search_oracle(
     reward=config.reward,
   )
   num_tasks = table.rewards.shape[1]
-  draws = jax.random.normal(mix_key, (settings.error_mixes, num_tasks)) ** 2
   error = oracle_error.search_error(
     error_key,
     trained.model,
     trained.params,
     table,
-    mixes=draws / jnp.sum(draws, axis=1, keepdims=True),
+    mixes=dirichlet_half(mix_key, (settings.error_mixes, num_tasks)),
     search_text=parts[2],
     score_windows=data.evaluation_windows(parts[3], settings.windows, length),
     num_starts=settings.error_starts,

@@ -1,4 +1,4 @@
-"""What every bandit is: three pure functions over a pytree of arrays.
+"""A bandit: three pure functions over a pytree of arrays.
 
 A bandit picks merge weights for a slot and learns from the rewards that the
 slot returned. It is written like an optax transformation: a constructor binds
@@ -20,7 +20,7 @@ State = Any
 
 
 class Context(NamedTuple):
-  """What a bandit may see before it decides.
+  """The part of a slot that a bandit may see before it decides.
 
   Attributes:
     task_mix: [V] float32 on the simplex, the monitor's estimate of the share
@@ -33,7 +33,7 @@ class Context(NamedTuple):
 
 
 class Decision(NamedTuple):
-  """What a bandit decided.
+  """A bandit's decision for a slot.
 
   Attributes:
     merge_weights: [E] float32 on the simplex (x in the paper).
@@ -46,7 +46,7 @@ class Decision(NamedTuple):
 
 
 class Feedback(NamedTuple):
-  """What a slot returned.
+  """Rewards that a slot returned.
 
   Attributes:
     task_reward: [V] float32, the mean reward of each task's requests; its
@@ -71,6 +71,22 @@ class Bandit(NamedTuple):
   init: Callable[[jax.Array], State]
   select: Callable[[jax.Array, State, Context], Decision]
   update: Callable[[jax.Array, State, Context, Decision, Feedback], State]
+
+
+@jax.tree_util.register_static
+class Shape(tuple):
+  """The shape of an array that a function makes, bound with `Partial`.
+
+  A number bound as it is would become a traced array and could not be a shape;
+  a `Shape` is compared by `jit` instead. Other static values are fields of a
+  frozen dataclass that is registered in the same way.
+  """
+
+
+def begin(state: State, key: jax.Array) -> State:
+  """The `init` of a bandit that always begins in the same state, bound."""
+  del key
+  return state
 
 
 def as_pytree(functions: Any) -> Any:

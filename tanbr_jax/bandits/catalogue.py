@@ -1,4 +1,4 @@
-"""Where every registered bandit comes from and what it needs.
+"""The source and the needs of every registered bandit.
 
 The README's table of algorithms is made of this and of measured regret, by
 `experiments.algorithm_table`.

@@ -7,16 +7,18 @@ from collections.abc import Callable
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, check_sizes
-
-
-def _no_state(key: chex.PRNGKey) -> tuple[()]:
-  del key
-  return ()
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Shape,
+  begin,
+  check_sizes,
+)
+from tanbr_jax.simplex.points import check_simplex, dirichlet_one
 
 
 def _keep_state(key, state, context, decision, feedback) -> tuple[()]:
@@ -24,17 +26,17 @@ def _keep_state(key, state, context, decision, feedback) -> tuple[()]:
   return state
 
 
+_NO_STATE, _KEEP = Partial(begin, ()), Partial(_keep_state)
+
+
 def _play(weights: chex.Array, key, state, context: Context) -> Decision:
   del key, state, context
   return Decision(weights, {})
 
 
-def _play_random(num_experts: chex.Array, key, state, context) -> Decision:
+def _play_random(shape: Shape, key, state, context) -> Decision:
   del state, context
-  # Normalised exponentials are Dirichlet(1), and far cheaper inside a scan
-  # than jax.random.dirichlet.
-  draws = jax.random.exponential(key, num_experts.shape)
-  return Decision(draws / jnp.sum(draws), {})
+  return Decision(dirichlet_one(key, shape), {})
 
 
 def _play_table(table: chex.Array, key, state, context: Context) -> Decision:
@@ -45,26 +47,6 @@ def _play_table(table: chex.Array, key, state, context: Context) -> Decision:
 def _play_policy(policy: Callable, key, state, context: Context) -> Decision:
   del key, state
   return Decision(policy(context.task_mix), {})
-
-
-def on_simplex(name: str, values: chex.Array) -> jax.Array:
-  """Returns `values` as float32 after checking that rows are on the simplex.
-
-  Args:
-    name: what to call the values in an error.
-    values: [..., E] non-negative numbers whose last axis sums to 1 to 1e-5.
-
-  Raises:
-    ValueError: if a row is not on the simplex.
-  """
-  array = np.asarray(values, np.float64)
-  off = np.abs(array.sum(-1) - 1.0) if array.ndim else np.inf
-  if not (np.all(array >= 0) and np.all(off <= 1e-5)):
-    raise ValueError(
-      f"{name} must be non-negative and sum to 1, got {name}="
-      f"{np.array2string(array, precision=4, threshold=16)}"
-    )
-  return jnp.asarray(array, jnp.float32)
 
 
 def fixed(
@@ -87,13 +69,13 @@ def fixed(
   check_sizes(num_experts, num_tasks)
   if weights is None:
     weights = np.full(num_experts, 1 / num_experts)
-  weights = on_simplex("weights", weights)
+  weights = check_simplex("weights", weights)
   if weights.shape != (num_experts,):
     raise ValueError(
       "weights must have one entry an expert, got "
       f"weights.shape={weights.shape}, num_experts={num_experts}"
     )
-  return Bandit(Partial(_no_state), Partial(_play, weights), _KEEP)
+  return Bandit(_NO_STATE, Partial(_play, weights), _KEEP)
 
 
 def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
@@ -104,8 +86,8 @@ def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
 def random(*, num_experts: int, num_tasks: int) -> Bandit:
   """Plays weights drawn uniformly from the simplex."""
   check_sizes(num_experts, num_tasks)
-  shape = jnp.zeros(num_experts, jnp.float32)
-  return Bandit(Partial(_no_state), Partial(_play_random, shape), _KEEP)
+  play = Partial(_play_random, Shape((num_experts,)))
+  return Bandit(_NO_STATE, play, _KEEP)
 
 
 def follow_task_mix(
@@ -126,14 +108,14 @@ def follow_task_mix(
   check_sizes(num_experts, num_tasks)
   if table is None:
     table = np.eye(num_experts)[np.arange(num_tasks) % num_experts]
-  table = on_simplex("table", table)
+  table = check_simplex("table", table)
   if table.shape != (num_tasks, num_experts):
     raise ValueError(
       "table must be [num_tasks, num_experts], got "
       f"table.shape={table.shape}, num_tasks={num_tasks}, "
       f"num_experts={num_experts}"
     )
-  return Bandit(Partial(_no_state), Partial(_play_table, table), _KEEP)
+  return Bandit(_NO_STATE, Partial(_play_table, table), _KEEP)
 
 
 def oracle(
@@ -157,7 +139,4 @@ def oracle(
   if policy is None:
     return follow_task_mix(num_experts=num_experts, num_tasks=num_tasks)
   policy = policy if isinstance(policy, Partial) else Partial(policy)
-  return Bandit(Partial(_no_state), Partial(_play_policy, policy), _KEEP)
-
-
-_KEEP = Partial(_keep_state)
+  return Bandit(_NO_STATE, Partial(_play_policy, policy), _KEEP)

@@ -1,4 +1,4 @@
-"""What a reward model is: mean and uncertainty of psi . r(x), learnt online.
+"""A reward model: mean and uncertainty of psi . r(x), learnt online.
 
 Every learning bandit here is a reward model, a source of candidate weights and
 a rule that picks among them. Letters: V tasks, E experts, P features.

@@ -1,4 +1,4 @@
-"""What every environment is: the mirror of a bandit.
+"""An environment: three pure functions, the mirror of a bandit.
 
 Letters: V tasks, E experts. Like a `Bandit`, an `Environment` built from
 `jax.tree_util.Partial` is a pytree, so that model parameters and text pass
@@ -20,7 +20,7 @@ State = Any
 
 
 class Outcome(NamedTuple):
-  """What a reader of the run may know of a slot, and the bandit may not.
+  """The truth about a slot, for a reader of the run and not for the bandit.
 
   Attributes:
     task_mix: [V] float32, the true mix of the slot.

@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Context, Feedback
 from tanbr_jax.environments.base import Environment, Outcome
+from tanbr_jax.simplex.points import check_simplex
 from tanbr_jax.storage import atomic
 
 _FIELDS = ("weights", "mix", "rewards", "counts")
@@ -143,8 +144,8 @@ def _checked(
       "weights, mix, rewards and counts must have shapes [N, E], [T, V], "
       f"[N, V] and [N, V], got {shapes}"
     )
-  _check_simplex("weights", weights)
-  _check_simplex("mix", mix)
+  check_simplex("weights", weights)
+  check_simplex("mix", mix)
   bad = ~(counts >= 0) | (counts != np.round(counts))
   if bad.any():
     raise ValueError(
@@ -161,15 +162,6 @@ def _checked(
   if unseen.size:
     raise ValueError(f"every task needs a count, got none of task {unseen[0]}")
   return _table(weights, mix, np.where(counts > 0, rewards, 0.0), counts)
-
-
-def _check_simplex(name: str, rows: np.ndarray) -> None:
-  good = (rows >= 0).all(1) & (np.abs(rows.sum(1) - 1.0) < 1e-4)
-  if not good.all():
-    row = np.flatnonzero(~good)[0]
-    raise ValueError(
-      f"{name} must lie on the simplex, got {rows[row].tolist()} in row {row}"
-    )
 
 
 def _table(

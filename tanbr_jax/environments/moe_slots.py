@@ -6,6 +6,7 @@ model predicts every next token of the windows. Letters: V tasks, E experts, B
 requests of a slot, S tokens of context.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,6 @@ from tanbr_jax.environments.oracle.merged_reward import (
 )
 from tanbr_jax.environments.oracle.table import OracleTable, choose
 from tanbr_jax.environments.requests import count_tasks, draw_tasks
-from tanbr_jax.environments.static import Static
 
 
 class MoeSlotsState(NamedTuple):
@@ -37,7 +37,9 @@ class MoeSlotsState(NamedTuple):
   monitor: Any
 
 
-class _Settings(NamedTuple):
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Settings:
   """What the program's structure depends on."""
 
   model: models.Model
@@ -117,9 +119,7 @@ def moe_slots(
   _check(model, text, optimal_table, requests_per_slot, context, serve)
   check_reward(reward)
   check_mix_length(task_mix, text.lengths.shape[0])
-  settings = Static(
-    _Settings(model, requests_per_slot, context, serve, reward, paired)
-  )
+  settings = _Settings(model, requests_per_slot, context, serve, reward, paired)
   arrays = _Arrays(params, text, optimal_table, task_mix, monitor)
   return Environment(
     Partial(_init, task_mix, monitor),
@@ -180,7 +180,7 @@ def _context(
 
 
 def _step(
-  settings: Static,
+  settings: _Settings,
   arrays: _Arrays,
   key: jax.Array,
   state: MoeSlotsState,
@@ -193,15 +193,13 @@ def _step(
     request_key,
     arrays.text,
     mix,
-    requests=settings.value.requests,
-    context=settings.value.context,
+    requests=settings.requests,
+    context=settings.context,
   )
-  rewards = _serve(
-    settings.value, arrays, windows, merge_weights, settings.value.serve
-  )
+  rewards = _serve(settings, arrays, windows, merge_weights, settings.serve)
   best_weights, best_reward = choose(arrays.table, mix)
-  if settings.value.paired:
-    best = _serve(settings.value, arrays, windows, best_weights, "merged")
+  if settings.paired:
+    best = _serve(settings, arrays, windows, best_weights, "merged")
     best_reward = jnp.mean(best)
   feedback = _feedback(tasks, rewards, num_tasks=mix.shape[0])
   outcome = Outcome(

@@ -1,4 +1,4 @@
-"""What a slot shows of its tasks' mean rewards.
+"""Noise that lies between the tasks' mean rewards and what a slot shows.
 
 A `Sampler` is `sampler(key, mean_reward [V], tasks [B], count [V]) -> [V]`: the
 mean reward of each task's requests, 0 for a task with none. Letters: V tasks,

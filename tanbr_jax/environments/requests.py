@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def draw_tasks(key: jax.Array, mix: jax.Array, *, requests: int) -> jax.Array:
-  """The task of each request, drawn from the mix by inverting its sum.
+  """Draws the task of each request by inverting the mix's running sum.
 
   Args:
     key: random key, consumed.
@@ -23,12 +23,12 @@ def draw_tasks(key: jax.Array, mix: jax.Array, *, requests: int) -> jax.Array:
 
 
 def count_tasks(tasks: jax.Array, *, num_tasks: int) -> jax.Array:
-  """How often each task occurs in tasks [B], [V] int32."""
+  """Counts each task in tasks [B], [V] int32."""
   hits = tasks[:, None] == jnp.arange(num_tasks)[None, :]
   return jnp.sum(hits, axis=0, dtype=jnp.int32)
 
 
 def draw_counts(key: jax.Array, mix: jax.Array, *, requests: int) -> jax.Array:
-  """Multinomial(requests, mix) counts, [V] int32, of `draw_tasks`' tasks."""
+  """Draws Multinomial(requests, mix) counts [V] int32, as `draw_tasks`."""
   tasks = draw_tasks(key, mix, requests=requests)
   return count_tasks(tasks, num_tasks=mix.shape[0])

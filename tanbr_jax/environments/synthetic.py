@@ -4,19 +4,19 @@ The landscape is drawn in `init` and lives in the state, so that seeds under
 `vmap` have landscapes of their own. Letters: V tasks, E experts.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Context, Feedback
+from tanbr_jax.bandits.base import Context, Feedback, Shape
 from tanbr_jax.environments import noise as noises
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.environments.landscapes import changed_families, families
 from tanbr_jax.environments.mixes import MixProcess, check_mix_length
 from tanbr_jax.environments.requests import count_tasks, draw_tasks
-from tanbr_jax.environments.static import Static
 
 
 class SyntheticState(NamedTuple):
@@ -44,7 +44,7 @@ def synthetic(
   reward_drift: float = 0.0,
   monitor: Any = None,
   requests: int | None = None,
-  **options: Any,
+  family_options: Mapping[str, Any] | None = None,
 ) -> Environment:
   """A stream of slots over a random landscape of the named family.
 
@@ -72,7 +72,7 @@ def synthetic(
     monitor: a `Monitor` that estimates the mix from the counts of the slots
       before; None shows the true mix.
     requests: requests of a slot; None for all tasks in every slot.
-    **options: of the family's constructor.
+    family_options: further arguments of the family's constructor.
 
   Returns:
     An `Environment`. `Outcome.optimal_reward` is exact to 1e-4, mostly to
@@ -85,13 +85,18 @@ def synthetic(
   _check(family, num_experts, num_tasks, monitor, requests)
   check_mix_length(task_mix, num_tasks)
   sampler = noises.create(noise_kind, noise=noise, num_tasks=num_tasks)
-  landscape = _landscape(family, num_experts, num_tasks, reward_drift, options)
+  landscape = _landscape(
+    family, num_experts, num_tasks, reward_drift, family_options or {}
+  )
   if noise_kind == "bernoulli":
     landscape = changed_families.to_unit_interval(landscape)
+  observe = Partial(_show_all, sampler)
+  if requests is not None:
+    observe = Partial(_serve, sampler, Shape((requests,)))
   return Environment(
     Partial(_init, landscape, task_mix, monitor),
     Partial(_context, task_mix, monitor),
-    Partial(_step, landscape, task_mix, monitor, Static(requests), sampler),
+    Partial(_step, landscape, task_mix, monitor, observe),
   )
 
 
@@ -122,7 +127,7 @@ def _landscape(
   num_experts: int,
   num_tasks: int,
   reward_drift: float,
-  options: dict[str, Any],
+  options: Mapping[str, Any],
 ) -> families.Family:
   constructor = families.FAMILIES[family]
   if reward_drift == 0.0:
@@ -156,8 +161,7 @@ def _step(
   family: families.Family,
   task_mix: MixProcess,
   monitor: Any,
-  requests: Static,
-  sampler: noises.Sampler,
+  observe: Partial,
   key: jax.Array,
   state: SyntheticState,
   merge_weights: jax.Array,
@@ -166,9 +170,7 @@ def _step(
   observe_key, mix_key = jax.random.split(key)
   mix = task_mix.mix(state.mix)
   mean_reward = family.reward(state.landscape, merge_weights)
-  feedback, shares = _observe(
-    observe_key, mean_reward, mix, sampler, requests=requests.value
-  )
+  feedback, shares = observe(observe_key, mean_reward, mix)
   best = family.optimum(state.landscape, mix)
   outcome = Outcome(
     task_mix=mix,
@@ -185,22 +187,30 @@ def _step(
   return feedback, outcome, SyntheticState(new_landscape, new_mix, new_monitor)
 
 
-def _observe(
+def _show_all(
+  sampler: noises.Sampler,
   key: jax.Array,
   mean_reward: jax.Array,
   mix: jax.Array,
-  sampler: noises.Sampler,
-  *,
-  requests: int | None,
 ) -> tuple[Feedback, jax.Array]:
-  """The slot's feedback, and the share [V] that each task has in its mean."""
+  """The feedback of all tasks, and the share [V] of each in the slot's mean."""
+  _, noise_key = jax.random.split(key)
+  tasks = jnp.arange(mix.shape[0])
+  count = jnp.ones(mix.shape[0], jnp.int32)
+  return Feedback(sampler(noise_key, mean_reward, tasks, count), count), mix
+
+
+def _serve(
+  sampler: noises.Sampler,
+  shape: Shape,
+  key: jax.Array,
+  mean_reward: jax.Array,
+  mix: jax.Array,
+) -> tuple[Feedback, jax.Array]:
+  """The feedback of as many requests, and each task's share [V] of them."""
   count_key, noise_key = jax.random.split(key)
-  num_tasks = mix.shape[0]
-  if requests is None:
-    tasks = jnp.arange(num_tasks)
-    count = jnp.ones(num_tasks, jnp.int32)
-    return Feedback(sampler(noise_key, mean_reward, tasks, count), count), mix
+  (requests,) = shape
   tasks = draw_tasks(count_key, mix, requests=requests)
-  count = count_tasks(tasks, num_tasks=num_tasks)
+  count = count_tasks(tasks, num_tasks=mix.shape[0])
   reward = sampler(noise_key, mean_reward, tasks, count)
   return Feedback(reward, count), count.astype(jnp.float32) / requests

@@ -8,7 +8,7 @@ from tanbr_jax.moe.balance import (
   z_loss,
 )
 from tanbr_jax.moe.capacity import expert_capacity, limit_capacity
-from tanbr_jax.moe.expert_merging import check_simplex, merge
+from tanbr_jax.moe.expert_merging import merge
 from tanbr_jax.moe.experts import Experts, init_experts
 from tanbr_jax.moe.feed_forward import FeedForward, apply, apply_all
 from tanbr_jax.moe.forwards import (
@@ -55,7 +55,6 @@ from tanbr_jax.moe.statistics import (
   token_statistics,
   usage,
 )
-from tanbr_jax.simplex.search import maximise_on_simplex
 
 __all__ = [
   "NO_EXPERT",
@@ -73,7 +72,6 @@ __all__ = [
   "apply_layer",
   "apply_mask",
   "check_routing",
-  "check_simplex",
   "dense_gates",
   "dropped_share",
   "example_weights",
@@ -87,7 +85,6 @@ __all__ = [
   "load_balance_loss",
   "mask_experts",
   "masked",
-  "maximise_on_simplex",
   "merge",
   "merged",
   "merged_of_selected",

@@ -4,13 +4,12 @@ Letters: E experts, R vectors of merge weights.
 """
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from tanbr_jax import kernels
 from tanbr_jax.moe.experts import Experts
 from tanbr_jax.moe.feed_forward import FeedForward
 from tanbr_jax.moe.parameters import ARRAYS, check_arrays
+from tanbr_jax.simplex.points import check_simplex
 
 
 def merge(
@@ -31,7 +30,7 @@ def merge(
     merge_weights: [E], or [R, E] for R blocks in one pass over the experts.
     off_simplex: "allow" takes any real weights as they are, which task
       arithmetic and gradients need; "raise" refuses weights that
-      `check_simplex` does. Weights are never rescaled.
+      `simplex.points.check_simplex` does. Weights are never rescaled.
     implementation: of `kernels.weighted_sum`.
 
   Returns:
@@ -60,7 +59,7 @@ def merge(
       f"off_simplex must be 'allow' or 'raise', got {off_simplex!r}"
     )
   if off_simplex == "raise":
-    check_simplex(merge_weights)
+    check_simplex("merge_weights", merge_weights)
   arrays = {name: getattr(experts, name) for name in ARRAYS}
   merged = {
     name: kernels.weighted_sum(
@@ -75,36 +74,3 @@ def merge(
     shared_gate=experts.shared_gate,
     activation=experts.activation,
   )
-
-
-def check_simplex(merge_weights: jax.Array, *, tolerance: float = 1e-3) -> None:
-  """Refuses weights that are negative, not finite, or do not sum to one.
-
-  Values are read, so this is for the outside of `jax.jit`.
-
-  Args:
-    merge_weights: [..., E].
-    tolerance: how far below 0 a weight, and from 1 a sum, may be.
-
-  Raises:
-    ValueError: with the first vector that is off the simplex; or if the
-      weights are traced and have no values.
-  """
-  if isinstance(merge_weights, jax.core.Tracer):
-    raise ValueError(
-      "merge_weights must have values to be checked against the simplex, got "
-      f"a traced {merge_weights.dtype}{merge_weights.shape}; "
-      "check them outside of jax.jit"
-    )
-  rows = np.asarray(merge_weights.astype(jnp.float32), np.float64)
-  rows = rows.reshape(-1, rows.shape[-1])
-  # Written so that a NaN fails both.
-  is_positive = rows.min(axis=1) >= -tolerance
-  is_one = np.abs(rows.sum(axis=1) - 1) <= tolerance
-  wrong = np.flatnonzero(~(is_positive & is_one))
-  if wrong.size:
-    row = rows[wrong[0]]
-    raise ValueError(
-      "merge_weights must be at least 0 and sum to 1, got "
-      f"{np.round(row, 6).tolist()} with sum {row.sum():.6g} at row {wrong[0]}"
-    )

@@ -22,6 +22,7 @@ from tanbr_jax.bandits.base import Bandit, as_pytree
 from tanbr_jax.environments.base import Environment
 from tanbr_jax.online import chunk_store, rounds
 from tanbr_jax.online.trace import Trace, join
+from tanbr_jax.simplex.points import is_on_simplex
 
 _LOOPS = ("vmap", "map")
 
@@ -174,8 +175,7 @@ def _timed_chunk(
 
 def _check_mix(mix: np.ndarray, seeds: np.ndarray, start: int) -> None:
   """Stops a run whose bandit was shown a mix [S, C, V] off the simplex."""
-  # float32 sums of a thousand tasks are right to 1e-4.
-  bad = ~((mix.min(-1) >= -1e-4) & (np.abs(mix.sum(-1) - 1) <= 1e-4))
+  bad = ~is_on_simplex(mix)
   if bad.any():
     row, column = np.argwhere(bad)[0]
     values = np.array2string(mix[row, column], precision=4, threshold=16)

@@ -3,7 +3,6 @@
 from tanbr_jax.partition.base import Partition, Tree
 from tanbr_jax.partition.box import BoxTree, box
 from tanbr_jax.partition.simplex import SimplexTree, simplex
-from tanbr_jax.simplex.box_projection import project
 
 __all__ = [
   "BoxTree",
@@ -11,6 +10,5 @@ __all__ = [
   "SimplexTree",
   "Tree",
   "box",
-  "project",
   "simplex",
 ]

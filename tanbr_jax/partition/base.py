@@ -1,4 +1,4 @@
-"""What every partition is, and what the trees share.
+"""A partition, and the fields and walks that all trees share.
 
 A partition covers the simplex of merge weights with the leaves of a binary
 tree. The tree is one frozen dataclass of preallocated arrays, so that it can
@@ -100,7 +100,7 @@ class Size:
 
 
 class Slots(NamedTuple):
-  """Where a split writes: M, out of range, where nothing is to be written.
+  """Rows that a split writes; M, out of range, where it writes nothing.
 
   Attributes:
     node: [] int32, the node that is split.

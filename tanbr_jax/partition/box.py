@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.partition import base
-from tanbr_jax.simplex.box_projection import project
+from tanbr_jax.simplex.projection import project_on_box
 
 
 @jax.tree_util.register_dataclass
@@ -160,7 +160,7 @@ def _represent(
   upper = jnp.where(support, upper, 0)
   feasible = (forced.sum() <= budget) & (lower.sum() < 1) & (upper.sum() >= 1)
   center = jnp.where(support, center, 0)
-  return project(center, lower=lower, upper=upper), feasible
+  return project_on_box(center, lower=lower, upper=upper), feasible
 
 
 def _step(

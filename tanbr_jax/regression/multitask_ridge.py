@@ -76,12 +76,12 @@ class MultitaskState:
 
 
 class Prior(NamedTuple):
-  """What is believed before the first slot; numbers are traced.
+  """The belief before the first slot; numbers are traced.
 
   Attributes:
     groups: [P, G] float32, one-hot rows: the group of each feature.
     task_precision: [] Lambda_1, in units of 1 / s^2.
-    common_precision: [] Lambda_0, likewise.
+    common_precision: [] Lambda_0, in units of 1 / s^2.
     strength: [] a, pseudo-counts of the first guess of a group's variance;
       infinity keeps the first guess.
     forgetting: [] factor of Z each slot, in (0, 1].
@@ -199,9 +199,11 @@ def update(
     task_count: [V] float32, observations behind each reward; 0 where there is
       none. A slot of zeros returns the same bits.
   """
+  # What the slot says of every part.
   grown = lax.rsqrt(prior.forgetting)
   whitened = grown * _whiten(state.high, features)
   slot = _slot(state, whitened, features, task_reward, task_count)
+  # The change of the prior, at the feature whose turn it is.
   index = state.num_slots % features.shape[0]
   precision = prior.forgetting * state.precision
   changes = _changes(prior, state, precision, index)
@@ -215,11 +217,13 @@ def update(
     surprise=slot.surprise,
     change=jnp.append(jnp.broadcast_to(changes[0], (num_tasks,)), changes[1]),
   )
-  # One part after the other: a part's matrices fit the first-level cache.
+  # Both enter one part after the other, whose matrices fit the first-level
+  # cache; then what the parts share is moved.
   arrays = (state.high, state.low, state.weights, state.weights_low)
   high, low, *weights = lax.map(move, (arrays, whitened, steps))
   precision = precision.at[:, index].add(changes)
   weights, weights_low = _rebalance(*weights, precision)
+  # The noise, averaged over all observations; nothing without any.
   total = prior.forgetting * state.num_observations + slot.num_seen
   rate = slot.num_seen / jnp.maximum(total, 1)
   new = MultitaskState(

@@ -21,8 +21,8 @@ class FixedFeatures(NamedTuple):
     basis: [E, E - 1] orthonormal tangent basis.
     scales: [3] prior standard deviations of the constant, the linear and the
       quadratic coefficients (0-length groups are dropped by shape).
-    rows: [Q] int32, and
-    columns: [Q] int32: which pairs of tangent coordinates are multiplied.
+    rows: [Q] int32, the first tangent coordinate of each product.
+    columns: [Q] int32, the second one.
     frequencies: [E - 1, F] of the random Fourier features.
     phases: [F].
   """

@@ -32,8 +32,7 @@ class RidgeState:
   """The posterior.
 
   Attributes:
-    root: square root of A: matrices [P, P] (`shared`) or [V, P, P]
-      (`per_task`).
+    root: square root of A, matrices [V, P, P], one a task.
     weights: [P, V] float32, the posterior mean W.
     weights_low: [P, V] float32, what rounding took from `weights`.
   """
@@ -49,7 +48,8 @@ class Ridge(NamedTuple):
   Attributes:
     init: `init() -> RidgeState`.
     update: `update(state, features [P], task_reward [V], task_count [V]) ->
-      state`; a task with count 0 keeps the same bits of its weights.
+      state`, where a mean of `count` requests has noise of variance 1 / count;
+      a task with count 0 keeps the same bits.
     predict: `predict(state, features [P]) -> [V]`, f'W.
     variance: `variance(state, features [P]) -> [V]`, f'Af for each task in
       units of the noise's variance, without the noise itself.
@@ -61,79 +61,36 @@ class Ridge(NamedTuple):
   variance: Callable[[RidgeState, jax.Array], jax.Array]
 
 
-def shared(
-  *,
-  num_features: int,
-  num_tasks: int,
-  regularisation: jax.Array | float = 1.0,
-) -> Ridge:
-  """One A for all tasks: exact when a slot shows all tasks or none.
-
-  [R] A task that a slot did not show keeps its weights, while A shrinks for
-  all: its variance is then too small. `per_task` is exact, V times the work.
-
-  Args:
-    num_features: P.
-    num_tasks: V.
-    regularisation: [] or [P], positive: Lambda in units of 1 / (variance of
-      the noise), i.e. noise variance / prior variance.
-
-  Raises:
-    ValueError: num_features or num_tasks < 1, regularisation not positive.
-  """
-  precision = prior_precision(num_features, regularisation)
-  weights = _zero_weights(num_features, num_tasks)
-  return Ridge(
-    init=Partial(_shared_init, precision, weights),
-    update=Partial(_shared_update),
-    predict=Partial(_predict),
-    variance=Partial(_shared_variance),
-  )
-
-
 def per_task(
   *,
   num_features: int,
   num_tasks: int,
   regularisation: jax.Array | float = 1.0,
-  count_weighted: bool = False,
 ) -> Ridge:
   """One A for each task: right whatever tasks a slot shows.
 
   Args:
     num_features: P.
     num_tasks: V.
-    regularisation: as in `shared`.
-    count_weighted: whether the mean of `count` requests has noise of variance
-      1 / count, instead of 1 for any count.
+    regularisation: [] or [P], positive: Lambda in units of 1 / (variance of
+      one request's noise), i.e. noise variance / prior variance.
 
   Raises:
     ValueError: num_features or num_tasks < 1, regularisation not positive.
   """
   precision = prior_precision(num_features, regularisation)
-  weights = _zero_weights(num_features, num_tasks)
-  update = _per_task_counted_update if count_weighted else _per_task_update
-  return Ridge(
-    init=Partial(_per_task_init, precision, weights),
-    update=Partial(update),
-    predict=Partial(_predict),
-    variance=Partial(_per_task_variance),
-  )
-
-
-def _zero_weights(num_features: int, num_tasks: int) -> jax.Array:
   if num_tasks < 1:
     raise ValueError(f"num_tasks must be at least 1, got num_tasks={num_tasks}")
-  return jnp.zeros((num_features, num_tasks), jnp.float32)
-
-
-def _shared_init(precision: jax.Array, weights: jax.Array) -> RidgeState:
-  return RidgeState(
-    root=square_root.init(precision), weights=weights, weights_low=weights
+  weights = jnp.zeros((num_features, num_tasks), jnp.float32)
+  return Ridge(
+    init=Partial(_init, precision, weights),
+    update=Partial(_update),
+    predict=Partial(_predict),
+    variance=Partial(_variance),
   )
 
 
-def _per_task_init(precision: jax.Array, weights: jax.Array) -> RidgeState:
+def _init(precision: jax.Array, weights: jax.Array) -> RidgeState:
   root = square_root.init(precision)
   num_tasks = weights.shape[1]
   root = jax.tree.map(lambda m: jnp.stack([m] * num_tasks), root)
@@ -145,68 +102,27 @@ def _predict(state: RidgeState, features: jax.Array) -> jax.Array:
   return jnp.matmul(features, weights, precision=lax.Precision.HIGHEST)
 
 
-def _shared_variance(state: RidgeState, features: jax.Array) -> jax.Array:
-  value = square_root.quadratic_form(state.root, features)
-  return jnp.broadcast_to(value, (state.weights.shape[1],))
-
-
-def _per_task_variance(state: RidgeState, features: jax.Array) -> jax.Array:
+def _variance(state: RidgeState, features: jax.Array) -> jax.Array:
   form = jax.vmap(square_root.quadratic_form, in_axes=(0, None))
   return form(state.root, features)
 
 
-def _shared_update(
+def _update(
   state: RidgeState,
   features: jax.Array,
   task_reward: jax.Array,
   task_count: jax.Array,
 ) -> RidgeState:
-  seen = task_count > 0
-  weight = jnp.any(seen).astype(features.dtype)
-  root, gain = square_root.update(state.root, features, weight)
-  gain = gain[:, None] * jnp.ones_like(task_reward)[None, :]
-  return _move_weights(state, root, gain, features, task_reward, seen)
-
-
-def _per_task_update(
-  state: RidgeState,
-  features: jax.Array,
-  task_reward: jax.Array,
-  task_count: jax.Array,
-) -> RidgeState:
-  seen = task_count > 0
-  step = jax.vmap(square_root.update, in_axes=(0, None, 0), out_axes=(0, 1))
-  root, gain = step(state.root, features, seen.astype(features.dtype))
-  return _move_weights(state, root, gain, features, task_reward, seen)
-
-
-def _per_task_counted_update(
-  state: RidgeState,
-  features: jax.Array,
-  task_reward: jax.Array,
-  task_count: jax.Array,
-) -> RidgeState:
+  # A, and the gain [P, V] of each task; then W += gain (reward - f'W).
   step = jax.vmap(square_root.update, in_axes=(0, None, 0), out_axes=(0, 1))
   root, gain = step(state.root, features, task_count.astype(features.dtype))
-  return _move_weights(state, root, gain, features, task_reward, task_count > 0)
-
-
-def _move_weights(
-  state: RidgeState,
-  root: square_root.SquareRoot,
-  gain: jax.Array,
-  features: jax.Array,
-  task_reward: jax.Array,
-  seen: jax.Array,
-) -> RidgeState:
-  """W += gain [P, V] * (reward - f'W), for the tasks that were seen."""
   error = task_reward - _predict(state, features)
   high, low = square_root.compensated_add(
     state.weights, state.weights_low, gain * error[None, :]
   )
-  keep = seen[None, :]
+  seen = (task_count > 0)[None, :]
   return RidgeState(
     root=root,
-    weights=jnp.where(keep, high, state.weights),
-    weights_low=jnp.where(keep, low, state.weights_low),
+    weights=jnp.where(seen, high, state.weights),
+    weights_low=jnp.where(seen, low, state.weights_low),
   )

@@ -1,1 +1,1 @@
-"""Points of the simplex: projection, search and ascent."""
+"""Points of the simplex: draws, checks, projections, ascent and search."""

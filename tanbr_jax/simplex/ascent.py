@@ -1,5 +1,7 @@
-"""Maximising a score over candidates, and from the best of them by ascent.
+"""Projected gradient ascent on the simplex, from many starts at once.
 
+`Ascent` takes a score of any scale and has steps of given lengths; `climb`
+takes a score of its caller's scale, and each start finds its own step size.
 Letters: E experts, N candidates, S starts.
 """
 
@@ -11,13 +13,15 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from optax.projections import projection_simplex
+
+from tanbr_jax.simplex.projection import project, project_by_sorting
 
 Score = Callable[[jax.Array], jax.Array]
+ValueAndSlope = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class Maximum(NamedTuple):
-  """Where a score is largest among what was tried.
+  """The largest value of a score among what was tried.
 
   Attributes:
     weights: [E] on the simplex.
@@ -33,7 +37,7 @@ class Maximum(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Ascent:
-  """Projected gradient ascent on the simplex from the best candidates.
+  """Projected gradient ascent from the best of many candidates.
 
   Steps are normalised and shrink geometrically from `step_size` to a hundredth
   of it, so that the score's scale, which changes as rewards are learnt, does
@@ -82,7 +86,7 @@ class Ascent:
       gradients -= jnp.mean(gradients, axis=-1, keepdims=True)
       norms = jnp.linalg.norm(gradients, axis=-1, keepdims=True)
       points += length * gradients / jnp.maximum(norms, 1e-12)
-      points = _project(points)
+      points = project_by_sorting(points)
       values, gradients = value_and_grad(points)
       better = values > best_values
       best_points = jnp.where(better[:, None], points, best_points)
@@ -95,9 +99,48 @@ class Ascent:
     return carry[2], carry[3]
 
 
-def _project(points: jax.Array) -> jax.Array:
-  """Returns the nearest points [S, E] on the simplex."""
-  # optax divides by integers, which strict promotion (a user's setting, and
-  # that of our tests) would refuse.
-  with jax.numpy_dtype_promotion("standard"):
-    return jax.vmap(projection_simplex)(points)
+class _Climb(NamedTuple):
+  points: jax.Array  # [S, E]
+  values: jax.Array  # [S]
+  slopes: jax.Array  # [S, E]
+  step_sizes: jax.Array  # [S]
+
+
+def climb(
+  value_and_slope: ValueAndSlope,
+  starts: jax.Array,
+  *,
+  num_steps: int,
+  step_size: float,
+) -> tuple[jax.Array, jax.Array]:
+  """Climbs from every start with a step size of its own.
+
+  It grows by half after a step that gains; a step that does not is not taken,
+  and the size falls to .4 of what it was.
+
+  Args:
+    value_and_slope: points [S, E] -> values [S] and gradients [S, E].
+    starts: [S, E] on the simplex.
+    num_steps: evaluations after the one of the starts.
+    step_size: the first one, a factor of the gradient.
+
+  Returns:
+    The ends [S, E] and their values [S].
+  """
+
+  def step(_: jax.Array, last: _Climb) -> _Climb:
+    points = last.points + last.step_sizes[:, None] * last.slopes
+    points = jax.vmap(project)(points)
+    values, slopes = value_and_slope(points)
+    gains = values > last.values
+    return _Climb(
+      jnp.where(gains[:, None], points, last.points),
+      jnp.where(gains, values, last.values),
+      jnp.where(gains[:, None], slopes, last.slopes),
+      last.step_sizes * jnp.where(gains, 1.5, 0.4),
+    )
+
+  step_sizes = jnp.full(starts.shape[0], step_size)
+  start = _Climb(starts, *value_and_slope(starts), step_sizes)
+  end = jax.lax.fori_loop(0, num_steps, step, start)
+  return end.points, end.values

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tanbr_jax import models, moe
+from tanbr_jax import models
+from tanbr_jax.simplex.search import maximise_on_simplex
 
 
 class Mergeability(NamedTuple):
@@ -163,7 +164,7 @@ def _search(
     losses = models.score(dense, dense_params, flat).loss
     return -jnp.vdot(mix, jnp.mean(losses.reshape(windows.shape[:2]), axis=1))
 
-  best_x, _ = moe.maximise_on_simplex(
+  best_x, _ = maximise_on_simplex(
     objective, starts, steps=steps, learning_rate=learning_rate
   )
   return best_x

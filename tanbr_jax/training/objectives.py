@@ -14,6 +14,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax import data, models, moe
+from tanbr_jax.simplex.points import dirichlet_one
 
 Params = dict[str, Any]
 
@@ -115,9 +116,7 @@ def merged_loss(
   num_experts = params["table"].shape[1]
   mixes = jax.random.choice(mix_key, settings["mixes"], (num_mixes,))
   weights = mixes @ table_weights(params["table"], is_learnt=is_learnt)
-  # A uniform point of the simplex is a normalised vector of exponentials.
-  random = jax.random.exponential(noise_key, (num_mixes, num_experts))
-  random /= jnp.sum(random, axis=1, keepdims=True)
+  random = dirichlet_one(noise_key, (num_mixes, num_experts))
   weights += settings["weight_noise"] * (random - weights)
   tasks = jax.random.categorical(
     task_key,

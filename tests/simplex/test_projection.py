@@ -1,11 +1,12 @@
-"""Projection on a box of the simplex, against KKT conditions and SLSQP."""
+"""Projections against the sorting rule, bisection and SLSQP."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
 
-from tanbr_jax.partition import project
+from tanbr_jax.simplex import projection
 
 
 def problems(num_experts, num_problems, seed=0):
@@ -21,7 +22,7 @@ def problems(num_experts, num_problems, seed=0):
 
 def projected(point, lower, upper):
   def one(point, lower, upper):
-    return project(point, lower=lower, upper=upper)
+    return projection.project_on_box(point, lower=lower, upper=upper)
 
   return np.asarray(jax.jit(jax.vmap(one))(point, lower, upper))
 
@@ -87,3 +88,23 @@ def test_sum_does_not_drift_with_many_experts():
   point = (0.5 + 0.002 * rng.uniform(size=[20, 192])).astype(np.float32)
   x = projected(point, np.zeros_like(point), np.ones_like(point))
   np.testing.assert_allclose(x.sum(axis=1, dtype=np.float64), 1, atol=1e-6)
+
+
+def numpy_projection(point):
+  """The simplex by the sorting rule, float64."""
+  ordered = np.sort(point)[::-1]
+  taus = (np.cumsum(ordered) - 1) / np.arange(1, point.size + 1)
+  tau = taus[np.flatnonzero(ordered > taus)[-1]]
+  return np.maximum(point - tau, 0)
+
+
+def test_projections_on_the_simplex_are_those_of_the_sorting_rule():
+  points = np.random.default_rng(1).normal(size=(50, 7))
+  points[0] = 0.0
+  points[1, 1:4] = -np.inf
+  expected = [numpy_projection(point) for point in points]
+  points = jnp.asarray(points, jnp.float32)
+  found = jax.vmap(projection.project)(points)
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  found = projection.project_by_sorting(points)
+  np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tanbr_jax import moe
+from tanbr_jax.simplex.search import maximise_on_simplex
 
 
 def _quadratic(optimum, x):
@@ -12,7 +12,7 @@ def _quadratic(optimum, x):
 
 def test_finds_an_interior_optimum_of_a_concave_objective():
   optimum = jnp.array([0.2, 0.5, 0.3])
-  x, value = jax.jit(moe.maximise_on_simplex, static_argnames="steps")(
+  x, value = jax.jit(maximise_on_simplex, static_argnames="steps")(
     jax.tree_util.Partial(_quadratic, optimum), jnp.eye(3), steps=300
   )
   # The distance of the point that Adam settles on, at these settings.
@@ -21,7 +21,7 @@ def test_finds_an_interior_optimum_of_a_concave_objective():
 
 
 def test_finds_a_vertex():
-  x, _ = moe.maximise_on_simplex(lambda x: x[1], jnp.full((1, 3), 1 / 3))
+  x, _ = maximise_on_simplex(lambda x: x[1], jnp.full((1, 3), 1 / 3))
   assert x[1] > 0.99
 
 
@@ -32,7 +32,7 @@ def test_the_best_of_several_starts_wins():
     return high + jnp.exp(-40 * jnp.square(x[0] - 0.1))
 
   starts = jnp.array([[0.1, 0.9], [0.8, 0.2]])
-  x, value = moe.maximise_on_simplex(peaks, starts, steps=100)
+  x, value = maximise_on_simplex(peaks, starts, steps=100)
   assert x[0] == pytest.approx(0.9, abs=0.02)
   assert float(value) == pytest.approx(2.0, abs=0.01)
   assert float(peaks(x)) == pytest.approx(float(value), rel=1e-5)
@@ -43,10 +43,10 @@ def test_a_start_that_is_not_finite_never_wins():
     return jnp.where(x[0] > 0.6, jnp.nan, x[0])
 
   starts = jnp.array([[0.9, 0.1], [0.3, 0.7]])
-  _, value = moe.maximise_on_simplex(broken, starts, steps=10)
+  _, value = maximise_on_simplex(broken, starts, steps=10)
   assert np.isfinite(value)
 
 
 def test_refuses_bad_starts():
   with pytest.raises(ValueError, match=r"\(3,\), steps=5"):
-    moe.maximise_on_simplex(lambda x: x[0], jnp.ones(3), steps=5)
+    maximise_on_simplex(lambda x: x[0], jnp.ones(3), steps=5)

@@ -42,6 +42,7 @@ from tanbr_jax.bandits.base import (
   Bandit,
   Context,
   Decision,
+  begin,
   check_at_least,
 )
 
@@ -94,11 +95,6 @@ def smoothed_density(edges: chex.Array, action: chex.Array) -> jax.Array:
   low, high = edges[..., 0], edges[..., 1]
   inside = (action >= low) & (action <= high)
   return jnp.where(inside, 1 / (high - low), 0.0)
-
-
-def _init(start: CatsState, key) -> CatsState:
-  del key
-  return start
 
 
 def _select(
@@ -205,7 +201,7 @@ def cats(
   start = CatsState(zeros, zeros, make_range(reward_range))
   numbers = CatsNumbers(*map(jnp.float32, numbers))
   return Bandit(
-    Partial(_init, start),
+    Partial(begin, start),
     Partial(_select, route_points, numbers),
     Partial(_update, numbers),
   )

@@ -26,6 +26,7 @@ from tanbr_jax.bandits.base import (
   Bandit,
   Context,
   Decision,
+  begin,
   check_at_least,
 )
 
@@ -46,7 +47,7 @@ class Exp3State(NamedTuple):
 
 
 class Rate(NamedTuple):
-  """How much is explored.
+  """Numbers of the exploration rate, see `exp3`.
 
   Attributes:
     scale: [] c.
@@ -69,11 +70,6 @@ def probabilities(log_weights: chex.Array, gamma: chex.Numeric) -> jax.Array:
   """Returns p_i = (1 - gamma) w_i / sum_j w_j + gamma / N, [N]."""
   share = gamma / log_weights.shape[0]
   return (1 - gamma) * jax.nn.softmax(log_weights) + share
-
-
-def _init(start: Exp3State, key) -> Exp3State:
-  del key
-  return start
 
 
 def _select(arms, rate: Rate, key, state: Exp3State, context) -> Decision:
@@ -152,5 +148,5 @@ def exp3(
   )
   rate = Rate(jnp.float32(exploration), jnp.float32(horizon))
   return Bandit(
-    Partial(_init, start), Partial(_select, arms, rate), Partial(_update, rate)
+    Partial(begin, start), Partial(_select, arms, rate), Partial(_update, rate)
   )

@@ -1,4 +1,4 @@
-"""Bandits on a fixed set of arms: what they remember, and how they are built.
+"""Bandits on a fixed set of arms: their statistics and their common parts.
 
 An arm is a merge that is known beforehand: one expert alone, the plain
 average, or weights given by the user. Because the task mix is visible and
@@ -30,16 +30,17 @@ from tanbr_jax.bandits.base import (
   Context,
   Decision,
   Feedback,
+  begin,
   check_at_least,
 )
-from tanbr_jax.bandits.controls import on_simplex
 from tanbr_jax.bandits.reward_model import RewardScale
+from tanbr_jax.simplex.points import check_simplex
 
 CONTEXTS = ("per_task", "slot")
 
 
 class ArmStatistics(NamedTuple):
-  """What was seen of every arm.
+  """Observations of every arm, summed up.
 
   Attributes:
     visits: [N] int32, slots that an arm was played in and something was seen.
@@ -89,7 +90,7 @@ def make_arms(num_experts: int, arms: chex.Array | None) -> jax.Array:
       "arms must be [A, num_experts], got "
       f"arms.shape={np.shape(arms)}, num_experts={num_experts}"
     )
-  extra = on_simplex("arms", arms)
+  extra = check_simplex("arms", arms)
   return jnp.concatenate([jnp.asarray(standard, jnp.float32), extra])
 
 
@@ -106,11 +107,6 @@ def neutral_means(statistics: ArmStatistics) -> jax.Array:
   return jnp.where(
     statistics.count > 0, statistics.mean, pooled_mean(statistics)
   )
-
-
-def _init(arms, start: ArmStatistics, key) -> ArmStatistics:
-  del arms, key
-  return start
 
 
 def _mix_per_task(task_mix):
@@ -207,7 +203,7 @@ def fixed_arms(
   )
   view, observe = _VIEWS[context]
   return Bandit(
-    Partial(_init, arms, start),
+    Partial(begin, start),
     Partial(_select, choose, view, arms),
     Partial(_update, observe),
   )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax.bandits.base import check_at_least
-from tanbr_jax.bandits.controls import on_simplex
+from tanbr_jax.simplex.points import check_simplex
 
 
 class SimplexPath(NamedTuple):
@@ -58,7 +58,7 @@ def simplex_path(
       "path must be [P, num_experts] with P >= 2, got "
       f"path.shape={shape}, num_experts={num_experts}"
     )
-  checked = on_simplex("path", points)
+  checked = check_simplex("path", points)
   lengths = np.linalg.norm(np.diff(np.asarray(points, float), axis=0), axis=1)
   if not np.all(lengths > 1e-6):
     raise ValueError(

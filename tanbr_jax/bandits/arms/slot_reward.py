@@ -18,7 +18,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class SlotReward(NamedTuple):
-  """What a slot's tasks gave together.
+  """The reward of a slot's tasks together.
 
   Attributes:
     value: [] sum_v mix_v r_v; 0 where nothing was seen.

@@ -29,45 +29,47 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.arms.slot_reward import slot_reward
 from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
 from tanbr_jax.bandits.trees import tree_statistics
-from tanbr_jax.bandits.trees.tree_statistics import Forest, Shape
+from tanbr_jax.bandits.trees.tree_statistics import Forest, Plan, in_range
 from tanbr_jax.partition import Partition
 
 
-class _Bound(NamedTuple):
-  shape: Shape
-  partition: Partition
+class ZoomingNumbers(NamedTuple):
+  """Numbers of the algorithm, see `zooming`."""
+
   lipschitz: jax.Array
   noise_scale: jax.Array
   log_horizon: jax.Array
 
 
-def _init(bound: _Bound, key) -> Forest:
+def _init(plan: Plan, key) -> Forest:
   del key
-  return tree_statistics.plant(bound.partition, bound.shape)
+  return tree_statistics.plant(plan)
 
 
-def _radius(bound: _Bound, visits: jax.Array) -> jax.Array:
-  width = jnp.sqrt(2 * bound.log_horizon / (1 + visits))
-  return bound.noise_scale * width
+def _radius(numbers: ZoomingNumbers, visits: jax.Array) -> jax.Array:
+  width = jnp.sqrt(2 * numbers.log_horizon / (1 + visits))
+  return numbers.noise_scale * width
 
 
-def _select(bound: _Bound, key, forest: Forest, context: Context) -> Decision:
+def _select(
+  plan: Plan, numbers: ZoomingNumbers, key, forest: Forest, context: Context
+) -> Decision:
   del key
-  index = tree_statistics.tree_index(bound.shape, context)
-  scores = forest.means + 2 * _radius(bound, forest.visits)
+  index = tree_statistics.tree_index(plan, context)
+  scores = forest.means + 2 * _radius(numbers, forest.visits)
   scores = jnp.where(forest.visits > 0, scores, jnp.inf)
   arm = jnp.argmax(jnp.where(forest.owners == index, scores, -jnp.inf))
   arm = arm.astype(jnp.int32)
-  bonus = 2 * _radius(bound, forest.visits[arm])
+  bonus = 2 * _radius(numbers, forest.visits[arm])
   aux = tree_statistics.describe(forest, arm) | {"exploration_bonus": bonus}
   return Decision(forest.tree.representatives[arm], aux)
 
 
 def _update(
-  bound: _Bound,
+  plan: Plan,
+  numbers: ZoomingNumbers,
   key,
   forest: Forest,
   context: Context,
@@ -75,58 +77,21 @@ def _update(
   feedback: Feedback,
 ) -> Forest:
   del key
-  slot = slot_reward(context.task_mix, feedback)
   arm = decision.aux["leaf"]
-  index = tree_statistics.tree_index(bound.shape, context)
-  forest = tree_statistics.record(
-    forest, arm[None], slot.value, index=index, seen=slot.seen
+  forest, _, seen = tree_statistics.credit(
+    forest, plan, arm[None], context, feedback
   )
-  diameter = bound.partition.diameter(forest.tree, arm)
-  radius = _radius(bound, forest.visits[arm])
-  uncovered = slot.seen & (radius < bound.lipschitz * diameter)
-  return tree_statistics.grow(
-    forest, bound.partition, bound.shape, arm, uncovered
-  )[0]
-
-
-def zooming_on(
-  partition: Partition,
-  shape: Shape,
-  *,
-  lipschitz: chex.Numeric,
-  noise_scale: chex.Numeric,
-  horizon: chex.Numeric,
-) -> Bandit:
-  """Zooming on any partition; see `zooming`.
-
-  Args:
-    partition: whose representatives are played.
-    shape: the number of trees and the greatest depth.
-    lipschitz: see `zooming`, as are the others.
-    noise_scale: likewise.
-    horizon: likewise.
-
-  Raises:
-    ValueError: if a number is out of range.
-  """
-  horizon = tree_statistics.in_range("horizon", horizon, above=1)
-  bound = _Bound(
-    shape=shape,
-    partition=partition,
-    lipschitz=tree_statistics.in_range("lipschitz", lipschitz, above=0),
-    noise_scale=tree_statistics.in_range("noise_scale", noise_scale, above=0),
-    log_horizon=jnp.log(horizon),
-  )
-  return Bandit(
-    Partial(_init, bound), Partial(_select, bound), Partial(_update, bound)
-  )
+  diameter = plan.partition.diameter(forest.tree, arm)
+  radius = _radius(numbers, forest.visits[arm])
+  uncovered = seen & (radius < numbers.lipschitz * diameter)
+  return tree_statistics.grow(forest, plan, arm, uncovered)[0]
 
 
 def zooming(
   *,
   num_experts: int,
   num_tasks: int,
-  cells: str = "simplex",
+  cells: str | Partition = "simplex",
   context: str = "dominant_task",
   capacity: int = 1023,
   max_depth: int = 48,
@@ -139,11 +104,9 @@ def zooming(
   Args:
     num_experts: E.
     num_tasks: V.
-    cells: "simplex" or "box", see `partition`.
-    context: "none" for one tree that averages over the mixes it meets, or
-      "dominant_task" for a tree for each task, see `tree_statistics`.
-    capacity: M, the most arms; a round's cost grows with it. A full pool goes
-      on with the arms that it has; aux says `tree_full`.
+    cells: "simplex", "box" or a `Partition`, see `tree_statistics.make_plan`.
+    context: "none" or "dominant_task", see there.
+    capacity: M, the most arms; a round's cost grows with it.
     max_depth: greatest depth of an arm's cell.
     lipschitz: L, change of the reward for a unit of Euclidean distance between
       weights.
@@ -159,16 +122,21 @@ def zooming(
   Raises:
     ValueError: if an argument is out of range.
   """
-  shape = tree_statistics.shape(
+  plan = tree_statistics.make_plan(
+    num_experts=num_experts,
     num_tasks=num_tasks,
+    cells=cells,
     context=context,
     capacity=capacity,
     max_depth=max_depth,
   )
-  return zooming_on(
-    tree_statistics.make_partition(cells, num_experts, capacity),
-    shape,
-    lipschitz=lipschitz,
-    noise_scale=noise_scale,
-    horizon=horizon,
+  numbers = ZoomingNumbers(
+    lipschitz=in_range("lipschitz", lipschitz, above=0),
+    noise_scale=in_range("noise_scale", noise_scale, above=0),
+    log_horizon=jnp.log(in_range("horizon", horizon, above=1)),
+  )
+  return Bandit(
+    Partial(_init, plan),
+    Partial(_select, plan, numbers),
+    Partial(_update, plan, numbers),
   )

@@ -28,6 +28,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
 from tanbr_jax.bandits.arms.slot_reward import slot_reward
+from tanbr_jax.bandits.base import begin, check_at_least, check_sizes
 from tanbr_jax.bandits.reward_model import RewardModel, RewardScale
 from tanbr_jax.regression import sliding_factor
 
@@ -115,11 +116,6 @@ def _covariance(mix_kernel, numbers, state: GpState, point) -> jax.Array:
   return jnp.where(_filled(state), kernel, 0.0)
 
 
-def _init(start: GpState, key) -> GpState:
-  del key
-  return start
-
-
 def _estimate(mix_kernel, numbers: GpNumbers, key, state: GpState, task_mix):
   del key
   spread = reward_model.spread(state.scale)
@@ -204,20 +200,15 @@ def gp_model(
   )
   kernel = MIX_KERNELS[mix_kernel]
   return RewardModel(
-    Partial(_init, start),
+    Partial(begin, start),
     Partial(_estimate, kernel, numbers),
     Partial(_update, kernel, numbers),
   )
 
 
 def _check(num_experts, num_tasks, capacity, numbers, mix_kernel) -> None:
-  for name, value, least in (
-    ("num_experts", num_experts, 2),
-    ("num_tasks", num_tasks, 1),
-    ("capacity", capacity, 2),
-  ):
-    if value < least:
-      raise ValueError(f"{name} must be at least {least}, got {name}={value}")
+  check_sizes(num_experts, num_tasks)
+  check_at_least("capacity", capacity, 2)
   for name, value in numbers._asdict().items():
     if not 0 <= value < math.inf or (value == 0 and name != "exploration"):
       raise ValueError(f"{name} must be positive, got {name}={value}")

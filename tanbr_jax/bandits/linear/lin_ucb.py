@@ -16,6 +16,7 @@ def lin_ucb(
   *,
   num_experts: int,
   num_tasks: int,
+  rule: str = "ucb",
   features: str = "quadratic",
   exploration: float = 2.0,
   regularisation: float = 0.001,
@@ -27,6 +28,7 @@ def lin_ucb(
   Args:
     num_experts: E.
     num_tasks: V.
+    rule: "ucb"; "thompson" is `lin_ts`, see `linear_model`.
     features: "quadratic" (E (E + 1) / 2 of them) or "linear" (E).
     exploration: beta, the factor of the posterior's standard deviation.
     regularisation: lambda, the noise's variance over the coefficients'.
@@ -36,67 +38,8 @@ def lin_ucb(
       the centre and the weights played last.
 
   Raises:
-    ValueError: if `features` is neither, or a number is out of range.
+    ValueError: if a name is unknown or a number is out of range.
   """
-  return _linear(
-    "ucb",
-    num_experts,
-    num_tasks,
-    features=features,
-    exploration=exploration,
-    regularisation=regularisation,
-    constant_scale=constant_scale,
-    num_candidates=num_candidates,
-  )
-
-
-def lin_ts(
-  *,
-  num_experts: int,
-  num_tasks: int,
-  features: str = "quadratic",
-  exploration: float = 0.6,
-  regularisation: float = 0.01,
-  constant_scale: float = 1.0,
-  num_candidates: int = 32,
-) -> Bandit:
-  """LinTS: as `lin_ucb`, with a draw of the posterior in place of its spread.
-
-  Args:
-    num_experts: E.
-    num_tasks: V.
-    features: as in `lin_ucb`.
-    exploration: beta, the factor of the draw's deviation from the mean.
-    regularisation: as in `lin_ucb`.
-    constant_scale: as in `lin_ucb`.
-    num_candidates: as in `lin_ucb`.
-
-  Raises:
-    ValueError: as `lin_ucb`.
-  """
-  return _linear(
-    "thompson",
-    num_experts,
-    num_tasks,
-    features=features,
-    exploration=exploration,
-    regularisation=regularisation,
-    constant_scale=constant_scale,
-    num_candidates=num_candidates,
-  )
-
-
-def _linear(
-  rule,
-  num_experts,
-  num_tasks,
-  *,
-  features,
-  exploration,
-  regularisation,
-  constant_scale,
-  num_candidates,
-) -> Bandit:
   if features not in ("quadratic", "linear"):
     raise ValueError(
       f"features must be 'quadratic' or 'linear', got {features=}"
@@ -117,4 +60,31 @@ def _linear(
   )
   return model_ascent(
     model, num_experts=num_experts, num_candidates=num_candidates
+  )
+
+
+def lin_ts(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  features: str = "quadratic",
+  exploration: float = 0.6,
+  regularisation: float = 0.01,
+  constant_scale: float = 1.0,
+  num_candidates: int = 32,
+) -> Bandit:
+  """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.
+
+  Args and errors are those of `lin_ucb`; `exploration` is the factor of the
+  draw's deviation from the mean.
+  """
+  return lin_ucb(
+    num_experts=num_experts,
+    num_tasks=num_tasks,
+    rule="thompson",
+    features=features,
+    exploration=exploration,
+    regularisation=regularisation,
+    constant_scale=constant_scale,
+    num_candidates=num_candidates,
   )

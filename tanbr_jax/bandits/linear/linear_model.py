@@ -41,15 +41,9 @@ class LinearState(NamedTuple):
   num_observations: jax.Array
 
 
-class _Bound(NamedTuple):
-  features: FixedFeatures
-  regression: ridge.Ridge
-  exploration: jax.Array
-
-
-def _init(bound: _Bound, key) -> LinearState:
+def _init(regression: ridge.Ridge, key) -> LinearState:
   del key
-  return LinearState(bound.regression.init(), jnp.float32(1e-4), jnp.float32(0))
+  return LinearState(regression.init(), jnp.float32(1e-4), jnp.float32(0))
 
 
 def _ucb_bonus(key, posterior, task_mix):
@@ -86,26 +80,25 @@ EXPLORATION_RULES = {
 }
 
 
-def _estimate(make_bonus, bound: _Bound, key, state: LinearState, task_mix):
-  bonus = make_bonus(key, state.posterior, task_mix)
+def _estimate(make_bonus, features, exploration, key, state, task_mix):
   posterior = state.posterior
+  bonus = make_bonus(key, posterior, task_mix)
   mean = (posterior.weights + posterior.weights_low) @ task_mix
-  scale = bound.exploration * jnp.sqrt(state.noise)
+  scale = exploration * jnp.sqrt(state.noise)
 
   def estimate(weights):
-    features = polynomial.apply_features(bound.features, weights)
-    return jnp.dot(mean, features), scale * bonus(features)
+    phi = polynomial.apply_features(features, weights)
+    return jnp.dot(mean, phi), scale * bonus(phi)
 
   return estimate
 
 
-def _update(bound: _Bound, key, state, task_mix, weights, feedback):
+def _update(features, regression, key, state, task_mix, weights, feedback):
   del key, task_mix
   reward, count = reward_model.observed(feedback)
-  features = polynomial.apply_features(bound.features, weights)
-  regression = bound.regression
-  error = reward - regression.predict(state.posterior, features)
-  variance = regression.variance(state.posterior, features)
+  phi = polynomial.apply_features(features, weights)
+  error = reward - regression.predict(state.posterior, phi)
+  variance = regression.variance(state.posterior, phi)
   # s^2 is the noise of one request's reward.
   seen = (count > 0).astype(jnp.float32)
   squares = error**2 / (1 / jnp.maximum(count, 1) + variance)
@@ -116,7 +109,7 @@ def _update(bound: _Bound, key, state, task_mix, weights, feedback):
   noise = jnp.where(
     added > 0, state.noise + rate * (slot_noise - state.noise), state.noise
   )
-  posterior = regression.update(state.posterior, features, reward, count)
+  posterior = regression.update(state.posterior, phi, reward, count)
   return LinearState(posterior, noise, total)
 
 
@@ -151,11 +144,10 @@ def linear_model(
     num_features=polynomial.num_features(features),
     num_tasks=num_tasks,
     regularisation=regularisation,
-    count_weighted=True,
   )
-  bound = _Bound(features, regression, jnp.float32(exploration))
+  make_bonus = EXPLORATION_RULES[rule]
   return RewardModel(
-    Partial(_init, bound),
-    Partial(_estimate, EXPLORATION_RULES[rule], bound),
-    Partial(_update, bound),
+    Partial(_init, regression),
+    Partial(_estimate, make_bonus, features, jnp.float32(exploration)),
+    Partial(_update, features, regression),
   )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision
+from tanbr_jax.bandits.base import Bandit, Context, Decision, Shape
 from tanbr_jax.bandits.candidates import ascent_starts
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.simplex.ascent import Ascent
@@ -32,27 +32,19 @@ class ModelAscentState(NamedTuple):
   num_rounds: jax.Array
 
 
-class _Bound(NamedTuple):
-  model: RewardModel
-  centre: jax.Array  # [E]
-  fresh: jax.Array  # [N, 0], read for its shape alone
-  growth: jax.Array
+def _init(model: RewardModel, shape: Shape, key) -> ModelAscentState:
+  centre = jnp.full(shape[1:], 1 / shape[1], jnp.float32)
+  return ModelAscentState(model.init(key), centre, jnp.int32(0))
 
 
-def _init(bound: _Bound, key) -> ModelAscentState:
-  return ModelAscentState(
-    bound.model.init(key), jnp.copy(bound.centre), jnp.int32(0)
-  )
-
-
-def _select(climb, bound: _Bound, key, state, context) -> Decision:
+def _select(
+  model: RewardModel, shape: Shape, climb, growth, key, state, context
+) -> Decision:
   model_key, candidate_key = jax.random.split(key)
-  estimate = bound.model.estimate(model_key, state.model, context.task_mix)
-  candidates = ascent_starts(
-    candidate_key, state.previous, bound.fresh.shape[0]
-  )
+  estimate = model.estimate(model_key, state.model, context.task_mix)
+  candidates = ascent_starts(candidate_key, state.previous, shape[0])
   candidates = candidates[_from_near_to_far(*candidates.shape)]
-  allowed = bound.growth * (state.num_rounds + 1).astype(jnp.float32)
+  allowed = growth * (state.num_rounds + 1).astype(jnp.float32)
   best = climb(
     lambda weights: sum(estimate(weights)),
     candidates,
@@ -70,10 +62,12 @@ def _from_near_to_far(num_starts: int, num_experts: int) -> np.ndarray:
   return np.concatenate(order)
 
 
-def _update(bound: _Bound, key, state, context: Context, decision, feedback):
+def _update(
+  model: RewardModel, key, state, context: Context, decision, feedback
+):
   weights = decision.merge_weights
   return ModelAscentState(
-    bound.model.update(key, state.model, context.task_mix, weights, feedback),
+    model.update(key, state.model, context.task_mix, weights, feedback),
     weights,
     state.num_rounds + 1,
   )
@@ -123,15 +117,10 @@ def model_ascent(
     raise ValueError(
       f"candidate_growth must be positive, got {candidate_growth=}"
     )
-  bound = _Bound(
-    model,
-    jnp.full(num_experts, 1 / num_experts, jnp.float32),
-    jnp.zeros((num_candidates, 0), jnp.float32),
-    jnp.float32(candidate_growth),
-  )
+  shape = Shape((num_candidates, num_experts))
   climb = Ascent(num_starts=num_starts, num_steps=num_ascent_steps)
   return Bandit(
-    Partial(_init, bound),
-    Partial(_select, climb, bound),
-    Partial(_update, bound),
+    Partial(_init, model, shape),
+    Partial(_select, model, shape, climb, jnp.float32(candidate_growth)),
+    Partial(_update, model),
   )

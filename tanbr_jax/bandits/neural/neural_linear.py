@@ -239,7 +239,6 @@ def neural_linear(
     num_features=structure.network.num_features,
     num_tasks=num_tasks,
     regularisation=regularisation,
-    count_weighted=True,
   )
   bound = _Bound(
     structure,

@@ -25,10 +25,14 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.arms.slot_reward import slot_reward
 from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
 from tanbr_jax.bandits.trees import tree_bounds, tree_statistics
-from tanbr_jax.bandits.trees.tree_statistics import UNBOUNDED, Forest, Shape
+from tanbr_jax.bandits.trees.tree_statistics import (
+  UNBOUNDED,
+  Forest,
+  Plan,
+  in_range,
+)
 from tanbr_jax.partition import Partition, Tree
 
 
@@ -47,59 +51,61 @@ class HctState(NamedTuple):
   uppers: jax.Array
 
 
-class _Bound(NamedTuple):
-  shape: Shape
-  partition: Partition
+class HctNumbers(NamedTuple):
+  """Numbers of the algorithm, see `hct`."""
+
   nu: jax.Array
   rho: jax.Array
   c: jax.Array
   delta: jax.Array
 
 
-def _init(bound: _Bound, key) -> HctState:
+def _init(plan: Plan, key) -> HctState:
   del key
-  forest, bounds = tree_bounds.sprout(bound.partition, bound.shape)
+  forest, bounds = tree_bounds.sprout(plan)
   return HctState(forest, bounds, jnp.full_like(bounds, UNBOUNDED))
 
 
-def _log_term(bound: _Bound, round_index: jax.Array) -> jax.Array:
+def _log_term(numbers: HctNumbers, round_index: jax.Array) -> jax.Array:
   """Returns log(1 / delta') in round t, counted from 1."""
   # t+ in integers: a logarithm could miss a power of two by rounding.
   bits = 32 - jax.lax.clz(round_index - 1)
   doubled = jnp.left_shift(jnp.int32(1), bits).astype(jnp.float32)
-  c1 = (bound.rho / (3 * bound.nu)) ** 0.125
-  return jnp.maximum(jnp.log(2.0), jnp.log(doubled / (c1 * bound.delta)))
+  c1 = (numbers.rho / (3 * numbers.nu)) ** 0.125
+  return jnp.maximum(jnp.log(2.0), jnp.log(doubled / (c1 * numbers.delta)))
 
 
-def _threshold(bound: _Bound, depth: jax.Array, log_term) -> jax.Array:
+def _threshold(numbers: HctNumbers, depth: jax.Array, log_term) -> jax.Array:
   """Returns tau_h [] float32; a root's is 0, it is never played."""
-  scale = bound.c**2 * log_term / bound.nu**2
+  scale = numbers.c**2 * log_term / numbers.nu**2
   height = depth.astype(jnp.float32)
   return jnp.where(
-    depth == 0, 0.0, jnp.ceil(scale * bound.rho ** (-2 * height))
+    depth == 0, 0.0, jnp.ceil(scale * numbers.rho ** (-2 * height))
   )
 
 
-def _upper(bound: _Bound, mean, visits, depth, log_term) -> jax.Array:
+def _upper(numbers: HctNumbers, mean, visits, depth, log_term) -> jax.Array:
   """Returns U of nodes [...], UNBOUNDED without visits."""
-  width = bound.c * jnp.sqrt(log_term / jnp.maximum(visits, 1.0))
-  upper = mean + bound.nu * bound.rho ** depth.astype(jnp.float32) + width
+  width = numbers.c * jnp.sqrt(log_term / jnp.maximum(visits, 1.0))
+  upper = mean + numbers.nu * numbers.rho ** depth.astype(jnp.float32) + width
   return jnp.where(visits > 0, upper, UNBOUNDED)
 
 
-def _select(bound: _Bound, key, state: HctState, context: Context) -> Decision:
+def _select(
+  plan: Plan, numbers: HctNumbers, key, state: HctState, context: Context
+) -> Decision:
   del key
   forest = state.forest
   tree = forest.tree
-  index = tree_statistics.tree_index(bound.shape, context)
-  log_term = _log_term(bound, forest.rounds[index] + 1)
+  index = tree_statistics.tree_index(plan, context)
+  log_term = _log_term(numbers, forest.rounds[index] + 1)
   node, path = tree_bounds.descend(
     tree,
     state.bounds,
     index,
-    max_depth=bound.shape.max_depth,
+    max_depth=plan.max_depth,
     enters=lambda node: (
-      forest.visits[node] >= _threshold(bound, tree.depths[node], log_term)
+      forest.visits[node] >= _threshold(numbers, tree.depths[node], log_term)
     ),
   )
   aux = tree_statistics.describe(forest, node) | {"path": path}
@@ -107,7 +113,8 @@ def _select(bound: _Bound, key, state: HctState, context: Context) -> Decision:
 
 
 def _update(
-  bound: _Bound,
+  plan: Plan,
+  numbers: HctNumbers,
   key,
   state: HctState,
   context: Context,
@@ -115,34 +122,29 @@ def _update(
   feedback: Feedback,
 ) -> HctState:
   del key
-  slot = slot_reward(context.task_mix, feedback)
   path, node = decision.aux["path"], decision.aux["leaf"]
-  index = tree_statistics.tree_index(bound.shape, context)
-  log_term = _log_term(bound, state.forest.rounds[index] + 1)
-  capacity = state.bounds.shape[0]
-  forest = tree_statistics.record(
-    state.forest, node[None], slot.value, index=index, seen=slot.seen
+  forest, index, seen = tree_statistics.credit(
+    state.forest, plan, node[None], context, feedback
   )
+  # U of the node that was played, and B of those above it.
+  log_term = _log_term(numbers, state.forest.rounds[index] + 1)
+  capacity = state.bounds.shape[0]
   depth, visits = forest.tree.depths[node], forest.visits[node]
-  upper = _upper(bound, forest.means[node], visits, depth, log_term)
-  uppers = state.uppers.at[jnp.where(slot.seen, node, capacity)].set(
+  upper = _upper(numbers, forest.means[node], visits, depth, log_term)
+  uppers = state.uppers.at[jnp.where(seen, node, capacity)].set(
     upper, mode="drop"
   )
   bounds = tree_bounds.back_up(
-    forest.tree,
-    state.bounds,
-    uppers[path],
-    jnp.where(slot.seen, path, capacity),
+    forest.tree, state.bounds, uppers[path], jnp.where(seen, path, capacity)
   )
-  splits = slot.seen & (visits >= _threshold(bound, depth, log_term))
-  forest, bounds = tree_bounds.expand(
-    forest, bounds, bound.partition, bound.shape, node, splits
-  )
-  return _refresh(bound, HctState(forest, bounds, uppers), index, slot.seen)
+  # The split, and what a round that is a power of two computes anew.
+  splits = seen & (visits >= _threshold(numbers, depth, log_term))
+  forest, bounds = tree_bounds.expand(forest, bounds, plan, node, splits)
+  return _refresh(numbers, HctState(forest, bounds, uppers), index, seen)
 
 
 def _refresh(
-  bound: _Bound, state: HctState, index: jax.Array, seen: jax.Array
+  numbers: HctNumbers, state: HctState, index: jax.Array, seen: jax.Array
 ) -> HctState:
   """Computes U and B of a tree anew before a round that is a power of two.
 
@@ -152,7 +154,7 @@ def _refresh(
   forest, tree = state.forest, state.forest.tree
   coming = forest.rounds[index] + 1
   is_due = seen & ((coming & (coming - 1)) == 0)
-  log_term = _log_term(bound, coming)
+  log_term = _log_term(numbers, coming)
   rows = (
     forest.owners,
     forest.means,
@@ -168,7 +170,7 @@ def _refresh(
     (owners, means, visits, depths, children), _ = jax.lax.optimization_barrier(
       (rows, number)
     )
-    fresh = _upper(bound, means, visits, depths, log_term)
+    fresh = _upper(numbers, means, visits, depths, log_term)
     uppers = jnp.where(owners == index, fresh, uppers)
     below = jnp.max(bounds[children], axis=1)
     below = jnp.where(children[:, 0] != Tree.NO_CHILD, below, UNBOUNDED)
@@ -183,46 +185,11 @@ def _refresh(
   return HctState(forest, bounds, uppers)
 
 
-def hct_on(
-  partition: Partition,
-  shape: Shape,
-  *,
-  nu: chex.Numeric,
-  rho: chex.Numeric,
-  c: chex.Numeric,
-  delta: chex.Numeric,
-) -> Bandit:
-  """HCT on any partition; see `hct`.
-
-  Args:
-    partition: whose representatives are played.
-    shape: the number of trees and the greatest depth.
-    nu: see `hct`, as are the others.
-    rho: likewise.
-    c: likewise.
-    delta: likewise.
-
-  Raises:
-    ValueError: if a number is out of range.
-  """
-  bound = _Bound(
-    shape=shape,
-    partition=partition,
-    nu=tree_statistics.in_range("nu", nu, above=0),
-    rho=tree_statistics.in_range("rho", rho, above=0, below=1),
-    c=tree_statistics.in_range("c", c, above=0),
-    delta=tree_statistics.in_range("delta", delta, above=0, below=1),
-  )
-  return Bandit(
-    Partial(_init, bound), Partial(_select, bound), Partial(_update, bound)
-  )
-
-
 def hct(
   *,
   num_experts: int,
   num_tasks: int,
-  cells: str = "simplex",
+  cells: str | Partition = "simplex",
   context: str = "dominant_task",
   capacity: int = 4095,
   max_depth: int = 48,
@@ -236,12 +203,10 @@ def hct(
   Args:
     num_experts: E.
     num_tasks: V.
-    cells: "simplex" or "box", see `partition`.
-    context: "none" for one tree that averages over the mixes it meets, or
-      "dominant_task" for a tree for each task, see `tree_statistics`. Each
-      tree counts its own rounds.
-    capacity: M, nodes that all trees together may hold. A full pool goes on
-      with the cells that it has; aux says `tree_full`.
+    cells: "simplex", "box" or a `Partition`, see `tree_statistics.make_plan`.
+    context: "none" or "dominant_task", see there; each tree counts its own
+      rounds.
+    capacity: M, nodes that all trees together may hold.
     max_depth: greatest depth; a round's cost grows with it.
     nu: rewards in a cell of depth h differ by at most nu rho^h.
     rho: in (0, 1).
@@ -256,17 +221,22 @@ def hct(
   Raises:
     ValueError: if an argument is out of range.
   """
-  shape = tree_statistics.shape(
+  plan = tree_statistics.make_plan(
+    num_experts=num_experts,
     num_tasks=num_tasks,
+    cells=cells,
     context=context,
     capacity=capacity,
     max_depth=max_depth,
   )
-  return hct_on(
-    tree_statistics.make_partition(cells, num_experts, capacity),
-    shape,
-    nu=nu,
-    rho=rho,
-    c=c,
-    delta=delta,
+  numbers = HctNumbers(
+    nu=in_range("nu", nu, above=0),
+    rho=in_range("rho", rho, above=0, below=1),
+    c=in_range("c", c, above=0),
+    delta=in_range("delta", delta, above=0, below=1),
+  )
+  return Bandit(
+    Partial(_init, plan),
+    Partial(_select, plan, numbers),
+    Partial(_update, plan, numbers),
   )

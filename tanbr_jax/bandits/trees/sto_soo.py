@@ -26,10 +26,14 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.arms.slot_reward import slot_reward
 from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
 from tanbr_jax.bandits.trees import tree_statistics
-from tanbr_jax.bandits.trees.tree_statistics import UNBOUNDED, Forest, Shape
+from tanbr_jax.bandits.trees.tree_statistics import (
+  UNBOUNDED,
+  Forest,
+  Plan,
+  in_range,
+)
 from tanbr_jax.partition import Partition, Tree
 
 
@@ -49,9 +53,9 @@ class StoSooState(NamedTuple):
   floor: jax.Array
 
 
-class _Bound(NamedTuple):
-  shape: Shape
-  partition: Partition
+class StoSooNumbers(NamedTuple):
+  """Numbers of the algorithm, see `sto_soo`; log_term is log(n k / delta)."""
+
   noise_scale: jax.Array
   budget: jax.Array
   max_samples: jax.Array
@@ -59,11 +63,11 @@ class _Bound(NamedTuple):
   log_term: jax.Array
 
 
-def _init(bound: _Bound, key) -> StoSooState:
+def _init(plan: Plan, key) -> StoSooState:
   del key
-  count = bound.shape.num_trees
+  count = plan.num_trees
   return StoSooState(
-    forest=tree_statistics.plant(bound.partition, bound.shape),
+    forest=tree_statistics.plant(plan),
     next_leaf=jnp.arange(count, dtype=jnp.int32),
     next_depth=jnp.ones(count, jnp.int32),
     floor=jnp.full(count, -UNBOUNDED, jnp.float32),
@@ -83,19 +87,20 @@ def _recommend(forest: Forest, index: jax.Array) -> jax.Array:
 
 
 def _select(
-  bound: _Bound, key, state: StoSooState, context: Context
+  plan: Plan, numbers: StoSooNumbers, key, state: StoSooState, context: Context
 ) -> Decision:
   del key
   forest = state.forest
-  index = tree_statistics.tree_index(bound.shape, context)
-  is_over = forest.rounds[index].astype(jnp.float32) >= bound.budget
+  index = tree_statistics.tree_index(plan, context)
+  is_over = forest.rounds[index].astype(jnp.float32) >= numbers.budget
   node = jnp.where(is_over, _recommend(forest, index), state.next_leaf[index])
   aux = tree_statistics.describe(forest, node)
   return Decision(forest.tree.representatives[node], aux)
 
 
 def _update(
-  bound: _Bound,
+  plan: Plan,
+  numbers: StoSooNumbers,
   key,
   state: StoSooState,
   context: Context,
@@ -103,43 +108,42 @@ def _update(
   feedback: Feedback,
 ) -> StoSooState:
   del key
-  slot = slot_reward(context.task_mix, feedback)
-  index = tree_statistics.tree_index(bound.shape, context)
-  forest = tree_statistics.record(
-    state.forest,
-    decision.aux["leaf"][None],
-    slot.value,
-    index=index,
-    seen=slot.seen,
+  forest, index, seen = tree_statistics.credit(
+    state.forest, plan, decision.aux["leaf"][None], context, feedback
   )
-  ongoing = forest.rounds[index].astype(jnp.float32) < bound.budget
-  return _advance(
-    bound, state._replace(forest=forest), index, slot.seen & ongoing
-  )
+  ongoing = forest.rounds[index].astype(jnp.float32) < numbers.budget
+  state = state._replace(forest=forest)
+  return _advance(plan, numbers, state, index, seen & ongoing)
 
 
 def _advance(
-  bound: _Bound, state: StoSooState, index: jax.Array, enabled: jax.Array
+  plan: Plan,
+  numbers: StoSooNumbers,
+  state: StoSooState,
+  index: jax.Array,
+  enabled: jax.Array,
 ) -> StoSooState:
   """Sweeps on to the next leaf to sample, over at most one split."""
+  # The next leaf of this sweep.
   forest, depths = state.forest, state.forest.tree.depths
-  scores = _scores(bound, forest)
+  scores = _scores(numbers, forest)
   is_mine = forest.tree.is_leaf & (forest.owners == index)
   floor = state.floor[index]
   reached = is_mine & (depths >= state.next_depth[index]) & (scores >= floor)
   goes_on = jnp.any(reached)
-  # Otherwise this sweep is over and the next one begins at the top.
+  # Where there is none the next sweep begins at the top.
   reached = jnp.where(goes_on, reached, is_mine)
   floor = jnp.where(goes_on, floor, -UNBOUNDED)
   depth = jnp.min(jnp.where(reached, depths, jnp.iinfo(jnp.int32).max))
   at_depth = reached & (depths == depth)
   leaf = jnp.argmax(jnp.where(at_depth, scores, -UNBOUNDED)).astype(jnp.int32)
 
-  is_done = forest.visits[leaf] >= bound.max_samples
-  is_done = is_done & (depth.astype(jnp.float32) < bound.depth_limit)
+  # Its split, if it has samples enough.
+  is_done = forest.visits[leaf] >= numbers.max_samples
+  is_done = is_done & (depth.astype(jnp.float32) < numbers.depth_limit)
   capacity = depths.shape[0]
   forest, slots, feasible = tree_statistics.grow(
-    forest, bound.partition, bound.shape, leaf, enabled & is_done
+    forest, plan, leaf, enabled & is_done
   )
   was_split = slots[0] < capacity
   # The sweep goes on to the unbounded scores below, of which older ones may
@@ -148,7 +152,7 @@ def _advance(
   child = jnp.where(feasible[0], slots[0], slots[1])
   older = jnp.argmax(fresh).astype(jnp.int32)
   child = jnp.where(jnp.any(fresh), older, child)
-  place = jnp.where(enabled, index, bound.shape.num_trees)
+  place = jnp.where(enabled, index, plan.num_trees)
   return StoSooState(
     forest=forest,
     next_leaf=state.next_leaf.at[place].set(
@@ -163,67 +167,18 @@ def _advance(
   )
 
 
-def _scores(bound: _Bound, forest: Forest) -> jax.Array:
+def _scores(numbers: StoSooNumbers, forest: Forest) -> jax.Array:
   """Returns b [M], UNBOUNDED without samples."""
-  width = jnp.sqrt(0.5 * bound.log_term / jnp.maximum(forest.visits, 1.0))
-  scores = forest.means + bound.noise_scale * width
+  width = jnp.sqrt(0.5 * numbers.log_term / jnp.maximum(forest.visits, 1.0))
+  scores = forest.means + numbers.noise_scale * width
   return jnp.where(forest.visits > 0, scores, UNBOUNDED)
-
-
-def sto_soo_on(
-  partition: Partition,
-  shape: Shape,
-  *,
-  noise_scale: chex.Numeric,
-  horizon: chex.Numeric,
-  max_samples: chex.Numeric | None = None,
-  depth_limit: chex.Numeric | None = None,
-  delta: chex.Numeric | None = None,
-) -> Bandit:
-  """StoSOO on any partition; see `sto_soo`.
-
-  Args:
-    partition: whose representatives are played.
-    shape: the number of trees and the greatest depth.
-    noise_scale: see `sto_soo`, as are the others.
-    horizon: likewise.
-    max_samples: likewise.
-    depth_limit: likewise.
-    delta: likewise.
-
-  Raises:
-    ValueError: if a number is out of range.
-  """
-  in_range = tree_statistics.in_range
-  # At n = 1 the logarithm is 0, and k would be infinite.
-  budget = in_range("horizon", horizon, above=2)
-  if max_samples is None:
-    max_samples = jnp.ceil(budget / jnp.log(budget) ** 3)
-  samples = in_range("max_samples", max_samples, above=0)
-  if depth_limit is None:
-    depth_limit = jnp.floor(jnp.sqrt(budget / samples))
-  if delta is None:
-    delta = 1 / jnp.sqrt(budget)
-  delta = in_range("delta", delta, above=0, below=1)
-  bound = _Bound(
-    shape=shape,
-    partition=partition,
-    noise_scale=in_range("noise_scale", noise_scale, above=0),
-    budget=budget,
-    max_samples=samples,
-    depth_limit=in_range("depth_limit", depth_limit, above=0),
-    log_term=jnp.log(budget * samples / delta),
-  )
-  return Bandit(
-    Partial(_init, bound), Partial(_select, bound), Partial(_update, bound)
-  )
 
 
 def sto_soo(
   *,
   num_experts: int,
   num_tasks: int,
-  cells: str = "simplex",
+  cells: str | Partition = "simplex",
   context: str = "dominant_task",
   capacity: int = 1023,
   max_depth: int = 48,
@@ -238,12 +193,10 @@ def sto_soo(
   Args:
     num_experts: E.
     num_tasks: V.
-    cells: "simplex" or "box", see `partition`.
-    context: "none" for one tree that averages over the mixes it meets, or
-      "dominant_task" for a tree for each task, see `tree_statistics`.
+    cells: "simplex", "box" or a `Partition`, see `tree_statistics.make_plan`.
+    context: "none" or "dominant_task", see there.
     capacity: M, nodes that all trees together may hold; a round's cost grows
-      with it. A full pool goes on with the cells that it has; aux says
-      `tree_full`.
+      with it.
     max_depth: greatest depth whatever `depth_limit` is.
     noise_scale: s; the paper's is for rewards in [0, 1], for rewards of
       standard deviation s take about s.
@@ -260,18 +213,33 @@ def sto_soo(
   Raises:
     ValueError: if an argument is out of range.
   """
-  shape = tree_statistics.shape(
+  plan = tree_statistics.make_plan(
+    num_experts=num_experts,
     num_tasks=num_tasks,
+    cells=cells,
     context=context,
     capacity=capacity,
     max_depth=max_depth,
   )
-  return sto_soo_on(
-    tree_statistics.make_partition(cells, num_experts, capacity),
-    shape,
-    noise_scale=noise_scale,
-    horizon=horizon,
-    max_samples=max_samples,
-    depth_limit=depth_limit,
-    delta=delta,
+  # At n = 1 the logarithm is 0, and k would be infinite.
+  budget = in_range("horizon", horizon, above=2)
+  if max_samples is None:
+    max_samples = jnp.ceil(budget / jnp.log(budget) ** 3)
+  samples = in_range("max_samples", max_samples, above=0)
+  if depth_limit is None:
+    depth_limit = jnp.floor(jnp.sqrt(budget / samples))
+  if delta is None:
+    delta = 1 / jnp.sqrt(budget)
+  delta = in_range("delta", delta, above=0, below=1)
+  numbers = StoSooNumbers(
+    noise_scale=in_range("noise_scale", noise_scale, above=0),
+    budget=budget,
+    max_samples=samples,
+    depth_limit=in_range("depth_limit", depth_limit, above=0),
+    log_term=jnp.log(budget * samples / delta),
+  )
+  return Bandit(
+    Partial(_init, plan),
+    Partial(_select, plan, numbers),
+    Partial(_update, plan, numbers),
   )

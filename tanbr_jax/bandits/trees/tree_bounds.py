@@ -14,36 +14,31 @@ import jax
 import jax.numpy as jnp
 
 from tanbr_jax.bandits.trees import tree_statistics
-from tanbr_jax.bandits.trees.tree_statistics import UNBOUNDED, Forest
-from tanbr_jax.partition import Partition, Tree
+from tanbr_jax.bandits.trees.tree_statistics import UNBOUNDED, Forest, Plan
+from tanbr_jax.partition import Tree
 
 
-def sprout(
-  partition: Partition, shape: tree_statistics.Shape
-) -> tuple[Forest, jax.Array]:
+def sprout(plan: Plan) -> tuple[Forest, jax.Array]:
   """Returns trees whose roots are split, as both papers begin, and B [M]."""
-  forest = tree_statistics.plant(partition, shape)
+  forest = tree_statistics.plant(plan)
   bounds = jnp.full(forest.owners.shape, UNBOUNDED, jnp.float32)
 
   def split_root(root, carry):
-    return expand(*carry, partition, shape, root, jnp.asarray(True))
+    return expand(*carry, plan, root, jnp.asarray(True))
 
   # A Python loop would compile one split for each tree.
-  return jax.lax.fori_loop(0, shape.num_trees, split_root, (forest, bounds))
+  return jax.lax.fori_loop(0, plan.num_trees, split_root, (forest, bounds))
 
 
 def expand(
   forest: Forest,
   bounds: jax.Array,
-  partition: Partition,
-  shape: tree_statistics.Shape,
+  plan: Plan,
   node: jax.Array,
   enabled: jax.Array,
 ) -> tuple[Forest, jax.Array]:
   """Splits a leaf; B is unbounded in a new cell, from below if infeasible."""
-  forest, slots, feasible = tree_statistics.grow(
-    forest, partition, shape, node, enabled
-  )
+  forest, slots, feasible = tree_statistics.grow(forest, plan, node, enabled)
   fresh = jnp.where(feasible, UNBOUNDED, -UNBOUNDED)
   return forest, bounds.at[slots].set(fresh, mode="drop")
 

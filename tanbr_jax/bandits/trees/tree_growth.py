@@ -1,4 +1,4 @@
-"""How a tree of cells grows where it is played.
+"""Growth of a tree of cells where it is played.
 
 A leaf splits in two once its visits reach
 

@@ -1,4 +1,4 @@
-"""What the tree bandits without a network share: trees and their statistics.
+"""Trees and their statistics, of the tree bandits without a network.
 
 `hoo`, `hct`, `zooming` and `sto_soo` know nothing but the mean reward of the
 cells they played. That reward is one number a slot, psi . r, so they are
@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax import partition as partitions
-from tanbr_jax.bandits.base import Context, check_at_least
+from tanbr_jax.bandits.arms.slot_reward import slot_reward
+from tanbr_jax.bandits.base import Context, Feedback, check_at_least
 from tanbr_jax.partition import Partition
 
 CONTEXTS = ("none", "dominant_task")
@@ -55,28 +56,46 @@ class Forest(NamedTuple):
   max_depth: jax.Array
 
 
-@jax.tree_util.register_static
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Shape:
-  """What is static about a forest.
+class Plan:
+  """The cells, the number and the greatest depth of the trees; no array.
 
   Attributes:
+    partition: whose representatives are played.
     num_trees: G.
-    max_depth: the greatest depth a node may have; the cost of a round grows
-      with it.
+    max_depth: D, the greatest depth of a node; a round's cost grows with it.
   """
 
-  num_trees: int
-  max_depth: int
+  partition: Partition
+  num_trees: int = dataclasses.field(metadata={"static": True})
+  max_depth: int = dataclasses.field(metadata={"static": True})
 
 
-def shape(
-  *, num_tasks: int, context: str, capacity: int, max_depth: int
-) -> Shape:
-  """Returns the shape of a forest after checking what it is made from.
+def make_plan(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  cells: str | Partition,
+  context: str,
+  capacity: int,
+  max_depth: int,
+) -> Plan:
+  """Returns the plan of a forest, from what all tree bandits are told.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    cells: "simplex" or "box", see `partition`; or any `Partition`.
+    context: "none" for one tree that averages over the mixes it meets, or
+      "dominant_task" for a tree for each task.
+    capacity: M, nodes that all trees together may hold; that of `cells` where
+      this is a `Partition`. A full pool goes on with the cells that it has;
+      aux says `tree_full`.
+    max_depth: D.
 
   Raises:
-    ValueError: if `context` is unknown or a size is too small.
+    ValueError: if a name is unknown or a size is too small.
   """
   if context not in CONTEXTS:
     raise ValueError(f"context must be one of {CONTEXTS}, got {context=}")
@@ -88,19 +107,12 @@ def shape(
       f"capacity={capacity}, trees={num_trees}"
     )
   check_at_least("max_depth", max_depth, 1)
-  return Shape(num_trees, max_depth)
-
-
-def make_partition(cells: str, num_experts: int, capacity: int) -> Partition:
-  """Returns the partition of the name "simplex" or "box".
-
-  Raises:
-    ValueError: if the name is neither or a size is out of range.
-  """
-  known = {"simplex": partitions.simplex, "box": partitions.box}
-  if cells not in known:
-    raise ValueError(f"cells must be 'simplex' or 'box', got {cells=}")
-  return known[cells](num_experts=num_experts, capacity=capacity)
+  if not isinstance(cells, Partition):
+    known = {"simplex": partitions.simplex, "box": partitions.box}
+    if cells not in known:
+      raise ValueError(f"cells must be 'simplex' or 'box', got {cells=}")
+    cells = known[cells](num_experts=num_experts, capacity=capacity)
+  return Plan(cells, num_trees, max_depth)
 
 
 def in_range(
@@ -124,10 +136,10 @@ def in_range(
   return jnp.asarray(value, jnp.float32)
 
 
-def plant(partition: Partition, shape: Shape) -> Forest:
+def plant(plan: Plan) -> Forest:
   """Returns G trees that are only roots."""
-  tree = partition.init()
-  count = shape.num_trees
+  tree = plan.partition.init()
+  count = plan.num_trees
   copied = {
     field.name: getattr(tree, field.name)
     .at[:count]
@@ -149,49 +161,61 @@ def plant(partition: Partition, shape: Shape) -> Forest:
   )
 
 
-def tree_index(shape: Shape, context: Context) -> jax.Array:
+def tree_index(plan: Plan, context: Context) -> jax.Array:
   """The tree that a slot belongs to, [] int32, which is its root as well."""
-  if shape.num_trees == 1:
+  if plan.num_trees == 1:
     return jnp.int32(0)
   return jnp.argmax(context.task_mix).astype(jnp.int32)
 
 
-def record(
+class Credit(NamedTuple):
+  """A forest after a slot.
+
+  Attributes:
+    forest: the trees and what was observed in their cells.
+    index: [] int32, the tree that played.
+    seen: [] bool; if false, the slot showed nothing and the forest stays.
+  """
+
+  forest: Forest
+  index: jax.Array
+  seen: jax.Array
+
+
+def credit(
   forest: Forest,
+  plan: Plan,
   nodes: jax.Array,
-  reward: jax.Array,
-  *,
-  index: jax.Array,
-  seen: jax.Array,
-) -> Forest:
-  """Credits one reward to nodes [N], of which those out of range are ignored.
+  context: Context,
+  feedback: Feedback,
+) -> Credit:
+  """Credits a slot's reward to nodes.
 
   Args:
     forest: the trees.
-    nodes: [N] int32, different from each other where in range.
-    reward: [].
-    index: [] int32, the tree that played.
-    seen: [] bool; nothing is credited if false.
+    plan: of the forest.
+    nodes: [N] int32, different from each other; those out of range are ignored.
+    context: of the slot.
+    feedback: of the slot.
   """
+  slot = slot_reward(context.task_mix, feedback)
+  index = tree_index(plan, context)
   capacity = forest.visits.shape[0]
-  nodes = jnp.where(seen, nodes, capacity)
+  nodes = jnp.where(slot.seen, nodes, capacity)
   visits = forest.visits.at[nodes].add(1.0, mode="drop")
   # Padding reads the last row, and what comes of it is not written.
   old = forest.means[nodes]
-  means = old + (reward - old) / jnp.maximum(visits[nodes], 1.0)
-  return forest._replace(
+  means = old + (slot.value - old) / jnp.maximum(visits[nodes], 1.0)
+  forest = forest._replace(
     visits=visits,
     means=forest.means.at[nodes].set(means, mode="drop"),
-    rounds=forest.rounds.at[index].add(seen.astype(jnp.int32)),
+    rounds=forest.rounds.at[index].add(slot.seen.astype(jnp.int32)),
   )
+  return Credit(forest, index, slot.seen)
 
 
 def grow(
-  forest: Forest,
-  partition: Partition,
-  shape: Shape,
-  node: jax.Array,
-  enabled: jax.Array,
+  forest: Forest, plan: Plan, node: jax.Array, enabled: jax.Array
 ) -> tuple[Forest, jax.Array, jax.Array]:
   """Splits a leaf in two, unless it is too deep or the pool is full.
 
@@ -201,7 +225,8 @@ def grow(
   """
   before = forest.tree
   depth = before.depths[node]
-  tree = partition.split(before, node, enabled & (depth < shape.max_depth))
+  enabled = enabled & (depth < plan.max_depth)
+  tree = plan.partition.split(before, node, enabled)
   granted = tree.num_nodes > before.num_nodes
   slots = jnp.where(granted, tree.children[node], tree.depths.shape[0])
   feasible = tree.is_leaf[slots]

@@ -16,6 +16,7 @@ from tanbr_jax.bandits.base import (
   Context,
   Decision,
   Feedback,
+  Shape,
   as_pytree,
   check_at_least,
 )
@@ -39,9 +40,9 @@ class DelayedState(NamedTuple):
   arrives: jax.Array
 
 
-def _init(bandit: Bandit, ring, key) -> DelayedState:
+def _init(bandit: Bandit, ring: Shape, key) -> DelayedState:
   state = bandit.init(key)
-  delay, num_tasks = ring.shape
+  delay, num_tasks = ring
   context = Context(jnp.zeros(num_tasks, jnp.float32))
   decision = jax.eval_shape(bandit.select, key, state, context)
   feedback = Feedback(
@@ -107,7 +108,7 @@ def delayed(bandit: Bandit, *, delay: int, num_tasks: int) -> Bandit:
   check_at_least("delay", delay, 1)
   check_at_least("num_tasks", num_tasks, 1)
   bandit = as_pytree(bandit)
-  ring = jnp.zeros((delay, num_tasks), jnp.float32)
+  ring = Shape((delay, num_tasks))
   return Bandit(
     Partial(_init, bandit, ring),
     Partial(_select, bandit),

@@ -67,9 +67,10 @@ def _update(
   decision: Decision,
   feedback: Feedback,
 ) -> SlidingWindowState:
+  copies = zip(jax.random.split(key), (state.older, state.younger), strict=True)
   older, younger = (
-    bandit.update(key, copy, context, decision, feedback)
-    for copy in (state.older, state.younger)
+    bandit.update(copy_key, copy, context, decision, feedback)
+    for copy_key, copy in copies
   )
   age = state.age + jnp.int32(1)
   turns = age >= half

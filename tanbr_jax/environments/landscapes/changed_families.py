@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from tanbr_jax.bandits.base import Shape
 from tanbr_jax.environments.landscapes.family import Family, constant_bounds
 
 
@@ -60,10 +61,8 @@ def moving(family: Family, *, num_tasks: int, rate: float) -> Family:
   """
   if not 0.0 < rate <= 0.5:
     raise ValueError(f"reward_drift must be in (0, 0.5], got {rate}")
-  # `num_tasks` is a shape, which a `Partial` must not make an array.
-  angles = jnp.zeros(num_tasks)
   return Family(
-    Partial(_moving_init, family, angles),
+    Partial(_moving_init, family, Shape((num_tasks,))),
     Partial(_moving_reward, family),
     Partial(_moving_optimum, family),
     None if family.bounds is None else Partial(_moving_bounds, family),
@@ -97,13 +96,11 @@ def to_unit_interval(family: Family) -> Family:
   )
 
 
-def _moving_init(
-  family: Family, angles: jax.Array, key: jax.Array
-) -> MovingParams:
+def _moving_init(family: Family, shape: Shape, key: jax.Array) -> MovingParams:
   landscape_key, angle_key = jax.random.split(key)
   return MovingParams(
     family.init(landscape_key),
-    jnp.pi * jax.random.uniform(angle_key, angles.shape),
+    jnp.pi * jax.random.uniform(angle_key, shape),
   )
 
 

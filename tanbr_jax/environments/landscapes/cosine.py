@@ -15,7 +15,6 @@ from tanbr_jax.environments.landscapes.image_search import (
   Objective,
   image_family,
 )
-from tanbr_jax.environments.static import Static
 
 _NUM_WAVES = 2
 
@@ -80,9 +79,9 @@ def _draw_waves(
   low: jax.Array,
   high: jax.Array,
   key: jax.Array,
-  num_tasks: Static,
+  num_tasks: int,
 ) -> WaveTasks:
-  shape = (num_tasks.value, _NUM_WAVES)
+  shape = (num_tasks, _NUM_WAVES)
   length_key, angle_key, phase_key = jax.random.split(key, 3)
   lengths = low + (high - low) * jax.random.uniform(length_key, shape)
   angles = 2.0 * jnp.pi * jax.random.uniform(angle_key, shape)

@@ -8,6 +8,7 @@ of reward a slot. Letters: V tasks, E experts, H hidden units.
 
 from jax.tree_util import Partial
 
+from tanbr_jax.bandits.base import Shape
 from tanbr_jax.environments.landscapes import network_search
 from tanbr_jax.environments.landscapes.cosine import cosine
 from tanbr_jax.environments.landscapes.family import Family
@@ -27,7 +28,6 @@ from tanbr_jax.environments.landscapes.simple_families import (
   quadratic,
   saturating,
 )
-from tanbr_jax.environments.static import Static
 
 __all__ = [
   "FAMILIES",
@@ -64,9 +64,9 @@ def network(
   Returns:
     A `Family` whose parameters are the network's and the candidates'.
   """
-  shape = Static((num_tasks, num_experts, num_hidden))
+  sizes = Shape((num_tasks, num_experts, num_hidden))
   return Family(
-    Partial(network_search.draw, shape),
+    Partial(network_search.draw, sizes),
     Partial(network_search.reward),
     Partial(network_search.optimum),
     Partial(network_search.bounds),

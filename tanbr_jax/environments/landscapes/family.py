@@ -1,6 +1,6 @@
-"""What a family of reward landscapes is.
+"""A family of reward landscapes as pure functions.
 
-A family draws one landscape per task; the reward of weights x under the mix
+It draws one landscape per task; the reward of weights x under the mix
 psi is psi . h(x). Letters: V tasks, E experts.
 """
 

@@ -11,11 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from tanbr_jax.bandits.base import Shape
 from tanbr_jax.environments.landscapes.family import Family, constant_bounds
-from tanbr_jax.environments.landscapes.simple_families import (
-  draw_half_dirichlet,
-)
-from tanbr_jax.environments.static import Static
+from tanbr_jax.simplex.points import dirichlet_half
 
 # 2^12 subsets of tasks: beyond it `plateau` would be slow, not wrong.
 _MAX_PLATEAU_TASKS = 12
@@ -58,10 +56,10 @@ def plateau(
     )
   if not radius > 0.0:
     raise ValueError(f"radius must be positive, got radius={radius}")
-  shape = Static((num_tasks, num_experts))
+  shape = Shape((num_tasks, num_experts))
   scale, radius = jnp.float32(scale), jnp.float32(radius)
   return Family(
-    Partial(draw_half_dirichlet, shape),
+    Partial(dirichlet_half, shape=shape),
     Partial(_plateau_reward, scale, radius),
     Partial(_best_mean_centre, radius),
     Partial(constant_bounds, jnp.float32(0.0), scale),
@@ -109,7 +107,7 @@ def wheel(
     raise ValueError(f"delta must be in [0.5, 1), got delta={delta}")
   scale = jnp.float32(scale)
   return Family(
-    Partial(_deal_corners, Static((num_tasks, num_experts)), scale),
+    Partial(_deal_corners, Shape((num_tasks, num_experts)), scale),
     Partial(_wheel_reward, scale, jnp.float32(delta)),
     Partial(_best_corner, scale),
     Partial(constant_bounds, jnp.float32(0.0), scale),
@@ -143,8 +141,8 @@ def _best_mean_centre(
   return best / jnp.sum(best)
 
 
-def _deal_corners(shape: Static, scale: jax.Array, key: jax.Array) -> jax.Array:
-  num_tasks, num_experts = shape.value
+def _deal_corners(shape: Shape, scale: jax.Array, key: jax.Array) -> jax.Array:
+  num_tasks, num_experts = shape
   order = jax.random.permutation(key, num_experts)
   corners = jnp.tile(order, -(-num_tasks // num_experts))[:num_tasks]
   own = jax.nn.one_hot(corners, num_experts, dtype=jnp.float32)

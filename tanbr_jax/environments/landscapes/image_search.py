@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from tanbr_jax.bandits.base import Shape
 from tanbr_jax.environments.landscapes import image
 from tanbr_jax.environments.landscapes.family import Family
-from tanbr_jax.environments.static import Static
 
 
 class _Sizes(NamedTuple):
@@ -44,7 +44,7 @@ _BOUND_MARGIN = 0.05
 
 
 class Objective(NamedTuple):
-  """What differs between the families here.
+  """An objective over the image, in which the families here differ.
 
   Attributes:
     draw: `draw(key, num_tasks) -> tasks`, a tree of arrays [V, ...].
@@ -52,7 +52,7 @@ class Objective(NamedTuple):
     landmarks: `landmarks(tasks) -> [L, D]`, where an objective is sharp.
   """
 
-  draw: Callable[[jax.Array, Static], Any]
+  draw: Callable[[jax.Array, int], Any]
   value: Callable[[Any, jax.Array], jax.Array]
   landmarks: Callable[[Any], jax.Array]
 
@@ -98,20 +98,20 @@ def image_family(
       f"num_experts must be at least {dims + 1} for an objective of {dims} "
       f"dimensions, got num_experts={num_experts}"
     )
-  shape = Static((num_tasks, num_experts, dims))
+  sizes = Shape((num_tasks, num_experts, dims))
   return Family(
-    Partial(_draw, objective, shape),
+    Partial(_draw, objective, sizes),
     Partial(_reward, objective),
     Partial(_optimum, objective),
     Partial(_bounds),
   )
 
 
-def _draw(objective: Objective, shape: Static, key: jax.Array) -> ImageParams:
-  num_tasks, num_experts, dims = shape.value
+def _draw(objective: Objective, sizes: Shape, key: jax.Array) -> ImageParams:
+  num_tasks, num_experts, dims = sizes
   image_key, task_key = jax.random.split(key)
   places = image.draw_image(image_key, num_experts=num_experts, dims=dims)
-  tasks = objective.draw(task_key, Static(num_tasks))
+  tasks = objective.draw(task_key, num_tasks)
   landmarks = objective.landmarks(tasks)
   if dims == 1:
     points, widths = _points_of_line(landmarks)

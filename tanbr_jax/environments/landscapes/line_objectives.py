@@ -20,7 +20,6 @@ from tanbr_jax.environments.landscapes.image_search import (
   Objective,
   image_family,
 )
-from tanbr_jax.environments.static import Static
 
 # Where a distance is rounded off: a value at which the oscillation of the
 # objective is at its top, so that the peak stays what it was to 1e-5.
@@ -133,10 +132,8 @@ def _line_family(
   )
 
 
-def _draw_peaks(
-  scale: jax.Array, key: jax.Array, num_tasks: Static
-) -> LineTasks:
-  peaks = jax.random.uniform(key, (num_tasks.value,), minval=0.05, maxval=0.95)
+def _draw_peaks(scale: jax.Array, key: jax.Array, num_tasks: int) -> LineTasks:
+  peaks = jax.random.uniform(key, (num_tasks,), minval=0.05, maxval=0.95)
   return LineTasks(peaks, scale)
 
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tanbr_jax.environments.static import Static
-from tanbr_jax.simplex.projection import project_on_simplex
+from tanbr_jax.bandits.base import Shape
+from tanbr_jax.simplex.ascent import climb
+from tanbr_jax.simplex.points import dirichlet, dirichlet_one
 
 _NUM_MIXES = 256
 _NUM_STARTS = 32
@@ -48,24 +49,17 @@ class NetworkParams(NamedTuple):
   rewards: jax.Array
 
 
-class _Ascent(NamedTuple):
-  weights: jax.Array  # [N, E]
-  value: jax.Array  # [N]
-  slope: jax.Array  # [N, E]
-  step_size: jax.Array  # [N]
-
-
-def draw(shape: Static, key: jax.Array) -> NetworkParams:
+def draw(sizes: Shape, key: jax.Array) -> NetworkParams:
   """Draws a network and searches its candidates.
 
   Args:
-    shape: Static((V, E, H)).
+    sizes: Shape((V, E, H)).
     key: random key, consumed.
 
   Returns:
     The network's parameters.
   """
-  num_tasks, num_experts, num_hidden = shape.value
+  num_tasks, num_experts, num_hidden = sizes
   keys = jax.random.split(key, 5)
   readout = jax.random.normal(keys[2], (num_tasks, num_hidden))
   params = NetworkParams(
@@ -126,8 +120,7 @@ def _starts(key: jax.Array, num_experts: int) -> jax.Array:
   """Some vertices, without which maxima at the rim are missed, and draws."""
   vertices = jnp.eye(num_experts)[:_NUM_VERTICES]
   num_draws = _NUM_STARTS - vertices.shape[0]
-  draws = jax.random.exponential(key, (num_draws, num_experts))
-  draws = draws / jnp.sum(draws, axis=1, keepdims=True)
+  draws = dirichlet_one(key, (num_draws, num_experts))
   return jnp.concatenate([draws, vertices])
 
 
@@ -136,18 +129,13 @@ def _search_mixes(key: jax.Array, num_tasks: int) -> jax.Array:
   # draw takes seconds to compile.
   is_sharp = jnp.arange(_NUM_MIXES) // (_NUM_MIXES // 2) == 0
   concentration = jnp.where(is_sharp, 0.15, 0.7)[:, None]
-  shape = (_NUM_MIXES, num_tasks)
-  return jax.nn.softmax(jax.random.loggamma(key, concentration, shape), -1)
+  return dirichlet(key, concentration, (_NUM_MIXES, num_tasks))
 
 
 def _climb(
   params: NetworkParams, mix: jax.Array, starts: jax.Array, *, num_steps: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Projected gradient ascent from starts [N, E]; ends [N, E], values [N].
-
-  Each start has its own step size, which grows after a step that gains and
-  shrinks after one that does not and is not taken.
-  """
+  """Ascends psi . h from starts [N, E]: ends [N, E] and values [N]."""
   output = mix @ params.readout
 
   def value_and_slope(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -155,19 +143,6 @@ def _climb(
     slope = ((1.0 - units**2) * output[None, :]) @ params.hidden
     return units @ output, slope
 
-  def step(_: jax.Array, ascent: _Ascent) -> _Ascent:
-    weights = ascent.weights + ascent.step_size[:, None] * ascent.slope
-    weights = jax.vmap(project_on_simplex)(weights)
-    value, slope = value_and_slope(weights)
-    gains = value > ascent.value
-    return _Ascent(
-      weights=jnp.where(gains[:, None], weights, ascent.weights),
-      value=jnp.where(gains, value, ascent.value),
-      slope=jnp.where(gains[:, None], slope, ascent.slope),
-      step_size=ascent.step_size * jnp.where(gains, 1.5, 0.4),
-    )
-
-  step_size = jnp.full(starts.shape[0], _FIRST_STEP_SIZE)
-  start = _Ascent(starts, *value_and_slope(starts), step_size)
-  end = jax.lax.fori_loop(0, num_steps, step, start)
-  return end.weights, end.value
+  return climb(
+    value_and_slope, starts, num_steps=num_steps, step_size=_FIRST_STEP_SIZE
+  )

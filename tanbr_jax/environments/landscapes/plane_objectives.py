@@ -19,11 +19,10 @@ from tanbr_jax.environments.landscapes.image_search import (
   Objective,
   image_family,
 )
-from tanbr_jax.environments.static import Static
 
 
 class PlaneTasks(NamedTuple):
-  """How each task sees the plane: z = radius turn_v (y - t_v).
+  """The plane as each task sees it: z = radius turn_v (y - t_v).
 
   Attributes:
     origins: [V, 2] t_v.
@@ -127,7 +126,7 @@ def _plane_family(
     Partial(
       _draw_views, jnp.float32(scale), jnp.float32(radius), jnp.float32(rim)
     ),
-    Partial(_seen, Static(value)),
+    Partial(_seen, Partial(value)),
     Partial(_origins),
   )
   return image_family(
@@ -140,10 +139,10 @@ def _draw_views(
   radius: jax.Array,
   rim: jax.Array,
   key: jax.Array,
-  num_tasks: Static,
+  num_tasks: int,
 ) -> PlaneTasks:
   """Origins uniform in the disc of radius `rim`, turns uniform."""
-  draws = jax.random.uniform(key, (3, num_tasks.value))
+  draws = jax.random.uniform(key, (3, num_tasks))
   angles = 2.0 * jnp.pi * draws[:2]
   cos, sin = jnp.cos(angles), jnp.sin(angles)
   origins = rim * jnp.sqrt(draws[2])[:, None] * jnp.stack([cos[0], sin[0]], -1)
@@ -157,12 +156,12 @@ def _origins(tasks: PlaneTasks) -> jax.Array:
   return tasks.origins
 
 
-def _seen(value: Static, tasks: PlaneTasks, y: jax.Array) -> jax.Array:
+def _seen(value: Partial, tasks: PlaneTasks, y: jax.Array) -> jax.Array:
   """The reward [V] at y [2]."""
   away = tasks.radius * (y[None, :] - tasks.origins)
   z1 = jnp.sum(tasks.turns[:, 0] * away, axis=1)
   z2 = jnp.sum(tasks.turns[:, 1] * away, axis=1)
-  return tasks.scale * value.value(z1, z2)
+  return tasks.scale * value(z1, z2)
 
 
 def _himmelblau_value(z1: jax.Array, z2: jax.Array) -> jax.Array:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from tanbr_jax.bandits.base import Shape
 from tanbr_jax.environments.landscapes.family import Family, constant_bounds
-from tanbr_jax.environments.static import Static
-from tanbr_jax.simplex.projection import project_on_simplex
+from tanbr_jax.simplex.points import dirichlet_half, dirichlet_one
+from tanbr_jax.simplex.projection import project
 
 
 def quadratic(
@@ -29,10 +30,10 @@ def quadratic(
   Returns:
     A `Family` whose parameters are the c_v [V, E].
   """
-  shape = Static((num_tasks, num_experts))
+  shape = Shape((num_tasks, num_experts))
   scale = jnp.float32(scale)
   return Family(
-    Partial(_draw_centres, shape),
+    Partial(dirichlet_one, shape=shape),
     Partial(_quadratic_reward, scale),
     Partial(_mean_centre),
     # Two points of the simplex are at most sqrt(2) apart.
@@ -57,10 +58,10 @@ def saturating(
   Returns:
     A `Family` whose parameters are the gains a_ve [V, E].
   """
-  shape = Static((num_tasks, num_experts))
+  shape = Shape((num_tasks, num_experts))
   rate = jnp.float32(rate)
   return Family(
-    Partial(draw_half_dirichlet, shape),
+    Partial(dirichlet_half, shape=shape),
     Partial(_saturating_reward, rate),
     Partial(_water_filling, rate),
     Partial(constant_bounds, jnp.float32(0.0), -jnp.expm1(-rate)),
@@ -83,20 +84,13 @@ def linear_contextual(
   Returns:
     A `Family` whose parameters are the a_v [V, E].
   """
-  shape = Static((num_tasks, num_experts))
+  shape = Shape((num_tasks, num_experts))
   return Family(
     Partial(_draw_slopes, shape, jnp.float32(scale)),
     Partial(_linear_reward),
     Partial(_best_vertex),
     Partial(_range),
   )
-
-
-def _draw_centres(shape: Static, key: jax.Array) -> jax.Array:
-  num_tasks, num_experts = shape.value
-  # Normalised exponentials are Dirichlet(1), and compile far faster.
-  draws = jax.random.exponential(key, (num_tasks, num_experts))
-  return draws / jnp.sum(draws, axis=1, keepdims=True)
 
 
 def _quadratic_reward(
@@ -109,14 +103,6 @@ def _mean_centre(centres: jax.Array, task_mix: jax.Array) -> jax.Array:
   return task_mix @ centres
 
 
-def draw_half_dirichlet(shape: Static, key: jax.Array) -> jax.Array:
-  """A point of the simplex for every task, [V, E] ~ Dirichlet(1/2)."""
-  num_tasks, num_experts = shape.value
-  # Normalised squares of normals are Dirichlet(1/2).
-  draws = jax.random.normal(key, (num_tasks, num_experts)) ** 2
-  return draws / jnp.sum(draws, axis=1, keepdims=True)
-
-
 def _saturating_reward(
   rate: jax.Array, gains: jax.Array, merge_weights: jax.Array
 ) -> jax.Array:
@@ -126,11 +112,11 @@ def _saturating_reward(
 def _water_filling(
   rate: jax.Array, gains: jax.Array, task_mix: jax.Array
 ) -> jax.Array:
-  return project_on_simplex(jnp.log(task_mix @ gains) / rate)
+  return project(jnp.log(task_mix @ gains) / rate)
 
 
-def _draw_slopes(shape: Static, scale: jax.Array, key: jax.Array) -> jax.Array:
-  return scale * jax.random.normal(key, shape.value)
+def _draw_slopes(shape: Shape, scale: jax.Array, key: jax.Array) -> jax.Array:
+  return scale * jax.random.normal(key, shape)
 
 
 def _linear_reward(slopes: jax.Array, merge_weights: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""How the share of each task among a slot's requests moves over time.
+"""Processes of the shares of the tasks among a slot's requests.
 
 A `MixProcess` is three pure functions over a pytree, like an environment. The
 sequence of mixes depends on the keys alone, never on the weights played.

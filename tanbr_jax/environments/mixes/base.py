@@ -1,4 +1,4 @@
-"""What a process of task mixes is, and what all of them need.
+"""A process of task mixes, and the checks that all of them need.
 
 Letters: V tasks.
 """
@@ -46,11 +46,3 @@ def check_arguments(num_tasks: int, concentration: float) -> None:
     raise ValueError(
       f"concentration must be positive, got concentration={concentration}"
     )
-
-
-def dirichlet(
-  key: jax.Array, concentration: jax.Array, shape: tuple[int, ...]
-) -> jax.Array:
-  """Draws mixes of a shape [..., V]; for `init`, as it is slow."""
-  # In logarithms, because Gamma(0.05) often underflows float32.
-  return jax.nn.softmax(jax.random.loggamma(key, concentration, shape), -1)

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax.environments import static
+from tanbr_jax.bandits.base import Shape, begin
 from tanbr_jax.environments.mixes.base import (
   MixProcess,
   check_arguments,
-  dirichlet,
 )
+from tanbr_jax.simplex.points import check_simplex, dirichlet
 
 
 def fixed(
@@ -39,10 +39,12 @@ def fixed(
       raise ValueError("fixed needs mix or num_tasks, got neither")
     check_arguments(num_tasks, concentration)
     init = Partial(
-      _draw_mix, static.Static(num_tasks), jnp.float32(concentration)
+      dirichlet,
+      concentration=jnp.float32(concentration),
+      shape=Shape((num_tasks,)),
     )
   else:
-    init = Partial(_return_mix, _checked_mix(mix, num_tasks))
+    init = Partial(begin, _checked_mix(mix, num_tasks))
   return MixProcess(init, Partial(_identity), Partial(_stay))
 
 
@@ -53,20 +55,7 @@ def _checked_mix(mix: jax.Array, num_tasks: int | None) -> jax.Array:
       f"mix must have shape [num_tasks], got shape {list(values.shape)}, "
       f"num_tasks={num_tasks}"
     )
-  if not (values >= 0).all() or abs(values.sum() - 1.0) > 1e-5:
-    raise ValueError(f"mix must lie on the simplex, got mix={values.tolist()}")
-  return jnp.asarray(values, jnp.float32)
-
-
-def _draw_mix(
-  num_tasks: static.Static, concentration: jax.Array, key: jax.Array
-) -> jax.Array:
-  return dirichlet(key, concentration, (num_tasks.value,))
-
-
-def _return_mix(mix: jax.Array, key: jax.Array) -> jax.Array:
-  del key
-  return mix
+  return check_simplex("mix", values)
 
 
 def _identity(state: jax.Array) -> jax.Array:

@@ -11,12 +11,12 @@ import numpy as np
 import scipy.special
 from jax.tree_util import Partial
 
-from tanbr_jax.environments import static
+from tanbr_jax.bandits.base import Shape
 from tanbr_jax.environments.mixes.base import (
   MixProcess,
   check_arguments,
-  dirichlet,
 )
+from tanbr_jax.simplex.points import dirichlet
 
 
 class PeriodicState(NamedTuple):
@@ -58,7 +58,7 @@ def drift(
     raise ValueError(f"rate must be in (0, 1], got rate={rate}")
   scale = jnp.float32(np.sqrt(scipy.special.polygamma(1, concentration)))
   return MixProcess(
-    Partial(_draw_logits, static.Static(num_tasks), scale),
+    Partial(_draw_logits, Shape((num_tasks,)), scale),
     Partial(jax.nn.softmax),
     Partial(_walk, jnp.float32(rate), scale),
   )
@@ -94,7 +94,7 @@ def periodic(
       "num_phases must be at least 2 and period at least num_phases, got "
       f"num_phases={num_phases}, period={period}"
     )
-  shape = static.Static((num_phases, num_tasks))
+  shape = Shape((num_phases, num_tasks))
   return MixProcess(
     Partial(_draw_seasons, shape, jnp.float32(concentration)),
     Partial(_season, jnp.int32(period)),
@@ -102,10 +102,8 @@ def periodic(
   )
 
 
-def _draw_logits(
-  num_tasks: static.Static, scale: jax.Array, key: jax.Array
-) -> jax.Array:
-  return scale * jax.random.normal(key, (num_tasks.value,))
+def _draw_logits(shape: Shape, scale: jax.Array, key: jax.Array) -> jax.Array:
+  return scale * jax.random.normal(key, shape)
 
 
 def _walk(
@@ -117,9 +115,9 @@ def _walk(
 
 
 def _draw_seasons(
-  shape: static.Static, concentration: jax.Array, key: jax.Array
+  shape: Shape, concentration: jax.Array, key: jax.Array
 ) -> PeriodicState:
-  return PeriodicState(dirichlet(key, concentration, shape.value), jnp.int32(0))
+  return PeriodicState(dirichlet(key, concentration, shape), jnp.int32(0))
 
 
 def _season(period: jax.Array, state: PeriodicState) -> jax.Array:

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.environments import static
+from tanbr_jax.bandits.base import Shape
 from tanbr_jax.environments.mixes.base import (
   MixProcess,
   check_arguments,
-  dirichlet,
 )
+from tanbr_jax.simplex.points import dirichlet
 
 
 class PiecewiseState(NamedTuple):
@@ -73,7 +73,7 @@ def piecewise(
       "length and num_phases must be at least 1, got "
       f"length={length}, num_phases={num_phases}"
     )
-  shape = static.Static((num_phases, num_tasks))
+  shape = Shape((num_phases, num_tasks))
   return MixProcess(
     Partial(_draw_phases, shape, jnp.float32(concentration)),
     Partial(_phase, jnp.int32(length)),
@@ -109,7 +109,7 @@ def abrupt(
   _check_chance("rate", rate)
   if num_phases < 1:
     raise ValueError(f"num_phases must be at least 1, got {num_phases}")
-  shape = static.Static((num_phases, num_tasks))
+  shape = Shape((num_phases, num_tasks))
   return MixProcess(
     Partial(_draw_phases, shape, jnp.float32(concentration)),
     Partial(_phase, jnp.int32(1)),
@@ -155,7 +155,7 @@ def bursty(
   chances = jnp.float32(start), jnp.float32(stop)
   return MixProcess(
     Partial(
-      _draw_base, static.Static(num_tasks), jnp.float32(concentration), *chances
+      _draw_base, Shape((num_tasks,)), jnp.float32(concentration), *chances
     ),
     Partial(_burst_mix, jnp.float32(strength)),
     Partial(_burst_step, *chances),
@@ -168,9 +168,9 @@ def _check_chance(name: str, chance: float) -> None:
 
 
 def _draw_phases(
-  shape: static.Static, concentration: jax.Array, key: jax.Array
+  shape: Shape, concentration: jax.Array, key: jax.Array
 ) -> PiecewiseState:
-  phases = dirichlet(key, concentration, shape.value)
+  phases = dirichlet(key, concentration, shape)
   return PiecewiseState(phases, jnp.int32(0))
 
 
@@ -191,7 +191,7 @@ def _jump(
 
 
 def _draw_base(
-  num_tasks: static.Static,
+  shape: Shape,
   concentration: jax.Array,
   start: jax.Array,
   stop: jax.Array,
@@ -199,8 +199,8 @@ def _draw_base(
 ) -> BurstyState:
   base_key, task_key, burst_key = jax.random.split(key, 3)
   return BurstyState(
-    dirichlet(base_key, concentration, (num_tasks.value,)),
-    jax.random.randint(task_key, (), 0, num_tasks.value),
+    dirichlet(base_key, concentration, shape),
+    jax.random.randint(task_key, (), 0, shape[0]),
     jax.random.uniform(burst_key) < start / (start + stop),
   )
 

@@ -17,6 +17,7 @@ from tanbr_jax.environments.oracle.table import (
   measure,
   search,
 )
+from tanbr_jax.simplex.points import dirichlet_one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,14 +88,14 @@ def search_error(
   start_key, search_key = jax.random.split(key)
   shape = (mixes.shape[0], num_starts, table.weights.shape[1])
   # The first start of each mix is uniform.
-  drawn = jax.random.exponential(start_key, shape).at[:, 0].set(1.0)
+  drawn = dirichlet_one(start_key, shape).at[:, 0].set(1 / shape[2])
   of_search = search(
     search_key,
     model=model,
     params=params,
     text=search_text,
     mixes=mixes,
-    starts=drawn / jnp.sum(drawn, axis=-1, keepdims=True),
+    starts=drawn,
     steps=steps,
     num_windows=search_windows,
     learning_rate=learning_rate,

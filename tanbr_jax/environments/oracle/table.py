@@ -17,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tanbr_jax import data, models, moe
+from tanbr_jax import data, models
 from tanbr_jax.environments.oracle.merged_reward import (
   check_reward,
   task_rewards,
   window_rewards,
 )
+from tanbr_jax.simplex.points import dirichlet_half
+from tanbr_jax.simplex.search import maximise_on_simplex
 
 
 @jax.tree_util.register_dataclass
@@ -64,8 +66,7 @@ def grid_mixes(
   alone = jnp.eye(num_tasks)
   first, second = np.triu_indices(num_tasks, 1)
   pairs = (alone[first] + alone[second]) / 2
-  draws = jax.random.normal(key, (num_random, num_tasks)) ** 2
-  drawn = draws / jnp.sum(draws, axis=1, keepdims=True)
+  drawn = dirichlet_half(key, (num_random, num_tasks))
   even = jnp.full((1, num_tasks), 1 / num_tasks)
   return jnp.concatenate([alone, pairs, even, drawn])
 
@@ -219,7 +220,7 @@ def search(
         )
       )
 
-    best, _ = moe.maximise_on_simplex(
+    best, _ = maximise_on_simplex(
       objective, starts, steps=steps, learning_rate=learning_rate
     )
     return best

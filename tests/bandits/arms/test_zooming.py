@@ -7,8 +7,6 @@ import plain_box
 import pytest
 
 from tanbr_jax.bandits import zooming
-from tanbr_jax.bandits.arms.zooming import zooming_on
-from tanbr_jax.bandits.trees import tree_statistics
 
 LIPSCHITZ, NOISE, ROUNDS = 0.5, 0.1, 300
 
@@ -58,12 +56,8 @@ class Reference:
 
 @pytest.mark.parametrize("capacity", [255, 21])
 def test_decisions_are_those_of_a_slow_loop(capacity):
-  shape = tree_statistics.shape(
-    num_tasks=1, context="none", capacity=capacity, max_depth=20
-  )
-  bandit = zooming_on(
-    plain_box.plain_box(2, capacity),
-    shape,
+  bandit = zooming(
+    **plain_box.trees(2, capacity, 20),
     lipschitz=LIPSCHITZ,
     noise_scale=NOISE,
     horizon=ROUNDS,

@@ -7,8 +7,6 @@ import pytest
 from PyXAB.algos.HCT import HCT, compute_t_plus
 
 from tanbr_jax.bandits import hct
-from tanbr_jax.bandits.trees import tree_statistics
-from tanbr_jax.bandits.trees.hct import hct_on
 
 ROUNDS, SEEDS = 400, 8
 NUMBERS = dict(nu=1.0, rho=0.6, c=0.1, delta=0.01)
@@ -35,10 +33,7 @@ class PaperHCT(HCT):
 
 
 def make(dimension):
-  shape = tree_statistics.shape(
-    num_tasks=1, context="none", capacity=127, max_depth=12
-  )
-  return hct_on(plain_box.plain_box(dimension, 127), shape, **NUMBERS)
+  return hct(**plain_box.trees(dimension, 127, 12), **NUMBERS)
 
 
 def play_pyxab(constructor, dimension, noise):

@@ -7,8 +7,6 @@ import pytest
 from PyXAB.algos.HOO import T_HOO
 
 from tanbr_jax.bandits import hoo
-from tanbr_jax.bandits.trees import tree_statistics
-from tanbr_jax.bandits.trees.hoo import hoo_on
 
 NU, RHO, ROUNDS, SEEDS = 1.0, 0.6, 400, 3
 # ceil((log 400 / 2 - log 1) / log(1 / .6)) = ceil(5.86)
@@ -18,13 +16,10 @@ PYXAB_DEPTH = PAPER_DEPTH + 1
 
 
 def make(dimension, **options):
-  shape = tree_statistics.shape(
-    num_tasks=1, context="none", capacity=511, max_depth=12
-  )
-  return hoo_on(
-    plain_box.plain_box(dimension, 511),
-    shape,
-    **dict(nu=NU, rho=RHO, noise_scale=1.0, horizon=ROUNDS) | options,
+  numbers = dict(nu=NU, rho=RHO, noise_scale=1.0, horizon=ROUNDS)
+  return hoo(
+    **plain_box.trees(dimension, 511, 12),
+    **numbers | options,
   )
 
 

@@ -7,8 +7,6 @@ import plain_box
 import pytest
 
 from tanbr_jax.bandits import sto_soo
-from tanbr_jax.bandits.trees import tree_statistics
-from tanbr_jax.bandits.trees.sto_soo import sto_soo_on
 
 BUDGET, ROUNDS, SCALE = 300, 320, 0.5
 
@@ -83,12 +81,8 @@ class Reference:
 
 @pytest.mark.parametrize(("capacity", "depth_limit"), [(511, 12), (41, 4)])
 def test_decisions_are_those_of_the_pseudo_code(capacity, depth_limit):
-  shape = tree_statistics.shape(
-    num_tasks=1, context="none", capacity=capacity, max_depth=20
-  )
-  bandit = sto_soo_on(
-    plain_box.plain_box(2, capacity),
-    shape,
+  bandit = sto_soo(
+    **plain_box.trees(2, capacity, 20),
     noise_scale=SCALE,
     horizon=BUDGET,
     depth_limit=depth_limit,

@@ -8,7 +8,6 @@ import pytest
 import scipy.optimize
 
 from tanbr_jax.environments.landscapes import families
-from tanbr_jax.simplex.projection import project_on_simplex
 
 V = 4
 
@@ -165,16 +164,3 @@ def test_quadratic_by_hand():
   np.testing.assert_allclose(reward, [-1.0, 0.0], atol=1e-6)
   best = family.optimum(centres, jnp.array([0.5, 0.5]))
   np.testing.assert_allclose(best, [0.75, 0.25], atol=1e-6)
-
-
-def test_projection_against_the_sorted_algorithm():
-  points = np.random.default_rng(1).normal(size=(50, 7))
-  points[0] = 0.0
-  for point in points:
-    ordered = np.sort(point)[::-1]
-    taus = (np.cumsum(ordered) - 1) / np.arange(1, 8)
-    tau = taus[np.flatnonzero(ordered > taus)[-1]]
-    found = project_on_simplex(jnp.asarray(point, jnp.float32))
-    np.testing.assert_allclose(found, np.maximum(point - tau, 0), atol=1e-6)
-  with_zero_gain = project_on_simplex(jnp.array([-jnp.inf, 0.2, 0.0]))
-  np.testing.assert_allclose(with_zero_gain, [0.0, 0.6, 0.4], atol=1e-6)
