@@ -32,8 +32,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from experiments.bandit_speed import benchmark_outside
-from experiments.bandit_speed.benchmark_rows import (
+from experiments.bandit_speed import outside
+from experiments.bandit_speed.rows import (
   MIN_CHUNKS,
   Row,
   after_history,
@@ -81,7 +81,7 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
     add(measure(config, FLOOR, fixed(config), environment, count))
   for method in methods:
     beside = None
-    if method in benchmark_outside.PYXAB:
+    if method in outside.PYXAB:
       beside = pyxab_row(config, method, environment)
       add(beside)
     for title, options in variants(config, method).items():
@@ -144,7 +144,7 @@ def variants(
   config: ml_collections.ConfigDict, method: str
 ) -> dict[str, dict[str, Any]]:
   """Titles of a method's rows and its options; two beside PyXAB."""
-  if method not in benchmark_outside.PYXAB:
+  if method not in outside.PYXAB:
     return {method: {}}
   same = dict(config.pyxab[method])
   if method == "hoo":
@@ -157,14 +157,12 @@ def pyxab_row(
   config: ml_collections.ConfigDict, method: str, environment: Any
 ) -> Row:
   """The row of the algorithm of PyXAB beside ours, or why there is none."""
-  name = benchmark_outside.PYXAB[method]
+  name = outside.PYXAB[method]
   title, options = f"PyXAB {name}", dict(config.pyxab[method])
   if method == "hoo":
     options["rounds"] = config.num_rounds
   try:
-    seconds = benchmark_outside.pyxab_seconds(
-      name, environment, config, **options
-    )
+    seconds = outside.pyxab_seconds(name, environment, config, **options)
   except ImportError as error:
     return {"method": title, "missing": str(error)}
   return make_row(title, 1, config.chunk_size, seconds)
@@ -176,24 +174,24 @@ def beside_torch(
   """PyTorch's row, then ours in the same rounds."""
   sizes = config.torch
   try:
-    seconds = benchmark_outside.torch_seconds(environment, config)
-    outside = make_row(TORCH, 1, sizes.chunk_size, seconds)
+    seconds = outside.torch_seconds(environment, config)
+    beside = make_row(TORCH, 1, sizes.chunk_size, seconds)
   except ImportError as error:
-    outside = {"method": TORCH, "missing": str(error)}
+    beside = {"method": TORCH, "missing": str(error)}
   # A stop loss of infinity ends the training before its first step and is
   # traced: the history is learnt by the program that is then timed.
   work = {"num_steps": sizes.max_steps, "stop_loss": 0.0}
   idle = streams.make_bandit(config, PRACTICAL, **work | {"stop_loss": np.inf})
   practical = streams.make_bandit(config, PRACTICAL, **work)
   default = streams.make_bandit(config, DEFAULT)
-  rows = [outside]
+  rows = [beside]
   for title, learns, bandit in (
     (f"{PRACTICAL}, equal work", idle, practical),
     (f"{DEFAULT}, same rounds", default, default),
   ):
     for count in counts:
       row = after_history(config, title, learns, bandit, environment, count)
-      rows.append(compare(row, outside, "x_torch"))
+      rows.append(compare(row, beside, "x_torch"))
   return rows
 
 

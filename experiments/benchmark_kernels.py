@@ -5,7 +5,7 @@
 Calls are chained in one program, programs are queued, inputs rotate, and the
 rows of one shape and number of tokens take turns, PyTorch's among them: see
 `tanbr_jax.timing.device_time`. Writes `summary.json`, see
-`experiments.kernels.kernel_results`; `experiments.kernel_table` makes a table.
+`experiments.kernels.results`; `experiments.kernel_table` makes a table.
 """
 
 import os
@@ -18,14 +18,12 @@ import jax.numpy as jnp
 import ml_collections
 
 from experiments.common import launch
-from experiments.kernels import (
-  kernel_bench,
-  kernel_inputs,
-  kernel_results,
-  kernel_rows,
-  kernel_shapes,
-)
-from experiments.kernels.kernel_shapes import SHAPES, Ceilings
+from experiments.kernels import bench as kernel_bench
+from experiments.kernels import inputs as kernel_inputs
+from experiments.kernels import results as kernel_results
+from experiments.kernels import rows as kernel_rows
+from experiments.kernels import shapes as kernel_shapes
+from experiments.kernels.shapes import SHAPES, Ceilings
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.timing import device_time
 from tanbr_jax.timing.device_time import Job

@@ -9,7 +9,7 @@ turns, calls are queued, every figure is a median with its quartiles; decoding
 is a loop on the device whose time is divided by its steps.
 
 Floors are the larger of bytes over the bandwidth and operations over the rate
-that the same device reaches in the same run, see `latency_floors`.
+that the same device reaches in the same run, see `model_latency.floors`.
 
 Memory, in bytes: parameters and experts are counted. `peak_bytes` is the
 device's own peak while a batch is read: of the merged model alone, whose
@@ -34,17 +34,17 @@ import ml_collections
 
 from experiments import benchmark_kernels
 from experiments.common import launch
-from experiments.kernels import kernel_shapes
-from experiments.model_latency import latency_floors
-from experiments.model_latency.latency_bench import Bench
-from experiments.model_latency.latency_programs import (
+from experiments.kernels import shapes as kernel_shapes
+from experiments.model_latency import floors as latency_floors
+from experiments.model_latency.bench import Bench
+from experiments.model_latency.programs import (
   BATCH,
   FORMS,
   MERGED,
   ROUTED,
   Sizes,
 )
-from experiments.model_latency.latency_table import markdown, time_key
+from experiments.model_latency.table import markdown, time_key
 from tanbr_jax import models
 from tanbr_jax.report import workdir as reporting
 

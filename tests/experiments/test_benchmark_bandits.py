@@ -5,7 +5,7 @@ import pytest
 
 from configs.bandit_speed import quick as benchmark_config
 from experiments import benchmark_bandits
-from experiments.bandit_speed import benchmark_outside, benchmark_rows
+from experiments.bandit_speed import outside, rows
 from experiments.common import streams
 from tanbr_jax.report import workdir as reporting
 
@@ -23,7 +23,7 @@ def make_config(**fields):
 
 def test_rates_of_chunks():
   # 2 seeds of 10 rounds a chunk: 20 slots in 2, 1, 4 and 5 seconds.
-  row = benchmark_rows.make_row("any", 2, 10, [2.0, 1.0, 4.0, 5.0], 9.0)
+  row = rows.make_row("any", 2, 10, [2.0, 1.0, 4.0, 5.0], 9.0)
   assert row == {
     "method": "any",
     "num_seeds": 2,
@@ -36,9 +36,9 @@ def test_rates_of_chunks():
     "compile_seconds": 7.0,
   }
   beside = {"rate": 2.5}
-  assert benchmark_rows.compare(row, beside, "x_torch")["x_torch"] == 3.0
+  assert rows.compare(row, beside, "x_torch")["x_torch"] == 3.0
   missing = {"method": "outside", "missing": "not installed"}
-  assert "x_pyxab" not in benchmark_rows.compare(row, missing, "x_pyxab")
+  assert "x_pyxab" not in rows.compare(row, missing, "x_pyxab")
 
 
 def test_a_run(tmp_path, capsys):
@@ -72,7 +72,7 @@ def test_without_pyxab_its_row_says_so(monkeypatch):
   row = benchmark_bandits.pyxab_row(make_config(), "hoo", None)
   assert row["method"] == "PyXAB T_HOO" and "rate" not in row
   assert "pip install 'PyXAB" in row["missing"]
-  assert "pip install 'PyXAB" in benchmark_rows.progress(row)
+  assert "pip install 'PyXAB" in rows.progress(row)
 
 
 @pytest.mark.slow
@@ -94,14 +94,14 @@ def test_an_outside_players_own_time_alone():
   # The clock ticks once a look: two calls of the player a round, each 1 long.
   ticks = iter(range(100))
   seen = []
-  player = benchmark_outside.Player(
+  player = outside.Player(
     choose=lambda t, mix: t,
     to_weights=lambda choice: np.array([1.0, 0.0]),
     learn=lambda t, mix, weights, reward: seen.append((t, mix, reward)),
   )
   config = make_config()
   environment = make_environment(config)
-  stream = benchmark_outside.Stream(environment)
+  stream = outside.Stream(environment)
   seconds = stream.play(player, 3, clock=lambda: next(ticks))
   assert seconds == 6.0
   stream.play(player, 1)

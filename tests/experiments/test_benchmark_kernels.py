@@ -4,8 +4,8 @@ import pytest
 
 from configs.kernels import gpu as config_file
 from experiments import benchmark_kernels, kernel_table
-from experiments.kernels import kernel_bench
-from experiments.kernels.kernel_shapes import Ceilings, Work
+from experiments.kernels import bench as kernel_bench
+from experiments.kernels.shapes import Ceilings, Work
 from tanbr_jax.report import workdir as reporting
 
 

@@ -6,12 +6,9 @@ import pytest
 
 from configs.model_latency import gpu, quick
 from experiments import latency
-from experiments.model_latency import (
-  latency_programs,
-  latency_queues,
-  latency_table,
-)
-from experiments.model_latency.latency_programs import BATCH, HALF, PAIRS, Sizes
+from experiments.model_latency import programs as latency_programs
+from experiments.model_latency import queues, table
+from experiments.model_latency.programs import BATCH, HALF, PAIRS, Sizes
 from tanbr_jax import models
 from tanbr_jax.report import workdir as reporting
 
@@ -91,7 +88,7 @@ def test_the_table_is_drawn_from_the_summary(finished):
   found = {k.removeprefix("tiny/"): v for k, v in summary.items()}
   found |= {"routed/batch_ms": 8.0, "merged/batch_ms": 2.0}
   found["merged/batch_floor_ms"] = 1.25
-  lines = latency_table.markdown("tiny", found, Sizes.of(make_config()))
+  lines = table.markdown("tiny", found, Sizes.of(make_config()))
   rows = [line for line in lines.splitlines() if line.startswith("|")]
   assert len({row.count("|") for row in rows}) == 1
   assert len(rows) == 2 + len(FORMS) + 1
@@ -124,9 +121,7 @@ def test_decoding_again_gives_the_same():
   program = jax.jit(latency_programs.decode_program(model, 3), donate_argnums=1)
   tokens = latency_programs.make_tokens(TINY, sizes, 2)
   caches = {2: latency_programs.make_cache(model, sizes, 2)}
-  decoding = latency_queues.Decoding(
-    program, params, tokens, None, caches=caches
-  )
+  decoding = queues.Decoding(program, params, tokens, None, caches=caches)
   assert decoding.calls == 4
   first = np.asarray(decoding.run(1))
   np.testing.assert_array_equal(first, decoding.run(2))

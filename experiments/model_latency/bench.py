@@ -8,8 +8,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments.model_latency import latency_programs
-from experiments.model_latency.latency_programs import (
+from experiments.model_latency import programs as latency_programs
+from experiments.model_latency.programs import (
   BATCH,
   FORMS,
   MERGED,
@@ -17,8 +17,8 @@ from experiments.model_latency.latency_programs import (
   Sizes,
   kind_of,
 )
-from experiments.model_latency.latency_queues import Batches, Decoding, Merging
-from experiments.model_latency.latency_table import BOTH, time_key
+from experiments.model_latency.queues import Batches, Decoding, Merging
+from experiments.model_latency.table import BOTH, time_key
 from tanbr_jax import models
 from tanbr_jax.timing import device_time
 

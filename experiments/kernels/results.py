@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.kernels.kernel_rows import Row
-from experiments.kernels.kernel_shapes import Ceilings, floor_seconds
+from experiments.kernels.rows import Row
+from experiments.kernels.shapes import Ceilings, floor_seconds
 from tanbr_jax.report import workdir
 from tanbr_jax.storage import atomic
 from tanbr_jax.timing.latency import Latency

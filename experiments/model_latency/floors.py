@@ -11,8 +11,8 @@ token, S positions before a step.
 
 import jax.numpy as jnp
 
-from experiments.kernels.kernel_shapes import Work
-from experiments.model_latency.latency_programs import (
+from experiments.kernels.shapes import Work
+from experiments.model_latency.programs import (
   BATCH,
   HALF,
   MERGED,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.kernels.kernel_shapes import ITEM, Shape
+from experiments.kernels.shapes import ITEM, Shape
 from tanbr_jax import kernels, moe
 
 # Several times the L2 cache of today's GPUs (50 MB on an H100).

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from experiments.kernels.kernel_results import Lookup
-from experiments.kernels.kernel_shapes import SHAPES
+from experiments.kernels.results import Lookup
+from experiments.kernels.shapes import SHAPES
 
 LARGE = 100e6  # Bytes of a matrix of all experts from which merging counts.
 MAIN = ("mixtral", "olmoe")

@@ -10,17 +10,17 @@ import jax
 import ml_collections
 
 from experiments.kernels import (
-  kernel_agreement,
-  kernel_inputs,
-  kernel_results,
-  kernel_rows,
-  kernel_shapes,
-  kernel_torch,
-  kernel_transformers,
+  agreement,
+  torch_block,
   torch_queue,
+  transformers_block,
 )
-from experiments.kernels.kernel_rows import Row
-from experiments.kernels.kernel_shapes import SHAPES, Ceilings, Shape, Work
+from experiments.kernels import inputs as kernel_inputs
+from experiments.kernels import results as kernel_results
+from experiments.kernels import rows as kernel_rows
+from experiments.kernels import shapes as kernel_shapes
+from experiments.kernels.rows import Row
+from experiments.kernels.shapes import SHAPES, Ceilings, Shape, Work
 from tanbr_jax.timing import device_time, latency
 from tanbr_jax.timing.device_time import Chain, Job
 
@@ -96,7 +96,7 @@ class ShapeBench:
     if tokens is not None:
       queues |= self._peers.queues(tokens)
     sound, errors = split(queues)
-    errors |= kernel_agreement.disagreements(
+    errors |= agreement.disagreements(
       {n: queue for n, queue in sound.items() if n in chains}
     )
     sound = {n: queue for n, queue in sound.items() if n not in errors}
@@ -152,7 +152,7 @@ class Peers:
   def __init__(self, shape: Shape, groups: list[str]) -> None:
     """Says so if PyTorch cannot be timed."""
     self._shape = shape
-    makers = {"torch": kernel_torch, "transformers": kernel_transformers}
+    makers = {"torch": torch_block, "transformers": transformers_block}
     self._makers = [m for name, m in makers.items() if name in groups]
     self._weights = None
     if self._makers and (reason := torch_queue.why_not()):
@@ -164,8 +164,8 @@ class Peers:
     if not self._makers:
       return {}
     if self._weights is None:
-      self._weights = kernel_torch.weight_sets(self._shape)
-    tokens = kernel_torch.token_sets(self._shape, num_tokens)
+      self._weights = torch_block.weight_sets(self._shape)
+    tokens = torch_block.token_sets(self._shape, num_tokens)
     pool, found = torch_queue.graph_pool(), {}
     for maker in self._makers:
       found |= maker.queues(self._shape, self._weights, tokens, pool=pool)
