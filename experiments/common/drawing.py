@@ -63,7 +63,7 @@ def draw_stream(
         traces, task_names=task_names, reward_name=reward_name
       ),
       "what each method (of many, the best eight) earned in one seed, above "
-      "the task mix of the stream.",
+      "the true task mix of the stream.",
     ),
     *_learning(traces, unit),
     (
@@ -74,7 +74,7 @@ def draw_stream(
   ]
   if shown in traces:
     weights = plotting.merge_weights(traces[shown], task_names=task_names)
-    caption = f"merge weights of {shown} in one seed, above the task mix."
+    caption = f"merge weights of {shown} in one seed, above the true task mix."
     drawn.insert(3, ("weights", weights, caption))
   report = []
   for name, figure, caption in drawn:

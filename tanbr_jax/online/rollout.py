@@ -154,7 +154,6 @@ def _timed_chunk(
     loop=loop,
   )
   record = jax.tree.map(np.asarray, record)
-  shown_mix = record.pop("shown_mix")[:, :num_rounds]
   seconds = time.perf_counter() - begin
   if compiles:
     seconds = float("nan")
@@ -167,13 +166,14 @@ def _timed_chunk(
     chunk_rounds=np.asarray([num_rounds], np.int64),
     **record,
   )
-  _check_mix(shown_mix, chunk.seeds, start)
+  _check_mix(chunk, start)
   _check_finite(chunk, start)
   return carry, chunk
 
 
-def _check_mix(mix: np.ndarray, seeds: np.ndarray, start: int) -> None:
-  """Stops a run whose bandit was shown a mix [S, C, V] off the simplex."""
+def _check_mix(chunk: Trace, start: int) -> None:
+  """Stops a run whose bandit was shown a mix off the simplex."""
+  mix = chunk.shown_mix
   # float32 sums of a thousand tasks are right to 1e-4.
   bad = ~((mix.min(-1) >= -1e-4) & (np.abs(mix.sum(-1) - 1) <= 1e-4))
   if bad.any():
@@ -181,7 +181,7 @@ def _check_mix(mix: np.ndarray, seeds: np.ndarray, start: int) -> None:
     values = np.array2string(mix[row, column], precision=4, threshold=16)
     raise ValueError(
       "context.task_mix must be non-negative and sum to 1, got "
-      f"{values} with seed {seeds[row]} in round {start + column}"
+      f"{values} with seed {chunk.seeds[row]} in round {start + column}"
     )
 
 
