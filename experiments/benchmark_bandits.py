@@ -226,4 +226,4 @@ def show_regret(found: Mapping[str, float]) -> None:
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

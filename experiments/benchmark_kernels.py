@@ -134,4 +134,4 @@ def describe(ceilings: Ceilings) -> str:
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

@@ -156,4 +156,4 @@ def floors(
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

@@ -281,4 +281,4 @@ def _notes(settings: Mapping, reward: str) -> list[str]:
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

@@ -114,4 +114,4 @@ def _windows(
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

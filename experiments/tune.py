@@ -114,4 +114,4 @@ def play(stacked: bandits.Bandit, environment, config) -> np.ndarray:
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)
