@@ -124,6 +124,20 @@ def names(text: str, *, known: Iterable[str], kind: str) -> list[str]:
   return found
 
 
+def counts(text: str, *, kind: str) -> list[int]:
+  """Reads a comma list of positive integers, such as "1,32".
+
+  Raises:
+    ValueError: if it is anything else.
+  """
+  words = [word.strip() for word in str(text).split(",")]
+  if not all(word.isdecimal() and int(word) > 0 for word in words):
+    raise ValueError(
+      f"{kind} must be a comma list of positive integers, got {kind}={text!r}"
+    )
+  return [int(word) for word in words]
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
   """The nearest known name, if any, and all of them."""
   known = list(known)

@@ -12,13 +12,25 @@ Options = Mapping[str, Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SyntheticSettings:
-  """Synthetic streams of one size, and the methods that play on them.
+class BanditSettings:
+  """Sizes and options of the methods.
 
   Attributes:
     num_experts: E.
     num_tasks: V.
     methods: name -> options of methods of one's own, or of the registry's.
+  """
+
+  num_experts: int
+  num_tasks: int
+  methods: Options = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SyntheticSettings(BanditSettings):
+  """Synthetic streams, and the methods that play on them.
+
+  Attributes:
     noise: of the reward of one request.
     noise_kind: its law, see `synthetic`.
     reward_drift: rounds between two landscapes that a task makes in a slot.
@@ -28,20 +40,17 @@ class SyntheticSettings:
     monitor_decay: of the moving average that estimates the mix of requests.
   """
 
-  num_experts: int
-  num_tasks: int
   noise: float
   requests: int
   monitor_decay: float
   mix_options: Options
-  methods: Options = dataclasses.field(default_factory=dict)
   noise_kind: str = "gaussian"
   reward_drift: float = 0.0
   family_options: Options = dataclasses.field(default_factory=dict)
 
 
 def make_bandit(
-  settings: SyntheticSettings, method: str, **overrides: Any
+  settings: BanditSettings, method: str, **overrides: Any
 ) -> bandits.Bandit:
   """A method of `settings.methods`, or a name of the registry."""
   return construct(
