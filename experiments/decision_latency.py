@@ -98,7 +98,7 @@ def time_methods(
     for method, field in config.sizes.items()
     if field or size == config.default_size
   }
-  found = latency.measure(functions, repeats=config.repeats)
+  found = latency.wall_times(functions, repeats=config.repeats)
   return [
     {
       "method": method,

@@ -147,7 +147,7 @@ def compile_all(
   }
 
 
-def measure(
+def call_times(
   queues: Mapping[str, Queue],
   *,
   repeats: int = 10,
@@ -172,7 +172,7 @@ def measure(
   counts = {
     name: _programs(queue, min_seconds, clock) for name, queue in queues.items()
   }
-  found = latency.measure(
+  found = latency.wall_times(
     {n: lambda n=n: queues[n].run(counts[n]) for n in queues},
     repeats=repeats,
     warmup=1,

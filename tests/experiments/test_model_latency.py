@@ -7,7 +7,7 @@ import pytest
 from configs.model_latency import gpu, quick
 from experiments import latency
 from experiments.model_latency import programs as latency_programs
-from experiments.model_latency import queues, table
+from experiments.model_latency import queues, settings, table
 from experiments.model_latency.programs import BATCH, HALF, PAIRS, Sizes
 from tanbr_jax import models
 from tanbr_jax.report import workdir as reporting
@@ -144,10 +144,9 @@ def test_decoding_copies_no_cache(name):
 
 
 def test_the_gpu_config_is_sound():
-  config = gpu.get_config()
-  names = latency.check(config)
-  assert names == ["t5_base_x8", "olmoe_1b_7b", "mixtral_8x7b"]
-  cut = latency.shape(config, "mixtral_8x7b")
+  found = settings.read(gpu.get_config())
+  assert found.models == ["t5_base_x8", "olmoe_1b_7b", "mixtral_8x7b"]
+  cut = found.shape("mixtral_8x7b")
   assert cut == models.preset("mixtral_8x7b", num_layers=8)
 
 
@@ -196,4 +195,4 @@ def test_models_run_apart_and_are_joined(tmp_path, monkeypatch):
 )
 def test_refuses_a_config_before_any_work(fields, message):
   with pytest.raises(ValueError, match=message):
-    latency.check(make_config(**fields))
+    settings.read(make_config(**fields))
