@@ -97,7 +97,7 @@ def run(
   traces["oracle"] = regret.against(oracle, oracle)
   trace.save(folder / reporting.TRACE, traces)
   # What serving costs, then the summary, the figures and the report.
-  costs = serving.measure(
+  costs = serving.slot_costs(
     stream.model,
     stream.params,
     merge_weights=stream.table.weights[0],

@@ -76,7 +76,7 @@ def run(
       cache_dir=cache,
       progress=progress,
     )
-    found = mergeability.measure(
+    found = mergeability.score_choices(
       trained.model,
       trained.params,
       choose_on=windows["validation"],

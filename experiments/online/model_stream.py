@@ -157,7 +157,7 @@ def best_weights(
     learning_rate=0.3,
     context=settings.pretrain.context,
   )
-  candidates = oracle.measure(
+  candidates = oracle.score_candidates(
     stream.model,
     stream.params,
     jnp.concatenate([starts, found]),

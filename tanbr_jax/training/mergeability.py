@@ -15,7 +15,7 @@ from tanbr_jax import models, moe
 
 
 class Mergeability(NamedTuple):
-  """What `measure` found; every score is [X] over the mixes of text.
+  """What `score_choices` found; every score is [X] over the mixes of text.
 
   Attributes:
     mixes: [X, V] the mixes: each task alone, then pairs of tasks.
@@ -47,7 +47,7 @@ def concentrated_mixes(num_tasks: int, *, larger: float = 0.75) -> jax.Array:
   return jnp.concatenate([alone, pairs])
 
 
-def measure(
+def score_choices(
   model: models.ByteLM,
   params: models.Params,
   *,
