@@ -88,6 +88,7 @@ def run(
     "follow_task_mix": make_follow_task_mix(stream),
     "routed": static,  # what it plays is ignored
   }
+  # Then every other method on the same requests.
   traces = {}
   for method in settings.bandits:
     if method != "oracle":

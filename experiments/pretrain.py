@@ -88,6 +88,7 @@ def run(
     summaries[f"seed_{seed}"] = mergeability.summarise(found)
     if trained.seconds is not None:
       summaries[f"seed_{seed}"]["train_seconds"] = trained.seconds
+  # Means over seeds and each seed's own figures.
   summary = summarise(summaries)
   reporting.write_summary(folder, summary)
   means = {k: v for k, v in summary.items() if not k.startswith("seed_")}

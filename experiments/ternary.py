@@ -116,10 +116,12 @@ def play(
       chunk_size=stage,
       loop="vmap",
     )
+    # What was played, and what it lost.
     played.append(np.asarray(record["merge_weights"][0]))
     gaps.append(
       np.asarray(record["optimal_reward"] - record["expected_reward"])[0]
     )
+    # Where a picture is wanted: the tree, and the last rounds.
     if start + stage in snapshots:
       tree = find_tree(jax.tree.map(lambda leaf: leaf[0], carry.bandit), method)
       weights = np.concatenate(played)

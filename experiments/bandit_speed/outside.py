@@ -1,4 +1,4 @@
-"""How long outside implementations take to decide and to learn.
+"""Times of outside implementations, to decide and to learn.
 
 An outside player meets our environment round by round. Only its own two calls
 are timed: neither the environment nor the way between the two counts, whereas

@@ -74,7 +74,7 @@ class Chunks:
     return self._clock() - begin
 
   def is_finite(self) -> bool:
-    """Whether all parts of the bandit's state are."""
+    """Tells whether all parts of the bandit's state are finite."""
     leaves = jax.tree.leaves(jax.device_get(self._carry.bandit))
     return all(np.isfinite(leaf).all() for leaf in leaves)
 

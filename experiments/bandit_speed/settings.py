@@ -10,6 +10,7 @@ from experiments.common import launch, records, streams
 from tanbr_jax import bandits
 from tanbr_jax.environments import mixes
 from tanbr_jax.environments.landscapes.families import FAMILIES
+from tanbr_jax.online import rollout
 
 MIN_CHUNKS = 3
 
@@ -82,7 +83,7 @@ class SpeedSettings:
     """Raises a ValueError if a number is out of range or a name unknown."""
     launch.names(self.family, known=FAMILIES, kind="family")
     launch.names(self.mix, known=mixes.PROCESSES, kind="mix")
-    records.check_loop(self.loop)
+    rollout.check_loop(self.loop)
     _check_chunks("", self.num_rounds, self.chunk_size)
 
 

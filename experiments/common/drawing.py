@@ -43,6 +43,7 @@ def draw_stream(
   Returns:
     What to put into a report.
   """
+  # Name, figure and caption of each.
   drawn: list[tuple[str, Figure | None, str]] = [
     (
       "regret",
@@ -76,6 +77,7 @@ def draw_stream(
     weights = plotting.merge_weights(traces[shown], task_names=task_names)
     caption = f"merge weights of {shown} in one seed, above the true task mix."
     drawn.insert(3, ("weights", weights, caption))
+  # Those that there are, written.
   report = []
   for name, figure, caption in drawn:
     if figure is not None:

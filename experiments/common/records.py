@@ -12,7 +12,6 @@ from tanbr_jax.monitor.base import check_at_least_one
 from tanbr_jax.online import rollout
 from tanbr_jax.online.trace import Trace
 
-LOOPS = ("vmap", "map")
 Record = TypeVar("Record")
 
 
@@ -34,7 +33,7 @@ def read(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
-  """How a method is played: rounds, seeds and chunks.
+  """Rounds, seeds and chunks of a run.
 
   Attributes:
     num_rounds: T.
@@ -61,7 +60,7 @@ class RunSettings:
       raise ValueError(
         f"first_seed must not be negative, got first_seed={self.first_seed}"
       )
-    check_loop(self.loop)
+    rollout.check_loop(self.loop)
 
   @property
   def seeds(self) -> range:
@@ -89,9 +88,3 @@ class RunSettings:
       name=name,
       loop=self.loop,
     )
-
-
-def check_loop(loop: str) -> None:
-  """Raises a ValueError if the loop over seeds is none of `LOOPS`."""
-  if loop not in LOOPS:
-    raise ValueError(f"loop must be 'vmap' or 'map', got {loop!r}")

@@ -32,7 +32,7 @@ BUSY_TOKENS = 128
 
 
 class Point(NamedTuple):
-  """What is timed together.
+  """Rows that are timed together.
 
   Attributes:
     rows: of JAX.
@@ -159,7 +159,7 @@ class Peers:
       self._makers = []
 
   def queues(self, num_tokens: int) -> dict[str, Any]:
-    """What to time at this number of tokens."""
+    """Makes what is timed at this number of tokens."""
     if not self._makers:
       return {}
     if self._weights is None:

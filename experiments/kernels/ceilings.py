@@ -1,4 +1,4 @@
-"""What a device is measured to do: the ceilings that floors are made of."""
+"""Ceilings of a device, found by timing it; floors are made of them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from tanbr_jax.timing.latency import Latency
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TimingSettings:
-  """How long something is timed, and the sizes of what finds the ceilings.
+  """Repeats and lengths of a timing, and sizes of what finds the ceilings.
 
   Attributes:
     repeats: times that each queue is timed.

@@ -23,7 +23,7 @@ KEPT_SHARE = 0.15  # Of the pairs that a mask leaves.
 
 
 def num_sets(num_bytes: float, *, least: int = 2, most: int = 32) -> int:
-  """How many sets of inputs of so many bytes to rotate over."""
+  """The number of sets of inputs, of so many bytes, to rotate over."""
   return int(np.clip(math.ceil(ROTATED_BYTES / num_bytes), least, most))
 
 

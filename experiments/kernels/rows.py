@@ -1,4 +1,4 @@
-"""What the kernel benchmark times in JAX: functions, inputs, least work.
+"""Rows of the kernel benchmark in JAX: functions, inputs, least work.
 
 Letters: N tokens, E experts, K experts per token, D model width, F hidden
 width of an expert, R merges at once.

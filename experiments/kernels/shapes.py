@@ -127,7 +127,7 @@ class Work(NamedTuple):
 
 
 class Ceilings(NamedTuple):
-  """What the device was measured to do.
+  """Rates that a device reaches.
 
   Attributes:
     copy: bytes per second, read and written, of a large copy.
@@ -185,7 +185,7 @@ def grouped_work(shape: Shape, num_rows: int, *, num_active: float) -> Work:
 def part_work(
   shape: Shape, num_tokens: int, *, num_active: float
 ) -> dict[str, Work]:
-  """What each part of the routed block must do.
+  """The least work of each part of the routed block.
 
   Args:
     shape: of the block.

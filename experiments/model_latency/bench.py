@@ -121,7 +121,7 @@ class Bench:
     return Decoding(program, *inputs, caches=self._caches)
 
   def _repeats(self, queues: dict[str, device_time.Queue]) -> int:
-    """How many turns fit into the time; at least three."""
+    """The number of turns that fit into the time; at least three."""
     for _ in range(2):  # The first turn may still have to load programs.
       begin = time.perf_counter()
       for one in queues.values():

@@ -30,7 +30,7 @@ def work(
   *,
   active_share: float,
 ) -> Work:
-  """What reading a batch, or decoding one token of each sequence, must do.
+  """The least work to read a batch, or to decode a token of each sequence.
 
   Args:
     config: of the routed model.

@@ -21,7 +21,7 @@ MONITORS = ("moving_average", "count_min_sketch")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OracleSettings:
-  """How the oracle is found, and how its error is estimated.
+  """Sizes of the oracle's search and of the estimate of its error.
 
   Attributes:
     seed: of both.
@@ -50,7 +50,7 @@ class OracleSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamSettings:
-  """What is served, and what a method sees of it.
+  """Requests, their mix, and what a method sees of both.
 
   Attributes:
     requests: of a slot.

@@ -23,7 +23,7 @@ from tanbr_jax.environments.base import Environment
 from tanbr_jax.online import chunk_store, rounds
 from tanbr_jax.online.trace import Trace, join
 
-_LOOPS = ("vmap", "map")
+LOOPS = ("vmap", "map")
 
 
 def run(
@@ -69,11 +69,13 @@ def run(
       this name, the weights or the expected reward ceased to be finite, or
       the environment showed a task mix off the simplex.
   """
+  # The first carry.
   chunk_size = min(chunk_size, num_rounds)
   _check(num_rounds, seeds, chunk_size, name, loop)
   bandit, environment = as_pytree(bandit), as_pytree(environment)
   seed_array = np.asarray(seeds, np.int32)
   carry = rounds.init(bandit, environment, seed_array)
+  # What the folder holds of this run.
   store, chunks = None, []
   if workdir is not None:
     run_id = chunk_store.fingerprint(
@@ -83,6 +85,7 @@ def run(
     saved = store.load(carry)
     if saved is not None:
       carry, chunks = saved
+  # The chunks that are left; each is reported and saved.
   first = len(chunks)
   done = sum(int(chunk.chunk_rounds[0]) for chunk in chunks)
   with tqdm.tqdm(
@@ -127,8 +130,13 @@ def _check(
     raise ValueError(f"seeds must be in [0, 2**31), got {seeds}")
   if not name or name.startswith("/") or ".." in name.split("/"):
     raise ValueError(f"name must be a relative path without .., got {name!r}")
-  if loop not in _LOOPS:
-    raise ValueError(f"loop must be one of {_LOOPS}, got {loop!r}")
+  check_loop(loop)
+
+
+def check_loop(loop: str) -> None:
+  """Raises a ValueError if the loop over seeds is none of `LOOPS`."""
+  if loop not in LOOPS:
+    raise ValueError(f"loop must be one of {LOOPS}, got {loop!r}")
 
 
 def _timed_chunk(

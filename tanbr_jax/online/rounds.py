@@ -16,7 +16,7 @@ _ENVIRONMENT_STREAM, _BANDIT_STREAM = 0, 1
 
 
 class Carry(NamedTuple):
-  """What goes from a chunk to the next; every leaf has a leading [S].
+  """States that go from a chunk to the next; every leaf has a leading [S].
 
   Attributes:
     environment: the environment's states.

@@ -1,4 +1,4 @@
-"""What a run leaves behind: one array a quantity, a row a seed.
+"""Traces of runs: one array a quantity, a row a seed.
 
 Letters: S seeds, T rounds, V tasks, E experts.
 """

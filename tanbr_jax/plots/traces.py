@@ -196,6 +196,7 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
   }
   if not trees:
     return None
+  # Leaves above, depths below.
   height = max(4.2, 2 * plot_labels.legend_height(2 * len(trees)))
   figure, (upper, lower) = parts.make_figure(2, height=height, ratios=(1, 1))
   # Dots mean the leaf played: colours alone must tell the trees apart.
@@ -212,6 +213,7 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
     parts.smooth_line(
       lower, played, window, index, f"{name}, leaf played", linestyle=":"
     )
+  # Labels and legends.
   num_seeds = next(iter(trees.values())).num_seeds
   upper.set_ylabel("leaves")
   upper.set_title(parts.over_seeds(num_seeds), loc="left", fontsize="small")

@@ -53,6 +53,7 @@ def open_workdir(
   """
   path = Path(path)
   _check_writable(path)
+  # A new folder gets the config.
   decides = {
     "config": atomic.jsonable(_as_dict(config)),
     "seeds": [int(seed) for seed in seeds],
@@ -62,6 +63,7 @@ def open_workdir(
   if not (path / CONFIG).exists():
     atomic.write_json(path / CONFIG, present)
     return path
+  # An old one is compared with it.
   before = read_json(path / CONFIG)
   if differing := _differences(before, decides):
     raise ValueError(f"{path} holds a run of another config: {differing}")

@@ -24,7 +24,7 @@ K = TypeVar("K")
 
 
 class Queue(Protocol):
-  """What can be timed: programs that are queued and waited for once.
+  """Programs that are queued and waited for once.
 
   Attributes:
     calls: calls of the timed function that one program makes.
@@ -33,7 +33,7 @@ class Queue(Protocol):
   calls: int
 
   def run(self, programs: int) -> Any:
-    """Queues programs; what it returns is ready once all have ended."""
+    """Queues programs; its result is ready once all have ended."""
 
 
 class Chain:
@@ -225,7 +225,7 @@ def kernel_nanoseconds(planes: Iterable[Any]) -> float:
 def _programs(
   queue: Queue, min_seconds: float, clock: Callable[[], float]
 ) -> int:
-  """How many programs take about `min_seconds`; at most 1,000."""
+  """The number of programs that take about `min_seconds`; at most 1,000."""
   jax.block_until_ready(queue.run(1))
   count = 1
   # Twice: one program alone takes longer than one among many.

@@ -127,7 +127,7 @@ def test_pyxab_plays():
     ({"mix": "drifts"}, "unknown mix 'drifts'"),
     ({"seed_counts": "1,x"}, "seed_counts must be .* got seed_counts='1,x'"),
     ({"seed_counts": "0"}, "seed_counts must be .* got seed_counts='0'"),
-    ({"loop": "scan"}, "loop must be 'vmap' or 'map', got 'scan'"),
+    ({"loop": "scan"}, "loop must be one of .*, got 'scan'"),
     ({"chunk_size": 9}, "at least 3 chunks, got num_rounds=20, chunk_size=9"),
     ({"chunk_size": 0}, "got num_rounds=20, chunk_size=0"),
     ({"torch.num_rounds": 5}, "torch.num_rounds must be .* num_rounds=5"),
