@@ -23,7 +23,7 @@ from experiments.common import launch, records, streams
 from experiments.common.streams import BanditSettings
 from tanbr_jax import bandits, partition
 from tanbr_jax.online.estimates import Estimate
-from tanbr_jax.plots import sweeps, traces
+from tanbr_jax.plots import curves, sweeps
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
@@ -196,7 +196,7 @@ def draw(folder: str | Path) -> None:
     f"leaves or candidates N (E = {experts})": series(by_size, "size"),
   }
   figure = sweeps.latency(panels, target=config["target_ms"])
-  traces.save(figure, folder / FIGURE)
+  curves.save(figure, folder / FIGURE)
 
 
 def series(
