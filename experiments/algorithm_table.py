@@ -25,7 +25,7 @@ _QUANTITIES = ("expected_regret", "slots_per_second")
 
 
 def collect(run: Path) -> dict[str, Any]:
-  """What the table needs of a run of `configs/regret/all_methods.py`.
+  """Takes what the table needs from a run of `configs/regret/all_methods.py`.
 
   Args:
     run: the folder.
@@ -85,7 +85,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def _regret(summary: Mapping[str, Any], name: str) -> float:
-  """What rows are sorted by: the geometric mean over the streams."""
+  """The key of a row's place: the sum of log regrets over the streams."""
   if name == "oracle":
     return -math.inf
   found = [summary.get(f"{s}/{name}/expected_regret") for s in STREAMS]

@@ -25,28 +25,27 @@ Writes `benchmark.json`. What is not installed is a row with its reason.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from experiments.bandit_speed import benchmark_outside
-from experiments.bandit_speed.benchmark_rows import (
-  MIN_CHUNKS,
+from experiments.bandit_speed import outside
+from experiments.bandit_speed.rows import (
   Row,
   after_history,
   compare,
   make_row,
-  measure,
   progress,
   show,
+  time_bandit,
 )
+from experiments.bandit_speed.settings import SpeedSettings, read
 from experiments.common import launch, streams
 from tanbr_jax import bandits
-from tanbr_jax.environments import mixes
-from tanbr_jax.environments.landscapes import families
+from tanbr_jax.environments import Environment
 from tanbr_jax.online import estimates, regret, rollout
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
@@ -65,11 +64,9 @@ def main() -> None:
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   """Measures everything, writes the run's folder and prints the table."""
-  methods, counts = check(config)
-  folder, messages = reporting.open_workdir(workdir, config, seeds=[0])
-  for message in messages:
-    print(message)
-  environment = streams.make_environment(config, config.family, config.mix)
+  settings = read(config)
+  folder = reporting.open_workdir(workdir, config, seeds=[0])
+  environment = make_environment(settings)
   results = {"cores": os.cpu_count(), "rows": [], "regret": {}}
 
   def add(row: Row) -> None:
@@ -77,137 +74,110 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
     print(progress(row), flush=True)
     atomic.write_json(folder / FILE, results)
 
-  for count in counts:
-    add(measure(config, FLOOR, fixed(config), environment, count))
-  for method in methods:
+  for count in settings.seed_counts:
+    add(time_bandit(settings, FLOOR, fixed(settings), environment, count))
+  for method in settings.bandits:
     beside = None
-    if method in benchmark_outside.PYXAB:
-      beside = pyxab_row(config, method, environment)
+    if method in outside.PYXAB:
+      beside = pyxab_row(settings, method, environment)
       add(beside)
-    for title, options in variants(config, method).items():
-      for count in counts:
-        bandit = streams.make_bandit(config, method, **options)
-        row = measure(config, title, bandit, environment, count)
+    for title, options in variants(settings, method).items():
+      bandit = streams.make_bandit(settings.synthetic, method, **options)
+      for count in settings.seed_counts:
+        row = time_bandit(settings, title, bandit, environment, count)
         add(compare(row, beside, "x_pyxab"))
-  if DEFAULT in methods:
-    for row in beside_torch(config, environment, counts):
+  if DEFAULT in settings.bandits:
+    for row in beside_torch(settings, environment):
       add(row)
-    if config.regret_rounds:
-      results["regret"] = preset_regret(config, environment)
+    if settings.regret_rounds:
+      results["regret"] = preset_regret(settings, environment)
       atomic.write_json(folder / FILE, results)
   show(results["rows"])
   show_regret(results["regret"])
   print(f"results: {Path(folder) / FILE}")
 
 
-def check(
-  config: ml_collections.ConfigDict,
-) -> tuple[list[str], list[int]]:
-  """The methods and the numbers of seeds, checked before any work."""
-  known = {*bandits.REGISTRY, *config.methods} - {"oracle"}
-  methods = launch.names(config.bandits, known=known, kind="bandit")
-  launch.names(config.family, known=families.FAMILIES, kind="family")
-  launch.names(config.mix, known=mixes.PROCESSES, kind="mix")
-  try:
-    counts = [int(word) for word in str(config.seed_counts).split(",")]
-  except ValueError:
-    counts = [0]
-  if min(counts) < 1:
-    raise ValueError(
-      "seed_counts must be a comma list of positive integers, got "
-      f"{config.seed_counts!r}"
-    )
-  if config.loop not in ("vmap", "map"):
-    raise ValueError(f"loop must be 'vmap' or 'map', got {config.loop!r}")
-  for where, one in (("", config), ("torch.", config.torch)):
-    if one.chunk_size < 1 or one.num_rounds < MIN_CHUNKS * one.chunk_size:
-      raise ValueError(
-        f"{where}num_rounds must be at least {MIN_CHUNKS} chunks, got "
-        f"num_rounds={one.num_rounds}, chunk_size={one.chunk_size}"
-      )
-  if config.torch.history % config.torch.chunk_size:
-    raise ValueError(
-      "torch.history must be whole chunks, got "
-      f"history={config.torch.history}, chunk_size={config.torch.chunk_size}"
-    )
-  return methods, counts
-
-
-def fixed(config: ml_collections.ConfigDict) -> bandits.Bandit:
-  """Plays the same weights always: what is left is the environment."""
-  return bandits.fixed(
-    num_experts=config.num_experts, num_tasks=config.num_tasks
+def make_environment(settings: SpeedSettings) -> Environment:
+  """The stream that every method plays on."""
+  return streams.make_environment(
+    settings.synthetic, settings.family, settings.mix
   )
 
 
-def variants(
-  config: ml_collections.ConfigDict, method: str
-) -> dict[str, dict[str, Any]]:
+def fixed(settings: SpeedSettings) -> bandits.Bandit:
+  """Plays the same weights always: what is left is the environment."""
+  return bandits.fixed(
+    num_experts=settings.synthetic.num_experts,
+    num_tasks=settings.synthetic.num_tasks,
+  )
+
+
+def variants(settings: SpeedSettings, method: str) -> dict[str, dict[str, Any]]:
   """Titles of a method's rows and its options; two beside PyXAB."""
-  if method not in benchmark_outside.PYXAB:
+  if method not in outside.PYXAB:
     return {method: {}}
-  same = dict(config.pyxab[method])
+  same = dict(settings.pyxab[method])
   if method == "hoo":
-    same["horizon"] = config.num_rounds
-  one_tree = same | dict(config.one_tree[method])
+    same["horizon"] = settings.num_rounds
+  one_tree = same | dict(settings.one_tree[method])
   return {method: same, f"{method}, one tree": one_tree}
 
 
 def pyxab_row(
-  config: ml_collections.ConfigDict, method: str, environment: Any
+  settings: SpeedSettings, method: str, environment: Environment
 ) -> Row:
   """The row of the algorithm of PyXAB beside ours, or why there is none."""
-  name = benchmark_outside.PYXAB[method]
-  title, options = f"PyXAB {name}", dict(config.pyxab[method])
+  name = outside.PYXAB[method]
+  title, options = f"PyXAB {name}", dict(settings.pyxab[method])
   if method == "hoo":
-    options["rounds"] = config.num_rounds
+    options["rounds"] = settings.num_rounds
   try:
-    seconds = benchmark_outside.pyxab_seconds(
-      name, environment, config, **options
-    )
+    seconds = outside.pyxab_seconds(name, environment, settings, **options)
   except ImportError as error:
     return {"method": title, "missing": str(error)}
-  return make_row(title, 1, config.chunk_size, seconds)
+  return make_row(title, 1, settings.chunk_size, seconds)
 
 
 def beside_torch(
-  config: ml_collections.ConfigDict, environment: Any, counts: Sequence[int]
+  settings: SpeedSettings, environment: Environment
 ) -> list[Row]:
   """PyTorch's row, then ours in the same rounds."""
-  sizes = config.torch
+  sizes = settings.torch
   try:
-    seconds = benchmark_outside.torch_seconds(environment, config)
-    outside = make_row(TORCH, 1, sizes.chunk_size, seconds)
+    seconds = outside.torch_seconds(environment, settings)
+    beside = make_row(TORCH, 1, sizes.chunk_size, seconds)
   except ImportError as error:
-    outside = {"method": TORCH, "missing": str(error)}
+    beside = {"method": TORCH, "missing": str(error)}
   # A stop loss of infinity ends the training before its first step and is
   # traced: the history is learnt by the program that is then timed.
   work = {"num_steps": sizes.max_steps, "stop_loss": 0.0}
-  idle = streams.make_bandit(config, PRACTICAL, **work | {"stop_loss": np.inf})
-  practical = streams.make_bandit(config, PRACTICAL, **work)
-  default = streams.make_bandit(config, DEFAULT)
-  rows = [outside]
+  idle = streams.make_bandit(
+    settings.synthetic, PRACTICAL, **work | {"stop_loss": np.inf}
+  )
+  practical = streams.make_bandit(settings.synthetic, PRACTICAL, **work)
+  default = streams.make_bandit(settings.synthetic, DEFAULT)
+  rows = [beside]
   for title, learns, bandit in (
     (f"{PRACTICAL}, equal work", idle, practical),
     (f"{DEFAULT}, same rounds", default, default),
   ):
-    for count in counts:
-      row = after_history(config, title, learns, bandit, environment, count)
-      rows.append(compare(row, outside, "x_torch"))
+    for count in settings.seed_counts:
+      row = after_history(settings, title, learns, bandit, environment, count)
+      rows.append(compare(row, beside, "x_torch"))
   return rows
 
 
 def preset_regret(
-  config: ml_collections.ConfigDict, environment: Any
+  settings: SpeedSettings, environment: Environment
 ) -> dict[str, float]:
   """Final expected regrets of NeuralUCB's presets, and their paired ratio."""
   finals = {}
   for method in (DEFAULT, PRACTICAL):
     trace = rollout.run(
-      streams.make_bandit(config, method),
+      streams.make_bandit(settings.synthetic, method),
       environment,
-      num_rounds=config.regret_rounds,
-      seeds=range(config.regret_seeds),
+      num_rounds=settings.regret_rounds,
+      seeds=range(settings.regret_seeds),
       progress=False,
     )
     finals[method] = regret.expected(trace)[:, -1]
@@ -228,4 +198,4 @@ def show_regret(found: Mapping[str, float]) -> None:
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

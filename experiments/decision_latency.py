@@ -9,6 +9,7 @@ gets N of them. Writes `latency.json` and `latency.png` and prints one table.
 The paper states less than 0.4 ms with 192 experts and 20 leaves.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.common import launch, streams
+from experiments.common import launch, records, streams
+from experiments.common.streams import BanditSettings
 from tanbr_jax import bandits, partition
 from tanbr_jax.online.estimates import Estimate
-from tanbr_jax.plots import sweeps, traces
+from tanbr_jax.plots import curves, sweeps
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
@@ -38,12 +40,13 @@ def main() -> None:
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   """Measures every point, writes the run's folder and prints the table."""
   check(config)
-  folder, messages = reporting.open_workdir(workdir, config, seeds=[0])
-  for message in messages:
-    print(message)
+  settings = records.read(BanditSettings, config)
+  folder = reporting.open_workdir(workdir, config, seeds=[0])
   rows = []
   for num_experts, size in points(config):
-    rows += measure(config, num_experts, size)
+    rows += time_methods(
+      config, dataclasses.replace(settings, num_experts=num_experts), size
+    )
     atomic.write_json(folder / FILE, {"rows": rows})
   draw(folder)
   tables.print_rows(
@@ -86,22 +89,20 @@ def points(config: ml_collections.ConfigDict) -> list[tuple[int, int]]:
   )
 
 
-def measure(
-  config: ml_collections.ConfigDict, num_experts: int, size: int
+def time_methods(
+  config: ml_collections.ConfigDict, settings: BanditSettings, size: int
 ) -> list[dict[str, Any]]:
   """One row a method; what has no size is measured at the default alone."""
-  one = config.copy_and_resolve_references()
-  one.num_experts = num_experts
   functions = {
-    method: decide(one, method, field, size)
+    method: decide(settings, method, field, size)
     for method, field in config.sizes.items()
     if field or size == config.default_size
   }
-  found = latency.measure(functions, repeats=config.repeats)
+  found = latency.wall_times(functions, repeats=config.repeats)
   return [
     {
       "method": method,
-      "num_experts": num_experts,
+      "num_experts": settings.num_experts,
       "size": size if config.sizes[method] else None,
       "median": took.median,
       "low": took.low,
@@ -112,27 +113,30 @@ def measure(
 
 
 def decide(
-  config: ml_collections.ConfigDict, method: str, field: str, size: int
+  settings: BanditSettings, method: str, field: str, size: int
 ) -> Callable[[], Any]:
   """A compiled decision, on a state of N leaves or candidates."""
   options, tree = {}, None
   if field == "num_candidates":
     options[field] = size
   elif field == "capacity":
-    tree = full_tree(config, method, size)
+    tree = full_tree(settings, method, size)
     options[field] = int(tree.parents.shape[0])
-  bandit = streams.make_bandit(config, method, **options)
+  bandit = streams.make_bandit(settings, method, **options)
   state = jax.jit(bandit.init)(jax.random.key(0))
   if tree is not None:
     state = state._replace(tree=tree)
-  key, mix = jax.random.key(1), np.full(config.num_tasks, 1 / config.num_tasks)
+  key, mix = (
+    jax.random.key(1),
+    np.full(settings.num_tasks, 1 / settings.num_tasks),
+  )
   context = bandits.Context(jnp.asarray(mix, jnp.float32))
   select = jax.jit(bandit.select)
   return lambda: select(key, state, context).merge_weights
 
 
 def full_tree(
-  config: ml_collections.ConfigDict, method: str, num_leaves: int
+  settings: BanditSettings, method: str, num_leaves: int
 ) -> partition.Tree:
   """A tree of the method's kind that has just room for its N leaves.
 
@@ -140,13 +144,13 @@ def full_tree(
   of boxes holds more than 2 N - 1 nodes. It is grown twice: once with room to
   spare, to count the nodes.
   """
-  bandit = streams.make_bandit(config, method, capacity=3)
+  bandit = streams.make_bandit(settings, method, capacity=3)
   kind = type(jax.eval_shape(bandit.init, jax.random.key(0)).tree)
   make = {
     partition.BoxTree: partition.box,
     partition.SimplexTree: partition.simplex,
   }[kind]
-  experts = config.num_experts
+  experts = settings.num_experts
   if kind is partition.SimplexTree:
     return grow(
       make(num_experts=experts, capacity=2 * num_leaves - 1), num_leaves
@@ -192,7 +196,7 @@ def draw(folder: str | Path) -> None:
     f"leaves or candidates N (E = {experts})": series(by_size, "size"),
   }
   figure = sweeps.latency(panels, target=config["target_ms"])
-  traces.save(figure, folder / FIGURE)
+  curves.save(figure, folder / FIGURE)
 
 
 def series(
@@ -207,4 +211,4 @@ def series(
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

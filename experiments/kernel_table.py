@@ -14,9 +14,9 @@ from typing import Any
 from absl import app
 
 from experiments.common import launch, readme_block
-from experiments.kernels import kernel_targets
-from experiments.kernels.kernel_results import Lookup, Record
-from experiments.kernels.kernel_shapes import SHAPES
+from experiments.kernels import targets as kernel_targets
+from experiments.kernels.results import Lookup, Record
+from experiments.kernels.shapes import SHAPES
 from tanbr_jax.report import workdir
 
 RESULTS = launch.ROOT / "experiments" / "kernels" / "kernels.json"

@@ -9,7 +9,7 @@ turns, calls are queued, every figure is a median with its quartiles; decoding
 is a loop on the device whose time is divided by its steps.
 
 Floors are the larger of bytes over the bandwidth and operations over the rate
-that the same device reaches in the same run, see `latency_floors`.
+that the same device reaches in the same run, see `model_latency.floors`.
 
 Memory, in bytes: parameters and experts are counted. `peak_bytes` is the
 device's own peak while a batch is read: of the merged model alone, whose
@@ -32,19 +32,19 @@ from typing import Any
 import jax
 import ml_collections
 
-from experiments import benchmark_kernels
 from experiments.common import launch
-from experiments.kernels import kernel_shapes
-from experiments.model_latency import latency_floors
-from experiments.model_latency.latency_bench import Bench
-from experiments.model_latency.latency_programs import (
+from experiments.kernels.ceilings import describe, find_ceilings
+from experiments.kernels.shapes import floor_seconds
+from experiments.model_latency import floors as latency_floors
+from experiments.model_latency.bench import Bench
+from experiments.model_latency.programs import (
   BATCH,
   FORMS,
   MERGED,
   ROUTED,
-  Sizes,
 )
-from experiments.model_latency.latency_table import markdown, time_key
+from experiments.model_latency.settings import LatencySettings, read
+from experiments.model_latency.table import markdown, time_key
 from tanbr_jax import models
 from tanbr_jax.report import workdir as reporting
 
@@ -56,34 +56,12 @@ MODULE = "experiments.latency"
 
 def main() -> None:
   config, workdir = COMMAND_LINE.config, COMMAND_LINE.workdir
-  names = check(config)
+  names = read(config).models
   if len(names) == 1:
     run(config, workdir=workdir)
     return
   arguments = {name: ["--config.models=" + name] for name in names}
   run_apart(arguments, sys.argv[1:], workdir=workdir)
-
-
-def check(config: ml_collections.ConfigDict) -> list[str]:
-  """The names of the models, checked with all sizes before any work."""
-  names = launch.names(config.models, known=models.PRESETS, kind="model")
-  for name in config.changes:
-    launch.names(name, known=models.PRESETS, kind="model")
-  Sizes.of(config)
-  if not 0 < config.active_share <= 1 or config.repeats < 1:
-    raise ValueError(
-      "active_share must be in (0, 1] and repeats at least 1, got "
-      f"active_share={config.active_share}, repeats={config.repeats}"
-    )
-  for name in names:
-    shape(config, name)
-  return names
-
-
-def shape(config: ml_collections.ConfigDict, name: str) -> models.DecoderConfig:
-  """A preset with the config's changes."""
-  changes = {"dtype": config.dtype, **config.changes.get(name, {})}
-  return models.preset(name, **changes)
 
 
 def run_apart(
@@ -107,53 +85,53 @@ def run_apart(
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> dict[str, Any]:
   """Measures the config's one model, writes the folder, prints the table."""
-  (name,) = check(config)
-  folder, messages = reporting.open_workdir(
-    Path(workdir).absolute(), config, seeds=[0]
-  )
-  for message in messages:
-    print(message)
-  found = measure(config, shape(config, name))
+  settings = read(config)
+  (name,) = settings.models
+  folder = reporting.open_workdir(Path(workdir).absolute(), config, seeds=[0])
+  found = time_model(settings, settings.shape(name))
   summary = {f"{name}/{key}": value for key, value in found.items()}
   summary["device"] = jax.devices()[0].device_kind
   reporting.write_summary(folder, summary)
-  print(markdown(name, found, Sizes.of(config)))
+  print(markdown(name, found, settings.sizes))
   print(f"results: {folder / reporting.SUMMARY}")
   return summary
 
 
-def measure(
-  config: ml_collections.ConfigDict, model_config: models.DecoderConfig
+def time_model(
+  settings: LatencySettings, model_config: models.DecoderConfig
 ) -> dict[str, Any]:
   """All figures of one model, flat."""
-  bench = Bench(config, model_config)
+  bench = Bench(settings, model_config)
   found: dict[str, Any] = {"num_layers": model_config.num_layers}
   params = bench.make_model(MERGED, FORMS[-1:], found)
   del params  # Before the routed model is made.
   params = bench.make_model(ROUTED, FORMS[:-1], found)
   found |= bench.time_all(params, found)
-  del params, bench  # Their memory is where the ceilings are measured.
-  return found | floors(config, model_config)
+  del params, bench  # Their memory is where the ceilings are found.
+  return found | floors(settings, model_config)
 
 
 def floors(
-  config: ml_collections.ConfigDict, model_config: models.DecoderConfig
+  settings: LatencySettings, model_config: models.DecoderConfig
 ) -> dict[str, Any]:
   """Milliseconds of every floor, on what the device reaches."""
-  sizes, found = Sizes.of(config), {}
-  ceilings = benchmark_kernels.measure_ceilings(config)
+  sizes, ceilings = settings.sizes, find_ceilings(settings)
+  found = {"ceilings": describe(ceilings)}
   for form in FORMS:
     for batch_size in (BATCH, *sizes.decode_batch_sizes):
       work = latency_floors.work(
-        model_config, sizes, form, batch_size, active_share=config.active_share
+        model_config,
+        sizes,
+        form,
+        batch_size,
+        active_share=settings.active_share,
       )
       key = time_key(form, batch_size).replace("_ms", "_floor_ms")
-      found[key] = 1e3 * kernel_shapes.floor_seconds(work, ceilings)
+      found[key] = 1e3 * floor_seconds(work, ceilings)
   work = latency_floors.merging_work(model_config)
-  seconds = kernel_shapes.floor_seconds(work, ceilings)
-  found["merge/merge_floor_ms"] = 1e3 * seconds
-  return {"ceilings": benchmark_kernels.describe(ceilings), **found}
+  found["merge/merge_floor_ms"] = 1e3 * floor_seconds(work, ceilings)
+  return found
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

@@ -17,20 +17,18 @@ import numpy as np
 
 from experiments.common import drawing, launch, streams
 from experiments.online import model_stream
+from experiments.online.settings import OF_MODEL, OnlineSettings, read
 from tanbr_jax import bandits, data
-from tanbr_jax.environments.oracle import merged_reward
-from tanbr_jax.online import estimates, regret, rollout, trace
+from tanbr_jax.environments import Environment
+from tanbr_jax.online import estimates, regret, trace
 from tanbr_jax.online.trace import Trace
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.timing import serving
-from tanbr_jax.training import pretraining
 
 COMMAND_LINE = launch.Flags(
   "configs/online/quick.py", workdir="runs/online_quick"
 )
-# Methods that are made of the model's own data; the others learn from nothing.
-OF_MODEL = ("best_static", "follow_task_mix", "oracle", "routed")
 COLUMNS = (
   tables.Column("mean_reward", "mean reward", 4),
   tables.Column("last_quarter_reward", "last quarter", 4),
@@ -55,63 +53,57 @@ def run(
   config: ml_collections.ConfigDict, *, workdir: str, progress: bool
 ) -> None:
   """Prepares the stream, plays every method on it, writes the run's folder."""
-  methods = check(config)
-  cache = data.cache_dir(config.cache_dir or None)
+  # Everything that can be wrong, before anything that takes long.
+  settings = read(config)
+  cache = data.cache_dir(settings.cache_dir)
   corpus = data.load_corpus(
-    config.data.path or None, cache, context=config.pretrain.context
+    settings.data_path, cache, context=settings.pretrain.context
   )
-  learners = make_learners(config, methods, num_tasks=len(corpus.task_names))
-  seeds = range(config.first_seed, config.first_seed + config.num_seeds)
-  folder, messages = reporting.open_workdir(
-    workdir, config, seeds=seeds, corpus_fingerprint=corpus.fingerprint
+  learners = make_learners(settings, num_tasks=len(corpus.task_names))
+  ingredients = model_stream.collect(settings, corpus)
+  folder = reporting.open_workdir(
+    workdir,
+    config,
+    seeds=settings.run.seeds,
+    corpus_fingerprint=corpus.fingerprint,
   )
-  for message in (*corpus.messages, *messages):
+  for message in corpus.messages:
     print(message)
   stream = model_stream.prepare(
-    config, corpus, cache_dir=cache, progress=progress
+    settings, corpus, ingredients, cache_dir=cache, progress=progress
   )
 
-  def play(method: str, bandit: bandits.Bandit, environment) -> Trace:
-    return rollout.run(
-      bandit,
-      environment,
-      num_rounds=config.num_rounds,
-      seeds=seeds,
-      chunk_size=config.chunk_size,
-      workdir=folder,
-      progress=progress,
-      name=method,
-      loop=config.loop,
+  def play(
+    method: str, bandit: bandits.Bandit, environment: Environment
+  ) -> Trace:
+    return settings.run.play(
+      bandit, environment, workdir=folder, name=method, progress=progress
     )
 
-  # First, because all regret counts from what it earns.
+  # The oracle first, because all regret counts from what it earns.
   oracle = play("oracle", make_oracle(stream), stream.informed)
-  static = make_best_static(config, stream, oracle)
+  static = make_best_static(settings, stream, oracle)
   learners |= {
     "best_static": static,
     "follow_task_mix": make_follow_task_mix(stream),
     "routed": static,  # what it plays is ignored
   }
-  traces = {
-    method: regret.against(
-      play(
-        method,
-        learners[method],
-        stream.routed if method == "routed" else stream.merged,
-      ),
-      oracle,
-    )
-    for method in methods
-    if method != "oracle"
-  }
+  # Then every other method on the same requests.
+  traces = {}
+  for method in settings.bandits:
+    if method != "oracle":
+      served = stream.routed if method == "routed" else stream.merged
+      one = play(method, learners[method], served)
+      traces[method] = regret.against(one, oracle)
   traces["oracle"] = regret.against(oracle, oracle)
   trace.save(folder / reporting.TRACE, traces)
-  costs = serving.measure(
+  # What serving costs, then the summary, the figures and the report.
+  costs = serving.slot_costs(
     stream.model,
     stream.params,
     merge_weights=stream.table.weights[0],
     input_ids=stream.input_ids,
-    repeats=config.latency_repeats,
+    repeats=settings.latency_repeats,
   )
   summary = summarise(traces, costs) | stream.figures
   summary["task_names"] = ",".join(corpus.task_names)
@@ -119,57 +111,20 @@ def run(
   draw(folder)
 
 
-def check(config: ml_collections.ConfigDict) -> list[str]:
-  """The methods, after everything that needs no text has been checked."""
-  positive = {
-    name: config[name]
-    for name in (
-      "num_rounds",
-      "num_seeds",
-      "chunk_size",
-      "requests",
-      "latency_repeats",
-    )
-  }
-  positive |= {
-    f"oracle.{name}": config.oracle[name]
-    for name in config.oracle
-    if name != "seed"
-  }
-  for name, value in positive.items():
-    if value < 1:
-      raise ValueError(f"{name} must be at least 1, got {name}={value}")
-  if config.first_seed < 0:
-    raise ValueError(
-      f"first_seed must not be negative, got first_seed={config.first_seed}"
-    )
-  if config.loop not in ("vmap", "map"):
-    raise ValueError(f"loop must be 'vmap' or 'map', got {config.loop!r}")
-  if ignored := sorted(set(config.methods) & set(OF_MODEL)):
-    raise ValueError(f"methods made of the model take no options: {ignored}")
-  merged_reward.check_reward(config.reward)
-  model_stream.make_monitor(config, num_tasks=2)
-  model_stream.make_mix(config, num_tasks=2)
-  model_stream.pretrain_config(config).model_config()
-  known = {*bandits.REGISTRY, *OF_MODEL, *config.methods}
-  return launch.names(config.bandits, known=known, kind="bandit")
-
-
 def make_learners(
-  config: ml_collections.ConfigDict, methods: list[str], *, num_tasks: int
+  settings: OnlineSettings, *, num_tasks: int
 ) -> dict[str, bandits.Bandit]:
   """The methods that need no model, made before it is trained."""
-  pretraining.check(model_stream.pretrain_config(config), num_tasks=num_tasks)
-  learners = {}
-  for method in methods:
-    if method not in OF_MODEL:
-      learners[method] = streams.construct(
-        method,
-        config.methods.get(method, {}),
-        num_experts=config.pretrain.num_experts,
-        num_tasks=num_tasks,
-      )
-  return learners
+  return {
+    method: streams.construct(
+      method,
+      settings.methods.get(method, {}),
+      num_experts=settings.pretrain.num_experts,
+      num_tasks=num_tasks,
+    )
+    for method in settings.bandits
+    if method not in OF_MODEL
+  }
 
 
 def make_oracle(stream: model_stream.ModelStream) -> bandits.Bandit:
@@ -183,7 +138,7 @@ def make_oracle(stream: model_stream.ModelStream) -> bandits.Bandit:
 
 
 def make_best_static(
-  config: ml_collections.ConfigDict,
+  settings: OnlineSettings,
   stream: model_stream.ModelStream,
   oracle: Trace,
 ) -> bandits.Bandit:
@@ -196,7 +151,7 @@ def make_best_static(
   return bandits.fixed(
     num_experts=num_experts,
     num_tasks=num_tasks,
-    weights=model_stream.best_weights(config, stream, mean_mix),
+    weights=model_stream.best_weights(settings, stream, mean_mix),
   )
 
 
@@ -241,11 +196,11 @@ def summarise(
 
 def draw(folder: Path) -> None:
   """Figures, table and report from the files of the run's folder."""
-  settings = reporting.read_json(folder / reporting.CONFIG)["config"]
+  config = reporting.read_json(folder / reporting.CONFIG)["config"]
   reward = {
     "accuracy": "next-byte accuracy",
     "log_likelihood": "log-likelihood (nats a byte)",
-  }[settings["reward"]]
+  }[config["reward"]]
   summary = reporting.read_json(folder / reporting.SUMMARY)
   traces = trace.load(folder / reporting.TRACE)
   figures = drawing.draw_stream(
@@ -260,16 +215,16 @@ def draw(folder: Path) -> None:
     title="Online merging of a mixture-of-experts model",
     columns=COLUMNS,
     figures=figures,
-    notes=_notes(settings, reward),
+    notes=_notes(config, reward),
     methods=list(traces),
   )
 
 
-def _notes(settings: Mapping, reward: str) -> list[str]:
+def _notes(config: Mapping, reward: str) -> list[str]:
   return [
-    f"Reward is {reward} on held-out text; {settings['num_rounds']} slots of "
-    f"{settings['requests']} requests, {settings['num_seeds']} seeds, mix "
-    f"{settings['mix']!r}. Expected regret is counted from what the oracle, "
+    f"Reward is {reward} on held-out text; {config['num_rounds']} slots of "
+    f"{config['requests']} requests, {config['num_seeds']} seeds, mix "
+    f"{config['mix']!r}. Expected regret is counted from what the oracle, "
     "which sees the true mix, earned on the same requests. Brackets are 95 % "
     "intervals over seeds: Student's, for exponents the bootstrap's.",
     "tanbr is the practical preset, tanbr_paper the paper's as reconstructed; "
@@ -281,4 +236,4 @@ def _notes(settings: Mapping, reward: str) -> list[str]:
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

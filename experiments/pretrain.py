@@ -7,18 +7,19 @@ chooses merge weights on validation text, scores them on test text, writes the
 run's folder and prints one table.
 """
 
-import functools
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import ml_collections
 import numpy as np
 
 from experiments.common import launch
 from tanbr_jax import data
+from tanbr_jax.monitor.base import check_at_least_one
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.training import mergeability, pretraining
+from tanbr_jax.training.pretraining import PretrainConfig
 
 COMMAND_LINE = launch.Flags(
   "configs/pretrain/quick.py", workdir="runs/pretrain_quick"
@@ -32,65 +33,66 @@ COLUMNS = (
 
 
 def main() -> None:
-  config = COMMAND_LINE.config
-  if config.num_seeds < 1:
-    raise ValueError(f"num_seeds must be at least 1, got {config.num_seeds}")
-  seeds = range(config.first_seed, config.first_seed + config.num_seeds)
-  cache = data.cache_dir(config.cache_dir or None)
-  corpus = data.load_corpus(
-    config.data.path or None, cache, context=config.pretrain.context
+  run(
+    COMMAND_LINE.config,
+    workdir=COMMAND_LINE.workdir,
+    progress=COMMAND_LINE.progress,
   )
-  workdir, messages = reporting.open_workdir(
-    COMMAND_LINE.workdir,
-    config,
-    seeds=seeds,
-    corpus_fingerprint=corpus.fingerprint,
-  )
-  for message in (*corpus.messages, *messages):
-    print(message)
-  summaries = {
-    f"seed_{seed}": run(
-      config,
-      corpus,
-      seed=seed,
-      cache_dir=cache,
-      progress=COMMAND_LINE.progress,
-    )
-    for seed in seeds
-  }
-  summary = summarise(summaries)
-  reporting.write_summary(workdir, summary)
-  means = {k: v for k, v in summary.items() if not k.startswith("seed_")}
-  tables.print_rows(tables.rows(means, COLUMNS))
 
 
 def run(
-  config: ml_collections.ConfigDict,
-  corpus: data.Corpus,
-  *,
-  seed: int,
-  cache_dir: Any = None,
-  progress: bool = True,
-) -> dict[str, float]:
-  """Trains and measures one seed; returns the flat figures."""
-  pretrain_config = pretraining.PretrainConfig(**config.pretrain, seed=seed)
-  trained = pretraining.pretrain(
-    pretrain_config, corpus, cache_dir=cache_dir, progress=progress
+  config: ml_collections.ConfigDict, *, workdir: str, progress: bool
+) -> None:
+  """Trains and scores every seed, writes the folder, prints the table."""
+  # Everything that can be wrong, before anything that takes long.
+  pretrain = PretrainConfig(**config.pretrain)
+  sizes = ("num_seeds", "validation_windows", "test_windows", "search_steps")
+  check_at_least_one(**{name: config[name] for name in sizes})
+  cache = data.cache_dir(config.cache_dir or None)
+  corpus = data.load_corpus(
+    config.data.path or None, cache, context=pretrain.context
   )
-  windows = functools.partial(_windows, corpus, config)
-  found = mergeability.measure(
-    trained.model,
-    trained.params,
-    choose_on=windows("validation"),
-    score_on=windows("test"),
-    task_weights=trained.task_weights,
-    steps=config.search_steps,
-    learning_rate=config.search_learning_rate,
+  pretrain.check_tasks(len(corpus.task_names))
+  windows = {
+    split: data.evaluation_windows(
+      data.from_arrays(corpus.splits[split], min_length=pretrain.context + 1),
+      config[f"{split}_windows"],
+      pretrain.context + 1,
+    )
+    for split in ("validation", "test")
+  }
+  seeds = range(config.first_seed, config.first_seed + config.num_seeds)
+  folder = reporting.open_workdir(
+    workdir, config, seeds=seeds, corpus_fingerprint=corpus.fingerprint
   )
-  summary = mergeability.summarise(found)
-  if trained.seconds is not None:
-    summary["train_seconds"] = trained.seconds
-  return summary
+  for message in corpus.messages:
+    print(message)
+  # One seed after the other.
+  summaries = {}
+  for seed in seeds:
+    trained = pretraining.pretrain(
+      dataclasses.replace(pretrain, seed=seed),
+      corpus,
+      cache_dir=cache,
+      progress=progress,
+    )
+    found = mergeability.score_choices(
+      trained.model,
+      trained.params,
+      choose_on=windows["validation"],
+      score_on=windows["test"],
+      task_weights=trained.task_weights,
+      steps=config.search_steps,
+      learning_rate=config.search_learning_rate,
+    )
+    summaries[f"seed_{seed}"] = mergeability.summarise(found)
+    if trained.seconds is not None:
+      summaries[f"seed_{seed}"]["train_seconds"] = trained.seconds
+  # Means over seeds and each seed's own figures.
+  summary = summarise(summaries)
+  reporting.write_summary(folder, summary)
+  means = {k: v for k, v in summary.items() if not k.startswith("seed_")}
+  tables.print_rows(tables.rows(means, COLUMNS))
 
 
 def summarise(by_seed: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -105,13 +107,5 @@ def summarise(by_seed: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
   return summary
 
 
-def _windows(
-  corpus: data.Corpus, config: ml_collections.ConfigDict, split: str
-) -> Any:
-  length = config.pretrain.context + 1
-  text = data.from_arrays(corpus.splits[split], min_length=length)
-  return data.evaluation_windows(text, config[f"{split}_windows"], length)
-
-
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

@@ -8,7 +8,7 @@ between stages its tree is kept. Writes `trees.npz`, `summary.json` and
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.common import launch, streams
+from experiments.common import launch, records, streams
+from experiments.common.streams import SyntheticSettings
 from tanbr_jax import bandits, partition
+from tanbr_jax.environments import Environment
 from tanbr_jax.environments.landscapes.families import FAMILIES
 from tanbr_jax.online import rounds
 from tanbr_jax.partition.outlines import outlines
+from tanbr_jax.plots import curves
 from tanbr_jax.plots import ternary as plot_ternary
-from tanbr_jax.plots import traces
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
@@ -38,14 +40,21 @@ def main() -> None:
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   """Plays every method, writes the run's folder and prints where it is."""
   methods = check(config)
-  folder, messages = reporting.open_workdir(
-    workdir, config, seeds=[config.seed]
-  )
-  for message in messages:
-    print(message)
+  settings = records.read(SyntheticSettings, config)
+  environment = streams.make_environment(settings, config.family, "fixed")
+  learners = {name: streams.make_bandit(settings, name) for name in methods}
+  folder = reporting.open_workdir(workdir, config, seeds=[config.seed])
   arrays, summary = {}, {}
-  for method in methods:
-    for count, snapshot in play(config, method).items():
+  for method, bandit in learners.items():
+    snapshots = play(
+      bandit,
+      environment,
+      method=method,
+      seed=config.seed,
+      snapshots=config.snapshots,
+      num_points=config.num_points,
+    )
+    for count, snapshot in snapshots.items():
       name = f"{method}/{count}"
       arrays |= {f"{name}:{key}": value for key, value in snapshot.items()}
       summary[f"{name}/num_leaves"] = len(snapshot["visits"])
@@ -71,17 +80,33 @@ def check(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def play(
-  config: ml_collections.ConfigDict, method: str
+  bandit: bandits.Bandit,
+  environment: Environment,
+  *,
+  method: str,
+  seed: int,
+  snapshots: Sequence[int],
+  num_points: int,
 ) -> dict[int, dict[str, np.ndarray]]:
-  """What a picture needs of each snapshot, by the number of rounds."""
-  bandit = streams.make_bandit(config, method)
-  environment = streams.make_environment(config, config.family, "fixed")
-  seeds = np.asarray([config.seed], np.int32)
+  """Plays one seed and keeps the tree after some numbers of rounds.
+
+  Args:
+    bandit: has a tree.
+    environment: under a fixed mix.
+    method: the bandit's name, for errors.
+    seed: of the run.
+    snapshots: rising numbers of rounds.
+    num_points: how many of the last played weights are kept.
+
+  Returns:
+    The number of rounds -> what a picture needs.
+  """
+  seeds = np.asarray([seed], np.int32)
   carry = rounds.init(bandit, environment, seeds)
   # Stages of one length, so that the rounds compile once.
-  stage = math.gcd(*config.snapshots)
-  played, gaps, snapshots = [], [], {}
-  for start in range(0, config.snapshots[-1], stage):
+  stage = math.gcd(*snapshots)
+  played, gaps, found = [], [], {}
+  for start in range(0, snapshots[-1], stage):
     carry, record = rounds.play(
       bandit,
       environment,
@@ -91,19 +116,21 @@ def play(
       chunk_size=stage,
       loop="vmap",
     )
+    # What was played, and what it lost.
     played.append(np.asarray(record["merge_weights"][0]))
     gaps.append(
       np.asarray(record["optimal_reward"] - record["expected_reward"])[0]
     )
-    if start + stage in config.snapshots:
+    # Where a picture is wanted: the tree, and the last rounds.
+    if start + stage in snapshots:
       tree = find_tree(jax.tree.map(lambda leaf: leaf[0], carry.bandit), method)
       weights = np.concatenate(played)
-      snapshots[start + stage] = snapshot(tree, weights) | {
-        "played": weights[-config.num_points :],
-        "gaps": np.concatenate(gaps)[-config.num_points :],
+      found[start + stage] = snapshot(tree, weights) | {
+        "played": weights[-num_points:],
+        "gaps": np.concatenate(gaps)[-num_points:],
         "optimum": best_weights(environment, carry),
       }
-  return snapshots
+  return found
 
 
 def find_tree(state: Any, method: str) -> partition.Tree:
@@ -145,7 +172,7 @@ def snapshot(tree: partition.Tree, weights: np.ndarray) -> dict[str, Any]:
   return {"cells": np.stack(corners), "visits": visits[list(cells)]}
 
 
-def best_weights(environment: Any, carry: rounds.Carry) -> np.ndarray:
+def best_weights(environment: Environment, carry: rounds.Carry) -> np.ndarray:
   """The best weights of the slot that comes; the mix is fixed."""
   state = jax.tree.map(lambda leaf: leaf[0], carry.environment)
   centre = jnp.full(3, 1 / 3, jnp.float32)
@@ -156,19 +183,19 @@ def best_weights(environment: Any, carry: rounds.Carry) -> np.ndarray:
 def draw(folder: str | Path) -> None:
   """The figure, from the files of the run's folder: a row a method."""
   folder = Path(folder)
-  settings = reporting.read_json(folder / reporting.CONFIG)["config"]
+  config = reporting.read_json(folder / reporting.CONFIG)["config"]
   rows: dict[str, list[plot_ternary.TernaryPanel]] = {}
   with np.load(folder / TREES) as arrays:
     for name in dict.fromkeys(key.split(":")[0] for key in arrays.files):
       rows.setdefault(name.rsplit("/", 1)[0], []).append(_panel(name, arrays))
   for row in rows.values():
-    title = f"enlarged {settings['zoom']:g} times"
-    row.append(row[-1]._replace(title=title, zoom=settings["zoom"]))
+    title = f"enlarged {config['zoom']:g} times"
+    row.append(row[-1]._replace(title=title, zoom=config["zoom"]))
   figure = plot_ternary.ternary_tree(
     list(rows.values()),
-    played_label=f"last {settings['num_points']} played weights",
+    played_label=f"last {config['num_points']} played weights",
   )
-  traces.save(figure, folder / FIGURE)
+  curves.save(figure, folder / FIGURE)
 
 
 def _panel(
@@ -186,4 +213,4 @@ def _panel(
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

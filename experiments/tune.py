@@ -11,15 +11,20 @@ it holds already is not played again.
 """
 
 import itertools
-import json
 import math
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
-from experiments.common import launch, streams
+from experiments.common import launch, records, streams
+from experiments.common.records import RunSettings
+from experiments.common.streams import SyntheticSettings
 from tanbr_jax import bandits
+from tanbr_jax.environments import Environment, mixes
+from tanbr_jax.environments.landscapes.families import FAMILIES
 from tanbr_jax.online import rounds
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
@@ -28,26 +33,29 @@ COMMAND_LINE = launch.Flags("configs/regret/tune.py", workdir="runs/tune")
 
 
 def main() -> None:
-  config = COMMAND_LINE.config
+  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
+
+
+def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
+  """Tunes every learner, writes the run's folder and prints the best points."""
   learners = check(config)
-  workdir, _ = reporting.open_workdir(
-    COMMAND_LINE.workdir, config, seeds=seeds(config)
-  )
-  path = workdir / "tune.json"
-  results = json.loads(path.read_text()) if path.exists() else {}
+  settings = records.read(RunSettings, config)
+  synthetic = records.read(SyntheticSettings, config)
+  environments = make_environments(config, synthetic)
+  folder = reporting.open_workdir(workdir, config, seeds=settings.seeds)
+  path = folder / "tune.json"
+  results = reporting.read_json(path) if path.exists() else {}
   for method in learners:
     if method not in results:
-      results[method] = tune(config, method)
+      options = points(config.grids[method])
+      arms = [streams.make_bandit(synthetic, method, **o) for o in options]
+      results[method] = tune(arms, options, environments, settings)
       atomic.write_json(path, results)
     best = min(results[method], key=lambda row: row["score"])
     print(method, *(f"{k}={v:.4g}" for k, v in best.items()), flush=True)
 
 
-def seeds(config) -> range:
-  return range(config.first_seed, config.first_seed + config.num_seeds)
-
-
-def check(config) -> list[str]:
+def check(config: ml_collections.ConfigDict) -> list[str]:
   """The learners to tune, whose grids must be equally large."""
   sizes = {name: len(points(grid)) for name, grid in config.grids.items()}
   if len(set(sizes.values())) != 1:
@@ -57,7 +65,20 @@ def check(config) -> list[str]:
   return launch.names(config.learners, known=sizes, kind="learner")
 
 
-def points(grid) -> list[dict[str, float]]:
+def make_environments(
+  config: ml_collections.ConfigDict, synthetic: SyntheticSettings
+) -> dict[str, Environment]:
+  """The environment of every `<family>/<mix>`."""
+  return {
+    f"{family}/{mix}": streams.make_environment(synthetic, family, mix)
+    for mix, family in itertools.product(
+      launch.names(config.mixes, known=mixes.PROCESSES, kind="mix"),
+      launch.names(config.families, known=FAMILIES, kind="family"),
+    )
+  }
+
+
+def points(grid: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
   """All combinations of a grid's values."""
   names = sorted(grid)
   return [
@@ -66,47 +87,56 @@ def points(grid) -> list[dict[str, float]]:
   ]
 
 
-def tune(config, method: str) -> list[dict[str, float]]:
-  """One row a point: its values, its regret in each stream, its score."""
-  options = points(config.grids[method])
-  arms = [streams.make_bandit(config, method, **point) for point in options]
+def tune(
+  arms: Sequence[bandits.Bandit],
+  options: Sequence[Mapping[str, float]],
+  environments: Mapping[str, Environment],
+  settings: RunSettings,
+) -> list[dict[str, float]]:
+  """One row a point: its values, its regret in each stream, its score.
+
+  Args:
+    arms: G bandits of one structure.
+    options: of each of them.
+    environments: stream -> environment.
+    settings: of the run.
+  """
   stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arms)
   rows = [dict(point) for point in options]
-  for mix, family in itertools.product(
-    config.mixes.split(","), config.families.split(",")
-  ):
-    environment = streams.make_environment(config, family, mix)
-    finals = play(stacked, environment, config)
+  for stream, environment in environments.items():
+    finals = final_regrets(stacked, environment, settings)
     for row, final in zip(rows, finals, strict=True):
-      row[f"{family}/{mix}"] = float(np.exp(np.log(final).mean()))
+      row[stream] = float(np.exp(np.log(final).mean()))
   for row in rows:
-    regrets = [value for key, value in row.items() if "/" in key]
+    regrets = [row[stream] for stream in environments]
     row["score"] = sum(map(math.log, regrets)) / len(regrets)
   return rows
 
 
-def play(stacked: bandits.Bandit, environment, config) -> np.ndarray:
+def final_regrets(
+  stacked: bandits.Bandit, environment: Environment, settings: RunSettings
+) -> np.ndarray:
   """Final expected regrets [G, S] of G stacked bandits."""
-  seed_array = np.asarray(seeds(config), np.int32)
+  seeds = np.asarray(settings.seeds, np.int32)
 
   @jax.jit
-  def finals(stacked, environment):
-    def one(bandit):
-      carry = rounds.init(bandit, environment, seed_array)
+  def finals(stacked: bandits.Bandit, environment: Environment) -> jax.Array:
+    def one(bandit: bandits.Bandit) -> jax.Array:
+      carry = rounds.init(bandit, environment, seeds)
       _, record = rounds.play(
         bandit,
         environment,
         carry,
-        seed_array,
+        seeds,
         jnp.int32(0),
-        chunk_size=config.num_rounds,
-        loop=config.loop,
+        chunk_size=settings.num_rounds,
+        loop=settings.loop,
       )
       return jnp.sum(
         record["optimal_reward"] - record["expected_reward"], axis=-1
       )
 
-    if config.loop == "map":
+    if settings.loop == "map":
       return jax.lax.map(one, stacked)
     return jax.vmap(one)(stacked)
 
@@ -114,4 +144,4 @@ def play(stacked: bandits.Bandit, environment, config) -> np.ndarray:
 
 
 if __name__ == "__main__":
-  launch.run(main, command_line=COMMAND_LINE)
+  launch.start(main, command_line=COMMAND_LINE)

@@ -107,6 +107,7 @@ def make_trace(expected, realised, optimal):
     optimal_reward=np.asarray(optimal, np.float32),
     merge_weights=np.ones((*shape, 1), np.float32),
     task_mix=np.ones((*shape, 1), np.float32),
+    shown_mix=np.ones((*shape, 1), np.float32),
     task_count=np.ones((*shape, 1), np.int32),
     nonfinite_rewards=np.zeros(shape, np.int32),
     seconds=np.ones(1),

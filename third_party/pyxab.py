@@ -17,7 +17,6 @@ T rounds.
 """
 
 import contextlib
-import dataclasses
 import functools
 import importlib
 import time
@@ -107,9 +106,6 @@ def run(
   ]
   seconds = time.perf_counter() - start
   record = jax.tree.map(lambda *rows: np.stack(rows), *records)
-  # A round reports more than a trace keeps.
-  fields = {field.name for field in dataclasses.fields(Trace)}
-  record = {key: value for key, value in record.items() if key in fields}
   return Trace(
     seeds=np.asarray(seeds, np.int64),
     seconds=np.asarray([seconds]),

@@ -21,7 +21,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """All shapes, at one token to 16,384."""
   config = ml_collections.ConfigDict()
-  # Comma list of `experiments.kernels.kernel_shapes.SHAPES`.
+  # Comma list of `experiments.kernels.shapes.SHAPES`.
   config.shapes = "mixtral,olmoe,qwen3,deepseek,switch8,switch64,switch128,t5"
   # Comma list of numbers of tokens.
   config.tokens = "1,16,128,1024,4096,16384"

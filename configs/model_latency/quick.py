@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.repeats = 5
   config.max_seconds = 5.0
   config.min_ms = 0.0
-  # Sizes of what measures the device's ceilings, see `benchmark_kernels`.
+  # Sizes of what finds the ceilings, see `experiments.kernels.ceilings`.
   config.ceiling_bytes = 1_000_000
   config.matmul_size = 256
   return config

@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 
 from tanbr_jax.online import trace
 from tanbr_jax.online.trace import Trace
-from tanbr_jax.plots import learning
-from tanbr_jax.plots import traces as plotting
+from tanbr_jax.plots import curves, learning
 from tanbr_jax.report import html, tables
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.report.html import ReportFigure
@@ -43,44 +42,46 @@ def draw_stream(
   Returns:
     What to put into a report.
   """
+  # Name, figure and caption of each.
   drawn: list[tuple[str, Figure | None, str]] = [
     (
       "regret",
-      plotting.cumulative_regret(traces, unit=unit, log=log),
+      curves.cumulative_regret(traces, unit=unit, log=log),
       "cumulative expected regret of each method; the line is the mean over "
       "seeds, the band its 95 % Student interval, or the range of fewer than "
       "five seeds.",
     ),
     (
       "growth",
-      plotting.regret_growth(traces),
+      curves.regret_growth(traces),
       "expected regret divided by the root of the round; flat is the square "
       "root law, a rise of slope 1/2 is linear regret.",
     ),
     (
       "reward",
-      plotting.reward_and_mix(
+      curves.reward_and_mix(
         traces, task_names=task_names, reward_name=reward_name
       ),
       "what each method (of many, the best eight) earned in one seed, above "
-      "the task mix of the stream.",
+      "the true task mix of the stream.",
     ),
     *_learning(traces, unit),
     (
       "tree",
-      plotting.tree_growth(traces),
+      curves.tree_growth(traces),
       "leaves and depth of the trees.",
     ),
   ]
   if shown in traces:
-    weights = plotting.merge_weights(traces[shown], task_names=task_names)
-    caption = f"merge weights of {shown} in one seed, above the task mix."
+    weights = curves.merge_weights(traces[shown], task_names=task_names)
+    caption = f"merge weights of {shown} in one seed, above the true task mix."
     drawn.insert(3, ("weights", weights, caption))
+  # Those that there are, written.
   report = []
   for name, figure, caption in drawn:
     if figure is not None:
       file = f"{prefix}{name}.png"
-      plotting.save(figure, Path(workdir) / file)
+      curves.save(figure, Path(workdir) / file)
       report.append(ReportFigure(file, _sentence(where + caption)))
   return report
 

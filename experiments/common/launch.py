@@ -1,9 +1,6 @@
 """Command lines: flags, errors of one line, names with their nearest match."""
 
 import difflib
-import itertools
-import re
-import runpy
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -49,6 +46,8 @@ class Flags:
       "workdir", self.default_workdir, "The run's folder."
     )
     self._progress = flags.DEFINE_bool("progress", True, "Draw progress bars.")
+    for name in ("config", "workdir", "progress"):  # what -h shows
+      flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
   @property
   def config(self) -> ml_collections.ConfigDict:
@@ -66,39 +65,41 @@ class Flags:
     return self._progress.value
 
 
-def run(main: Callable[[], Any], *, command_line: Flags) -> None:
-  """Runs `main` after parsing flags; a known mistake costs one line.
+def start(main: Callable[[], Any], *, command_line: Flags) -> None:
+  """Parses the flags and calls `main`; a known mistake costs one line.
 
-  A ValueError whose message is one line is such a mistake and exits with 1;
-  every other exception keeps its traceback, as do all with `--verbosity=1`.
+  An unknown flag or field, a config file that is not there, and a ValueError
+  whose message is one line are such mistakes and exit with 1. Every other
+  exception keeps its traceback, as do all ValueErrors with `--verbosity=1`.
   """
 
   def parse(argv: Sequence[str]) -> list[str]:
+    bare = ["--helpshort" if a in ("-h", "--help") else a for a in argv]
     try:
-      return list(flags.FLAGS(_bare_help(argv)))
+      command_line.define()
+      left = list(flags.FLAGS(bare))
+      if len(left) > 1:
+        _stop(f"unknown arguments {left[1:]}")
+      _keep_compiled_programs(command_line.config)
+    except (AttributeError, KeyError) as error:
+      _stop(f"unknown config field {_innermost(error)}")
+    except OSError as error:  # ml_collections' own, its last line says why.
+      _stop(f"config file: {str(error).splitlines()[-1]}")
     except flags.Error as error:
-      return _stop(str(error))
+      _stop(str(error))
+    return left
 
   def guarded(argv: Sequence[str]) -> None:
+    del argv  # nothing is left of it
     if flags.FLAGS.verbosity <= 0:
       logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
-    if len(argv) > 1:
-      _stop(f"unknown arguments {argv[1:]}")
     try:
-      _keep_compiled_programs(command_line.config)
       main()
     except ValueError as error:
       if "\n" in str(error) or flags.FLAGS.verbosity > 0:
         raise
       _stop(str(error))
 
-  path = _config_path(sys.argv, command_line.default)
-  if not Path(path).exists():
-    _stop(f"no config file {path}")
-  try:
-    command_line.define()
-  except AttributeError as error:  # how ml_collections says "no such field"
-    _stop(_unknown_field(sys.argv, command_line.default) or str(error))
   app.run(guarded, flags_parser=parse)
 
 
@@ -123,6 +124,20 @@ def names(text: str, *, known: Iterable[str], kind: str) -> list[str]:
   return found
 
 
+def counts(text: str, *, kind: str) -> list[int]:
+  """Reads a comma list of positive integers, such as "1,32".
+
+  Raises:
+    ValueError: if it is anything else.
+  """
+  words = [word.strip() for word in str(text).split(",")]
+  if not all(word.isdecimal() and int(word) > 0 for word in words):
+    raise ValueError(
+      f"{kind} must be a comma list of positive integers, got {kind}={text!r}"
+    )
+  return [int(word) for word in words]
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
   """The nearest known name, if any, and all of them."""
   known = list(known)
@@ -138,32 +153,11 @@ def _keep_compiled_programs(config: ml_collections.ConfigDict) -> None:
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def _bare_help(argv: Sequence[str]) -> list[str]:
-  return ["--helpshort" if a in ("-h", "--help") else a for a in argv]
-
-
-def _config_path(argv: Sequence[str], default: str) -> str:
-  path = default
-  for arg, following in itertools.zip_longest(argv, argv[1:]):
-    if match := re.fullmatch(r"--?config=(.*)", arg):
-      path = match[1]
-    elif re.fullmatch(r"--?config", arg) and following:
-      path = following
-  return path.split(":")[0]
-
-
-def _unknown_field(argv: Sequence[str], default: str) -> str | None:
-  """Which `--config.<field>` the config file does not have."""
-  config = runpy.run_path(_config_path(argv, default))["get_config"]()
-  for arg in argv:
-    if match := re.match(r"--?config\.([^=]+)", arg):
-      node = config
-      for part in match[1].split("."):
-        if not isinstance(node, ml_collections.ConfigDict) or part not in node:
-          fields = list(node) if hasattr(node, "keys") else []
-          return f"unknown config field {match[1]!r}{suggest(part, fields)}"
-        node = node[part]
-  return None
+def _innermost(error: BaseException) -> str:
+  """The message of ml_collections, which wraps a KeyError in another error."""
+  while error.args and isinstance(error.args[0], BaseException):
+    error = error.args[0]
+  return ". ".join(str(error.args[0]).splitlines())
 
 
 def _stop(message: str) -> Any:

@@ -17,7 +17,7 @@ def markers(name: str) -> tuple[str, str]:
 
 
 def block(readme: str, name: str) -> str:
-  """What stands between the markers.
+  """The text between the markers.
 
   Raises:
     ValueError: if there is not one of each marker, in their order.

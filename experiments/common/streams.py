@@ -1,24 +1,63 @@
 """Bandits and synthetic streams as a config describes them."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
-
 from experiments.common import launch
 from tanbr_jax import bandits, monitor
-from tanbr_jax.environments import mixes, synthetic
+from tanbr_jax.environments import Environment, mixes, synthetic
+
+Options = Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BanditSettings:
+  """Sizes and options of the methods.
+
+  Attributes:
+    num_experts: E.
+    num_tasks: V.
+    methods: name -> options of methods of one's own, or of the registry's.
+  """
+
+  num_experts: int
+  num_tasks: int
+  methods: Options = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SyntheticSettings(BanditSettings):
+  """Synthetic streams, and the methods that play on them.
+
+  Attributes:
+    noise: of the reward of one request.
+    noise_kind: its law, see `synthetic`.
+    reward_drift: rounds between two landscapes that a task makes in a slot.
+    family_options: family -> options of its constructor.
+    mix_options: mix -> options of its process.
+    requests: of a slot; 0 shows every task in every slot, and the true mix.
+    monitor_decay: of the moving average that estimates the mix of requests.
+  """
+
+  noise: float
+  requests: int
+  monitor_decay: float
+  mix_options: Options
+  noise_kind: str = "gaussian"
+  reward_drift: float = 0.0
+  family_options: Options = dataclasses.field(default_factory=dict)
 
 
 def make_bandit(
-  config: ml_collections.ConfigDict, method: str, **overrides: Any
+  settings: BanditSettings, method: str, **overrides: Any
 ) -> bandits.Bandit:
-  """A method of `config.methods`, or a name of the registry."""
+  """A method of `settings.methods`, or a name of the registry."""
   return construct(
     method,
-    {**config.methods.get(method, {}), **overrides},
-    num_experts=config.num_experts,
-    num_tasks=config.num_tasks,
+    {**settings.methods.get(method, {}), **overrides},
+    num_experts=settings.num_experts,
+    num_tasks=settings.num_tasks,
   )
 
 
@@ -50,25 +89,25 @@ def construct(
 
 
 def make_environment(
-  config: ml_collections.ConfigDict, family: str, mix: str
-) -> Any:
+  settings: SyntheticSettings, family: str, mix: str
+) -> Environment:
   """A family under a mix; with counted requests the mix is estimated."""
   estimator = None
-  if config.requests:
+  if settings.requests:
     estimator = monitor.exponential_moving_average(
-      num_tasks=config.num_tasks, decay=config.monitor_decay
+      num_tasks=settings.num_tasks, decay=settings.monitor_decay
     )
   return synthetic.synthetic(
     family,
-    num_experts=config.num_experts,
-    num_tasks=config.num_tasks,
+    num_experts=settings.num_experts,
+    num_tasks=settings.num_tasks,
     task_mix=mixes.create(
-      mix, num_tasks=config.num_tasks, **config.mix_options.get(mix, {})
+      mix, num_tasks=settings.num_tasks, **settings.mix_options.get(mix, {})
     ),
-    noise=config.noise,
-    noise_kind=config.get("noise_kind", "gaussian"),
-    reward_drift=config.get("reward_drift", 0.0),
+    noise=settings.noise,
+    noise_kind=settings.noise_kind,
+    reward_drift=settings.reward_drift,
     monitor=estimator,
-    requests=config.requests or None,
-    family_options=config.get("family_options", {}).get(family, {}),
+    requests=settings.requests or None,
+    family_options=settings.family_options.get(family, {}),
   )

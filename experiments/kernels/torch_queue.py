@@ -16,7 +16,7 @@ def why_not() -> str | None:
 
 
 def device() -> str:
-  """Where PyTorch runs."""
+  """The name of PyTorch's device."""
   import torch
 
   return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,29 +1,47 @@
-"""A pre-trained model, its oracle and its stream, as a config has them."""
+"""A pre-trained model, its oracle and its stream, as settings have them."""
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax import data, models, monitor
-from tanbr_jax.environments import mixes, moe_slots
+from experiments.online.settings import OnlineSettings, StreamSettings
+from tanbr_jax import data, models
+from tanbr_jax.environments import moe_slots
 from tanbr_jax.environments.base import Environment
 from tanbr_jax.environments.mixes import MixProcess
 from tanbr_jax.environments.oracle import error as oracle_error
 from tanbr_jax.environments.oracle import table as oracle
 from tanbr_jax.environments.oracle import text_parts
+from tanbr_jax.monitor import Monitor
 from tanbr_jax.online import chunk_store
 from tanbr_jax.simplex.points import dirichlet_half
 from tanbr_jax.storage import atomic
 from tanbr_jax.training import pretraining
 
 
+class Ingredients(NamedTuple):
+  """A stream without its model, made before training so that mistakes show.
+
+  Attributes:
+    validation: text to search, to select, and two parts to estimate on.
+    test: text that is served.
+    task_mix: the process of task mixes.
+    monitor: estimates the mix.
+  """
+
+  validation: list[data.TaskText]
+  test: data.TaskText
+  task_mix: MixProcess
+  monitor: Monitor
+
+
 class ModelStream(NamedTuple):
-  """What every method is served from.
+  """A model, its oracle, and the environments that serve it.
 
   Attributes:
     model: the model with experts.
@@ -52,67 +70,53 @@ class ModelStream(NamedTuple):
   figures: dict[str, float]
 
 
-def pretrain_config(
-  config: ml_collections.ConfigDict,
-) -> pretraining.PretrainConfig:
-  """The pre-training that the config asks for."""
-  return pretraining.PretrainConfig(**config.pretrain, seed=config.model_seed)
+def collect(settings: OnlineSettings, corpus: data.Corpus) -> Ingredients:
+  """Makes all that needs no model.
 
+  Validation text is dealt into four parts: the oracle's ascent, the choice
+  among its candidates, and both halves of the estimate of its error.
 
-def make_mix(config: ml_collections.ConfigDict, num_tasks: int) -> MixProcess:
-  """The process of task mixes that the config asks for."""
-  if config.mix not in config.mix_options:
-    known = sorted(config.mix_options)
-    raise ValueError(f"mix must be one of {known}, got {config.mix!r}")
-  return mixes.create(
-    config.mix, num_tasks=num_tasks, **config.mix_options[config.mix]
-  )
-
-
-def make_monitor(
-  config: ml_collections.ConfigDict, num_tasks: int
-) -> monitor.Monitor:
-  """The monitor that the config asks for."""
-  if config.monitor == "moving_average":
-    return monitor.exponential_moving_average(
-      num_tasks=num_tasks, decay=config.monitor_decay
-    )
-  if config.monitor == "count_min_sketch":
-    return monitor.count_min_sketch(
-      num_tasks=num_tasks, window=config.monitor_window
-    )
-  raise ValueError(
-    "monitor must be 'moving_average' or 'count_min_sketch', got "
-    f"{config.monitor!r}"
+  Raises:
+    ValueError: text that is too short; a table or an option that does not fit.
+  """
+  num_tasks = len(corpus.task_names)
+  settings.pretrain.check_tasks(num_tasks)
+  length = settings.pretrain.context + 1
+  return Ingredients(
+    [
+      data.from_arrays(part, min_length=length)
+      for part in text_parts.split_text(corpus.splits["validation"], 4)
+    ],
+    data.from_arrays(corpus.splits["test"], min_length=length),
+    settings.stream.make_mix(num_tasks),
+    settings.stream.make_monitor(num_tasks),
   )
 
 
 def prepare(
-  config: ml_collections.ConfigDict,
+  settings: OnlineSettings,
   corpus: data.Corpus,
+  ingredients: Ingredients,
   *,
   cache_dir: Path,
   progress: bool,
 ) -> ModelStream:
   """Pre-trains and finds the oracle, or reads both from the cache.
 
-  Validation text is dealt into four parts: the oracle's ascent, the choice
-  among its candidates, and both halves of the estimate of its error. The
-  stream is drawn from test text.
+  Args:
+    settings: of the run.
+    corpus: its "train" split is trained on.
+    ingredients: of `collect`, from the same settings and corpus.
+    cache_dir: where both are kept.
+    progress: whether bars are drawn.
   """
-  length = config.pretrain.context + 1
-  # All text first, because text that is too short is an error, and training
-  # takes minutes.
-  parts = [
-    data.from_arrays(part, min_length=length)
-    for part in text_parts.split_text(corpus.splits["validation"], 4)
-  ]
-  data.from_arrays(corpus.splits["test"], min_length=length)
   trained = pretraining.pretrain(
-    pretrain_config(config), corpus, cache_dir=cache_dir, progress=progress
+    settings.pretrain, corpus, cache_dir=cache_dir, progress=progress
   )
-  table, error = _oracle(config, trained, parts, cache_dir)
-  windows = data.evaluation_windows(parts[1], config.oracle.windows, length)
+  parts = ingredients.validation
+  table, error = _oracle(settings, trained, parts, cache_dir)
+  length, requests = settings.pretrain.context + 1, settings.stream.requests
+  windows = data.evaluation_windows(parts[1], settings.oracle.windows, length)
   flat = windows.reshape(-1, length)[:, :-1].astype(jnp.int32)
   figures = {"oracle_search_error": error}
   if trained.seconds is not None:
@@ -124,16 +128,14 @@ def prepare(
     parts[0],
     windows,
     models.task_usage(trained.model, trained.params, windows),
-    *_environments(config, corpus, trained, table),
-    input_ids=flat[:: max(1, flat.shape[0] // config.requests)][
-      : config.requests
-    ],
+    *_environments(settings.stream, ingredients, trained, table),
+    input_ids=flat[:: max(1, flat.shape[0] // requests)][:requests],
     figures=figures,
   )
 
 
 def best_weights(
-  config: ml_collections.ConfigDict, stream: ModelStream, mix: jax.Array
+  settings: OnlineSettings, stream: ModelStream, mix: jax.Array
 ) -> jax.Array:
   """The best weights [E] for one mix [V], by a search of its own.
 
@@ -141,28 +143,27 @@ def best_weights(
   windows of the table's ascents; the best of starts and end is selected on
   other text.
   """
-  settings = config.oracle
   num_experts = stream.usage.shape[1]
   uniform = jnp.full(num_experts, 1 / num_experts)
   starts = jnp.stack([uniform, oracle.choose(stream.table, mix)[0]])
   found = oracle.search(
-    jax.random.key(settings.seed),
+    jax.random.key(settings.oracle.seed),
     model=stream.model,
     params=stream.params,
     text=stream.search_text,
     mixes=mix[None],
     starts=starts[None],
-    steps=settings.error_steps,
-    num_windows=4 * settings.search_windows,
+    steps=settings.oracle.error_steps,
+    num_windows=4 * settings.oracle.search_windows,
     learning_rate=0.3,
-    context=config.pretrain.context,
+    context=settings.pretrain.context,
   )
-  candidates = oracle.measure(
+  candidates = oracle.score_candidates(
     stream.model,
     stream.params,
     jnp.concatenate([starts, found]),
     windows=stream.select_windows,
-    reward=config.reward,
+    reward=settings.stream.reward,
   )
   return oracle.choose(candidates, mix)[0]
 
@@ -177,54 +178,50 @@ def _choose_weights(table: oracle.OracleTable, mix: jax.Array) -> jax.Array:
 
 
 def _environments(
-  config: ml_collections.ConfigDict,
-  corpus: data.Corpus,
+  settings: StreamSettings,
+  ingredients: Ingredients,
   trained: pretraining.Pretrained,
   table: oracle.OracleTable,
 ) -> list[Environment]:
   """Merged, routed and informed; their requests are the same."""
-  num_tasks = len(corpus.task_names)
-  text = data.from_arrays(
-    corpus.splits["test"], min_length=config.pretrain.context + 1
-  )
-  estimator = make_monitor(config, num_tasks)
   return [
     moe_slots.moe_slots(
       trained.model,
       trained.params,
-      text,
-      task_mix=make_mix(config, num_tasks),
+      ingredients.test,
+      task_mix=ingredients.task_mix,
       optimal_table=table,
-      requests_per_slot=config.requests,
+      requests_per_slot=settings.requests,
       monitor=shown,
       serve=serve,
-      reward=config.reward,
+      reward=settings.reward,
       # The oracle's own run is the yardstick, see `regret.against`.
       paired=False,
     )
     for serve, shown in (
-      ("merged", estimator),
-      ("routed", estimator),
+      ("merged", ingredients.monitor),
+      ("routed", ingredients.monitor),
       ("merged", None),
     )
   ]
 
 
 def _oracle(
-  config: ml_collections.ConfigDict,
+  settings: OnlineSettings,
   trained: pretraining.Pretrained,
   parts: list[data.TaskText],
   cache_dir: Path,
 ) -> tuple[oracle.OracleTable, float]:
   """The table and its error, kept by model, text and settings."""
-  settings = np.frombuffer(
-    repr(sorted(config.oracle.items()) + [config.reward]).encode(), np.uint8
+  values = sorted(dataclasses.asdict(settings.oracle).items())
+  text = repr([*values, settings.stream.reward])
+  key = chunk_store.fingerprint(
+    trained.params, parts, np.frombuffer(text.encode(), np.uint8)
   )
-  key = chunk_store.fingerprint(trained.params, parts, settings)
   path = cache_dir / f"oracle-{key}.npz"
   if not path.exists():
     print("searching the best weights of every mix (once, then cached)")
-    table, error = _search_oracle(config, trained, parts)
+    table, error = _search_oracle(settings, trained, parts)
     arrays = {"weights": table.weights, "rewards": table.rewards}
     atomic.write_arrays(path, {**arrays, "error": np.float64(error)})
   with np.load(path) as found:
@@ -235,25 +232,26 @@ def _oracle(
 
 
 def _search_oracle(
-  config: ml_collections.ConfigDict,
+  settings: OnlineSettings,
   trained: pretraining.Pretrained,
   parts: list[data.TaskText],
 ) -> tuple[oracle.OracleTable, float]:
-  settings = config.oracle
+  """Searches the table, then estimates its error on other text."""
+  sizes, reward = settings.oracle, settings.stream.reward
   table_key, mix_key, error_key = jax.random.split(
-    jax.random.key(settings.seed), 3
+    jax.random.key(sizes.seed), 3
   )
-  length = config.pretrain.context + 1
+  length = settings.pretrain.context + 1
   table = oracle.oracle_table(
     table_key,
     trained.model,
     trained.params,
     search_text=parts[0],
-    select_windows=data.evaluation_windows(parts[1], settings.windows, length),
+    select_windows=data.evaluation_windows(parts[1], sizes.windows, length),
     guesses=trained.task_weights,
-    steps=settings.steps,
-    search_windows=settings.search_windows,
-    reward=config.reward,
+    steps=sizes.steps,
+    search_windows=sizes.search_windows,
+    reward=reward,
   )
   num_tasks = table.rewards.shape[1]
   error = oracle_error.search_error(
@@ -261,12 +259,12 @@ def _search_oracle(
     trained.model,
     trained.params,
     table,
-    mixes=dirichlet_half(mix_key, (settings.error_mixes, num_tasks)),
+    mixes=dirichlet_half(mix_key, (sizes.error_mixes, num_tasks)),
     search_text=parts[2],
-    score_windows=data.evaluation_windows(parts[3], settings.windows, length),
-    num_starts=settings.error_starts,
-    steps=settings.error_steps,
-    search_windows=settings.search_windows,
-    reward=config.reward,
+    score_windows=data.evaluation_windows(parts[3], sizes.windows, length),
+    num_starts=sizes.error_starts,
+    steps=sizes.error_steps,
+    search_windows=sizes.search_windows,
+    reward=reward,
   )
   return table, error.mean

@@ -1,7 +1,7 @@
-"""Starts `experiments.regret.comparison`, see there."""
+"""Regret of bandits on synthetic environments, see `comparison`."""
 
 from experiments.common import launch
 from experiments.regret import comparison
 
 if __name__ == "__main__":
-  launch.run(comparison.main, command_line=comparison.COMMAND_LINE)
+  launch.start(comparison.main, command_line=comparison.COMMAND_LINE)

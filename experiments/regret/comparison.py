@@ -10,20 +10,23 @@ may run in processes of their own, each with a workdir of its own, and be put
 together by `experiments.merge_runs`.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
 
-from experiments.common import drawing, launch, streams
+from experiments.common import drawing, launch, records, streams
+from experiments.common.records import RunSettings
+from experiments.common.streams import SyntheticSettings
 from experiments.regret import figures
 from tanbr_jax import bandits
-from tanbr_jax.environments import mixes
+from tanbr_jax.environments import Environment, mixes
 from tanbr_jax.environments.landscapes.families import FAMILIES
-from tanbr_jax.online import estimates, regret, rollout, trace
+from tanbr_jax.online import estimates, regret, trace
 from tanbr_jax.online.trace import Trace
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
@@ -50,7 +53,7 @@ class Job(NamedTuple):
   stream: str
   method: str
   bandit: bandits.Bandit
-  environment: Any
+  environment: Environment
 
 
 def main() -> None:
@@ -65,24 +68,13 @@ def run(
   config: ml_collections.ConfigDict, *, workdir: str, progress: bool
 ) -> None:
   """Plays every method on every stream and writes the run's folder."""
-  jobs = build(config)
-  seeds = range(config.first_seed, config.first_seed + config.num_seeds)
-  folder, messages = reporting.open_workdir(workdir, config, seeds=seeds)
-  for message in messages:
-    print(message)
+  settings, jobs = records.read(RunSettings, config), build(config)
+  folder = reporting.open_workdir(workdir, config, seeds=settings.seeds)
   traces = {}
   for job in jobs:
     name = f"{job.stream}/{job.method}"
-    traces[name] = rollout.run(
-      job.bandit,
-      job.environment,
-      num_rounds=config.num_rounds,
-      seeds=seeds,
-      chunk_size=config.chunk_size,
-      workdir=folder,
-      progress=progress,
-      name=name,
-      loop=config.loop,
+    traces[name] = settings.play(
+      job.bandit, job.environment, workdir=folder, name=name, progress=progress
     )
   trace.save(folder / reporting.TRACE, traces)
   reporting.write_summary(folder, summarise(traces, config.baseline))
@@ -91,9 +83,6 @@ def run(
 
 def build(config: ml_collections.ConfigDict) -> list[Job]:
   """Every bandit and environment of the config, checked before long work."""
-  for field in ("num_rounds", "num_seeds", "chunk_size"):
-    if config[field] < 1:
-      raise ValueError(f"{field} must be at least 1, got {config[field]}")
   families = launch.names(config.families, known=FAMILIES, kind="family")
   mix_names = launch.names(config.mixes, known=mixes.PROCESSES, kind="mix")
   # An oracle needs a policy, which these environments keep to themselves: the
@@ -109,17 +98,17 @@ def build(config: ml_collections.ConfigDict) -> list[Job]:
       streams.make_bandit(setting, method),
       streams.make_environment(setting, family, mix),
     )
-    for name, setting in settings(config).items()
+    for name, setting in read_settings(config).items()
     for family, mix, method in itertools.product(families, mix_names, methods)
   ]
 
 
-def settings(
+def read_settings(
   config: ml_collections.ConfigDict,
-) -> dict[str, ml_collections.ConfigDict]:
-  """The config once for each of its `settings`, with that one's overrides.
+) -> dict[str, SyntheticSettings]:
+  """The streams once for each of the config's `settings`, with its overrides.
 
-  Without any, the config itself under an empty name.
+  Without any, the config's own under an empty name.
 
   Raises:
     ValueError: a name cannot be part of a stream's, or a field is not known.
@@ -127,16 +116,15 @@ def settings(
   for name in (*config.settings, *config.methods):
     if "/" in name or ":" in name or "," in name:
       raise ValueError(f"a name must not hold '/', ':' or ',', got {name!r}")
+  base = records.read(SyntheticSettings, config)
   found = {}
-  for name, overrides in config.settings.items():
-    one = config.copy_and_resolve_references()
-    for field, value in overrides.items():
-      if field not in one:
-        known = launch.suggest(field, one)
+  for name, overrides in config.settings.to_dict().items():
+    for field in overrides:
+      if not hasattr(base, field):
+        known = launch.suggest(field, vars(base))
         raise ValueError(f"setting {name!r}: unknown field {field!r}{known}")
-      one[field] = value
-    found[name] = one
-  return found or {"": config}
+    found[name] = dataclasses.replace(base, **overrides)
+  return found or {"": base}
 
 
 def summarise(traces: Mapping[str, Trace], baseline: str) -> dict[str, float]:

@@ -24,7 +24,7 @@ _CARRY = "carry.npz"
 
 
 class Saved(NamedTuple):
-  """What a folder holds of an unfinished or finished run.
+  """The saved part of a run, finished or not.
 
   Attributes:
     carry: the pytree after the last whole chunk.

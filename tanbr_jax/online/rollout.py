@@ -24,7 +24,7 @@ from tanbr_jax.online import chunk_store, rounds
 from tanbr_jax.online.trace import Trace, join
 from tanbr_jax.simplex.points import is_on_simplex
 
-_LOOPS = ("vmap", "map")
+LOOPS = ("vmap", "map")
 
 
 def run(
@@ -70,11 +70,13 @@ def run(
       this name, the weights or the expected reward ceased to be finite, or
       the environment showed a task mix off the simplex.
   """
+  # The first carry.
   chunk_size = min(chunk_size, num_rounds)
   _check(num_rounds, seeds, chunk_size, name, loop)
   bandit, environment = as_pytree(bandit), as_pytree(environment)
   seed_array = np.asarray(seeds, np.int32)
   carry = rounds.init(bandit, environment, seed_array)
+  # What the folder holds of this run.
   store, chunks = None, []
   if workdir is not None:
     run_id = chunk_store.fingerprint(
@@ -84,6 +86,7 @@ def run(
     saved = store.load(carry)
     if saved is not None:
       carry, chunks = saved
+  # The chunks that are left; each is reported and saved.
   first = len(chunks)
   done = sum(int(chunk.chunk_rounds[0]) for chunk in chunks)
   with tqdm.tqdm(
@@ -128,8 +131,13 @@ def _check(
     raise ValueError(f"seeds must be in [0, 2**31), got {seeds}")
   if not name or name.startswith("/") or ".." in name.split("/"):
     raise ValueError(f"name must be a relative path without .., got {name!r}")
-  if loop not in _LOOPS:
-    raise ValueError(f"loop must be one of {_LOOPS}, got {loop!r}")
+  check_loop(loop)
+
+
+def check_loop(loop: str) -> None:
+  """Raises a ValueError if the loop over seeds is none of `LOOPS`."""
+  if loop not in LOOPS:
+    raise ValueError(f"loop must be one of {LOOPS}, got {loop!r}")
 
 
 def _timed_chunk(
@@ -155,7 +163,6 @@ def _timed_chunk(
     loop=loop,
   )
   record = jax.tree.map(np.asarray, record)
-  shown_mix = record.pop("shown_mix")[:, :num_rounds]
   seconds = time.perf_counter() - begin
   if compiles:
     seconds = float("nan")
@@ -168,20 +175,21 @@ def _timed_chunk(
     chunk_rounds=np.asarray([num_rounds], np.int64),
     **record,
   )
-  _check_mix(shown_mix, chunk.seeds, start)
+  _check_mix(chunk, start)
   _check_finite(chunk, start)
   return carry, chunk
 
 
-def _check_mix(mix: np.ndarray, seeds: np.ndarray, start: int) -> None:
-  """Stops a run whose bandit was shown a mix [S, C, V] off the simplex."""
+def _check_mix(chunk: Trace, start: int) -> None:
+  """Stops a run whose bandit was shown a mix off the simplex."""
+  mix = chunk.shown_mix
   bad = ~is_on_simplex(mix)
   if bad.any():
     row, column = np.argwhere(bad)[0]
     values = np.array2string(mix[row, column], precision=4, threshold=16)
     raise ValueError(
       "context.task_mix must be non-negative and sum to 1, got "
-      f"{values} with seed {seeds[row]} in round {start + column}"
+      f"{values} with seed {chunk.seeds[row]} in round {start + column}"
     )
 
 

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tanbr_jax.bandits.base import Bandit, Decision, Feedback
+from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
 from tanbr_jax.environments.base import Environment, Outcome
 
 _ENVIRONMENT_STREAM, _BANDIT_STREAM = 0, 1
 
 
 class Carry(NamedTuple):
-  """What goes from a chunk to the next; every leaf has a leading [S].
+  """States that go from a chunk to the next; every leaf has a leading [S].
 
   Attributes:
     environment: the environment's states.
@@ -76,8 +76,7 @@ def play(
     loop: "vmap" or "map" over the seeds.
 
   Returns:
-    The carry, and the per-round fields of `Trace` as arrays of [S, C, ...],
-    and "shown_mix" [S, C, V], what the bandit saw.
+    The carry, and the per-round fields of `Trace` as arrays of [S, C, ...].
   """
 
   def play_seed(
@@ -117,8 +116,7 @@ def _round(
   bandit_state = bandit.update(
     update_key, carry.bandit, context, decision, feedback
   )
-  record = _record(decision, feedback, outcome, num_nonfinite)
-  record["shown_mix"] = context.task_mix
+  record = _record(context, decision, feedback, outcome, num_nonfinite)
   return Carry(environment_state, bandit_state), record
 
 
@@ -134,6 +132,7 @@ def _hide_nonfinite(feedback: Feedback) -> tuple[Feedback, jax.Array]:
 
 
 def _record(
+  context: Context,
   decision: Decision,
   feedback: Feedback,
   outcome: Outcome,
@@ -145,6 +144,7 @@ def _record(
     "optimal_reward": outcome.optimal_reward,
     "merge_weights": decision.merge_weights,
     "task_mix": outcome.task_mix,
+    "shown_mix": context.task_mix,
     "task_count": feedback.task_count,
     "nonfinite_rewards": num_nonfinite,
     "aux": {

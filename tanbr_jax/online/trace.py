@@ -1,4 +1,4 @@
-"""What a run leaves behind: one array a quantity, a row a seed.
+"""Traces of runs: one array a quantity, a row a seed.
 
 Letters: S seeds, T rounds, V tasks, E experts.
 """
@@ -24,6 +24,7 @@ class Trace:
     optimal_reward: [S, T] float32, the best expected reward of any weights.
     merge_weights: [S, T, E] float32, what was played.
     task_mix: [S, T, V] float32, the true mix.
+    shown_mix: [S, T, V] float32, the mix that the bandit saw.
     task_count: [S, T, V] int32, requests that the bandit could learn from.
     nonfinite_rewards: [S, T] int32, tasks whose reward was not finite and was
       therefore hidden from the bandit.
@@ -38,6 +39,7 @@ class Trace:
   optimal_reward: np.ndarray
   merge_weights: np.ndarray
   task_mix: np.ndarray
+  shown_mix: np.ndarray
   task_count: np.ndarray
   nonfinite_rewards: np.ndarray
   seconds: np.ndarray

@@ -6,9 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tanbr_jax.online.trace import Trace
-from tanbr_jax.plots import labels
+from tanbr_jax.plots import curves, labels
 from tanbr_jax.plots import parts as plot_parts
-from tanbr_jax.plots import traces as plotting
 
 Groups = Mapping[str, Mapping[str, Trace]]
 
@@ -16,7 +15,7 @@ Groups = Mapping[str, Mapping[str, Trace]]
 def cumulative_regret(
   groups: Groups, *, unit: str = "reward", log: bool = False
 ) -> Figure:
-  """`plotting.cumulative_regret` of every stream, in a grid.
+  """`curves.cumulative_regret` of every stream, in a grid.
 
   Args:
     groups: stream -> method -> trace; a stream is `<row>/<column>`, the rows
@@ -26,14 +25,14 @@ def cumulative_regret(
   """
 
   def draw(axes: Axes, traces: Mapping[str, Trace]) -> None:
-    plotting.draw_regret(axes, traces, log=log)
+    curves.draw_regret(axes, traces, log=log)
 
   return _draw(groups, draw, "round", f"regret ({unit})")
 
 
 def regret_growth(groups: Groups) -> Figure:
-  """`plotting.regret_growth` of every stream, in a grid; see above."""
-  return _draw(groups, plotting.draw_growth, "round t", "regret / $\\sqrt{t}$")
+  """`curves.regret_growth` of every stream, in a grid; see above."""
+  return _draw(groups, curves.draw_growth, "round t", "regret / $\\sqrt{t}$")
 
 
 def _draw(

@@ -210,7 +210,7 @@ def least_regret(traces: Mapping[str, Trace]) -> list[str]:
 
 
 def over_seeds(num_seeds: int) -> str:
-  """What the line and the band over seeds are."""
+  """A title that says what the line and the band over seeds are."""
   if num_seeds == 1:
     return "one seed"
   if num_seeds < _FEW_SEEDS:

@@ -37,6 +37,7 @@ def ablation_bars(
   streams = [s for s in streams if s != POOLED] + [POOLED] * (
     any(POOLED in row for row in ratios.values())
   )
+  # A row a method, in which the streams lie one above the other.
   height = max(2.0, 0.9 + len(ratios) * max(0.3, 0.09 * len(streams)))
   figure, (axes,) = parts.make_figure(1, height=height)
   offsets = np.linspace(-0.3, 0.3, len(streams)) if len(streams) > 1 else [0.0]
@@ -51,6 +52,7 @@ def ablation_bars(
       label="all streams" if stream == POOLED else stream.replace("/", ", "),
       **look | {"linestyle": "none"},
     )
+  # The reference at 1, and the names.
   axes.axvline(1.0, color="black", linewidth=0.8, linestyle=":")
   axes.set_xscale("log")
   axes.set_yticks(range(len(ratios)), list(ratios))

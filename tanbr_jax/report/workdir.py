@@ -12,10 +12,11 @@ import platform
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from tanbr_jax.online import estimates, regret
 from tanbr_jax.online.estimates import Estimate
@@ -26,26 +27,17 @@ CONFIG, SUMMARY, TRACE = "config.json", "summary.json", "trace.npz"
 _PACKAGES = ("tanbr-jax", "jax", "jaxlib", "numpy")
 
 
-class OpenedWorkdir(NamedTuple):
-  """A run's folder that is ready to be written.
-
-  Attributes:
-    path: the folder.
-    messages: lines on what differs without mattering (versions, device).
-  """
-
-  path: Path
-  messages: list[str]
-
-
 def open_workdir(
   path: str | os.PathLike[str],
   config: Mapping[str, Any],
   *,
   seeds: Sequence[int],
   corpus_fingerprint: str | None = None,
-) -> OpenedWorkdir:
+) -> Path:
   """Makes or reopens a run's folder and writes its `config.json`.
+
+  Other versions or another device than those of the first start are a warning
+  in the log, not an error.
 
   Args:
     path: the folder.
@@ -54,14 +46,14 @@ def open_workdir(
     corpus_fingerprint: of the text, where there is any.
 
   Returns:
-    The folder. Other versions or another device than those of the first start
-    are a message, not an error.
+    The folder.
 
   Raises:
     ValueError: the folder cannot be written, or holds a run of another config.
   """
   path = Path(path)
   _check_writable(path)
+  # A new folder gets the config.
   decides = {
     "config": atomic.jsonable(_as_dict(config)),
     "seeds": [int(seed) for seed in seeds],
@@ -70,14 +62,14 @@ def open_workdir(
   present = decides | circumstances()
   if not (path / CONFIG).exists():
     atomic.write_json(path / CONFIG, present)
-    return OpenedWorkdir(path, [])
+    return path
+  # An old one is compared with it.
   before = read_json(path / CONFIG)
   if differing := _differences(before, decides):
     raise ValueError(f"{path} holds a run of another config: {differing}")
-  changed = _differences(before, circumstances())
-  return OpenedWorkdir(
-    path, [f"resumed under other circumstances: {changed}"] if changed else []
-  )
+  if changed := _differences(before, circumstances()):
+    logging.warning("resumed under other circumstances: %s", changed)
+  return path
 
 
 def summarise(

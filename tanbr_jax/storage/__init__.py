@@ -1,1 +1,1 @@
-"""What a run writes: atomic files and the cache."""
+"""Atomic files and the cache."""

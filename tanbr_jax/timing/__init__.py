@@ -1,1 +1,1 @@
-"""How long calls, kernels and slots take."""
+"""Times of calls, kernels and slots."""

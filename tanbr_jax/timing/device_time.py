@@ -24,7 +24,7 @@ K = TypeVar("K")
 
 
 class Queue(Protocol):
-  """What can be timed: programs that are queued and waited for once.
+  """Programs that are queued and waited for once.
 
   Attributes:
     calls: calls of the timed function that one program makes.
@@ -33,7 +33,7 @@ class Queue(Protocol):
   calls: int
 
   def run(self, programs: int) -> Any:
-    """Queues programs; what it returns is ready once all have ended."""
+    """Queues programs; its result is ready once all have ended."""
 
 
 class Chain:
@@ -147,7 +147,7 @@ def compile_all(
   }
 
 
-def measure(
+def call_times(
   queues: Mapping[str, Queue],
   *,
   repeats: int = 10,
@@ -172,7 +172,7 @@ def measure(
   counts = {
     name: _programs(queue, min_seconds, clock) for name, queue in queues.items()
   }
-  found = latency.measure(
+  found = latency.wall_times(
     {n: lambda n=n: queues[n].run(counts[n]) for n in queues},
     repeats=repeats,
     warmup=1,
@@ -225,7 +225,7 @@ def kernel_nanoseconds(planes: Iterable[Any]) -> float:
 def _programs(
   queue: Queue, min_seconds: float, clock: Callable[[], float]
 ) -> int:
-  """How many programs take about `min_seconds`; at most 1,000."""
+  """The number of programs that take about `min_seconds`; at most 1,000."""
   jax.block_until_ready(queue.run(1))
   count = 1
   # Twice: one program alone takes longer than one among many.

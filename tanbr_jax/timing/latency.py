@@ -1,4 +1,4 @@
-"""How long functions take, measured in turns.
+"""Wall time of functions, in turns.
 
 Functions that are to be compared run alternately, so that a slow minute of the
 machine hits all of them; the median leaves out the odd slow call.
@@ -26,7 +26,7 @@ class Latency(NamedTuple):
   high: float
 
 
-def measure(
+def wall_times(
   functions: Mapping[str, Callable[[], Any]],
   *,
   repeats: int = 50,
@@ -36,7 +36,7 @@ def measure(
   """Times functions without arguments, in turns.
 
   Args:
-    functions: name -> function; what it returns is waited for.
+    functions: name -> function; its clock stops when its result is ready.
     repeats: timed calls of each.
     warmup: calls of each that are not timed; the first of them compiles.
     clock: seconds.

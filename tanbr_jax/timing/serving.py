@@ -11,7 +11,7 @@ from tanbr_jax import models
 from tanbr_jax.timing import latency
 
 
-def measure(
+def slot_costs(
   model: models.Model,
   params: models.Params,
   *,
@@ -38,7 +38,7 @@ def measure(
   routed_forward = jax.jit(lambda p, ids: model.apply(p, input_ids=ids))
   dense_forward = jax.jit(lambda p, ids: dense.apply(p, input_ids=ids))
   merge = jax.jit(lambda p, x: models.merge(model, p, x)[1])
-  times = latency.measure(
+  times = latency.wall_times(
     {
       "routed/slot_latency_ms": lambda: routed_forward(params, input_ids),
       "merged/slot_latency_ms": lambda: dense_forward(dense_params, input_ids),

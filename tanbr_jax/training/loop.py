@@ -21,7 +21,7 @@ Loss = Callable[[Params, jax.Array], jax.Array]
 
 
 class TrainState(NamedTuple):
-  """What a checkpoint holds.
+  """The contents of a checkpoint.
 
   Attributes:
     params: pytree of the trained arrays.
@@ -64,6 +64,7 @@ def adamw(
       "warmup_steps must be in [0, num_steps), got "
       f"warmup_steps={warmup_steps}, num_steps={num_steps}"
     )
+  # Linear to the highest rate, then a cosine to a tenth of it.
   schedule = optax.warmup_cosine_decay_schedule(
     init_value=0.0 if warmup_steps else learning_rate,
     peak_value=learning_rate,
@@ -71,6 +72,7 @@ def adamw(
     decay_steps=num_steps,
     end_value=0.1 * learning_rate,
   )
+  # Clipped gradients, then Adam with decoupled decay.
   return optax.chain(
     optax.clip_by_global_norm(clip_norm),
     optax.adamw(
@@ -121,6 +123,7 @@ def train(
   Raises:
     ValueError: the loss is not finite; names the step and the value.
   """
+  # The first state, or the last one that was saved.
   state = TrainState(params, jax.jit(_promoting(optimiser.init))(params))
   update = _make_update(optimiser)
   with _Checkpoints(checkpoint_dir) as checkpoints:
@@ -130,9 +133,11 @@ def train(
     )
     pending: list[jax.Array] = []
     for step in range(start, num_steps):
+      # One step; its loss is looked at later, so that the device never waits.
       key = jax.random.fold_in(jax.random.key(seed), step)
       state, loss = update(losses[choose(step)], state, key)
       pending.append(loss)
+      # Every few steps: the loss is finite, the bar moves, the state is saved.
       is_last = step + 1 == num_steps
       is_saved = is_last or (step + 1) % checkpoint_every == 0
       if is_saved or (step + 1) % check_every == 0:

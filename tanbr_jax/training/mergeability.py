@@ -16,7 +16,7 @@ from tanbr_jax.simplex.search import maximise_on_simplex
 
 
 class Mergeability(NamedTuple):
-  """What `measure` found; every score is [X] over the mixes of text.
+  """What `score_choices` found; every score is [X] over the mixes of text.
 
   Attributes:
     mixes: [X, V] the mixes: each task alone, then pairs of tasks.
@@ -48,7 +48,7 @@ def concentrated_mixes(num_tasks: int, *, larger: float = 0.75) -> jax.Array:
   return jnp.concatenate([alone, pairs])
 
 
-def measure(
+def score_choices(
   model: models.Model,
   params: models.Params,
   *,

@@ -1,4 +1,4 @@
-"""What decides a pre-training, checked before it starts."""
+"""The settings of a pre-training, checked when they are made."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ class PretrainConfig:
     dense_steps: steps of one dense model before them.
     batch_size: B, windows a step.
     mixes_per_step: mixes a step, each with its share of the windows.
-    learning_rate: highest rate; see `training.adamw` for the next three.
+    learning_rate: highest rate; see `loop.adamw` for the next three.
     table: "anchors" (fixed and far apart), "learnt" (from those anchors on)
       or "identity" (expert v for task v; V = E).
     anchor_concentration: of the Dirichlet that anchors are drawn from.
@@ -61,44 +61,52 @@ class PretrainConfig:
   z_loss: float = 1e-4
   upcycle_noise: float = 0.0
 
+  def __post_init__(self) -> None:
+    """Refuses what cannot be trained.
+
+    Raises:
+      ValueError: a size, a share or a name is out of range.
+    """
+    self.model_config()
+    if self.table not in TABLES:
+      raise ValueError(f"table must be one of {TABLES}, got {self.table!r}")
+    for name in ("mix_concentration", "anchor_concentration", "learning_rate"):
+      if not getattr(self, name) > 0:
+        raise ValueError(
+          f"{name} must be positive, got {name}={getattr(self, name)}"
+        )
+    if not 0 <= self.one_hot_fraction <= 1:
+      raise ValueError(
+        "one_hot_fraction must be in [0, 1], got "
+        f"one_hot_fraction={self.one_hot_fraction}"
+      )
+    self._check_steps()
+
+  def _check_steps(self) -> None:
+    if (
+      min(self.mixes_per_step, self.batch_size) < 1
+      or self.batch_size % self.mixes_per_step
+    ):
+      raise ValueError(
+        "batch_size must be a multiple of mixes_per_step, got batch_size="
+        f"{self.batch_size}, mixes_per_step={self.mixes_per_step}"
+      )
+    if self.num_steps < 1 or min(self.dense_steps, self.routed_every) < 0:
+      raise ValueError(
+        "num_steps must be at least 1, dense_steps and routed_every at least "
+        f"0, got num_steps={self.num_steps}, dense_steps={self.dense_steps}, "
+        f"routed_every={self.routed_every}"
+      )
+
+  def check_tasks(self, num_tasks: int) -> None:
+    """Raises a ValueError if the table does not fit V tasks."""
+    if self.table == "identity" and num_tasks != self.num_experts:
+      raise ValueError(
+        "table='identity' needs as many experts as tasks, got "
+        f"num_experts={self.num_experts}, num_tasks={num_tasks}"
+      )
+
   def model_config(self) -> models.ByteLMConfig:
     """The shape of the model with experts."""
-    names = {field.name for field in dataclasses.fields(models.ByteLMConfig)}
-    values = dataclasses.asdict(self)
-    return models.ByteLMConfig(**{name: values[name] for name in names})
-
-
-def check(config: PretrainConfig, *, num_tasks: int) -> None:
-  """Raises a ValueError of one line if the config cannot be trained."""
-  config.model_config()
-  if config.table not in TABLES:
-    raise ValueError(f"table must be one of {TABLES}, got {config.table!r}")
-  if config.table == "identity" and num_tasks != config.num_experts:
-    raise ValueError(
-      "table='identity' needs as many experts as tasks, got "
-      f"num_experts={config.num_experts}, num_tasks={num_tasks}"
-    )
-  for name in ("mix_concentration", "anchor_concentration", "learning_rate"):
-    if not getattr(config, name) > 0:
-      raise ValueError(
-        f"{name} must be positive, got {name}={getattr(config, name)}"
-      )
-  if not 0 <= config.one_hot_fraction <= 1:
-    raise ValueError(
-      "one_hot_fraction must be in [0, 1], got "
-      f"one_hot_fraction={config.one_hot_fraction}"
-    )
-  if (
-    min(config.mixes_per_step, config.batch_size) < 1
-    or config.batch_size % config.mixes_per_step
-  ):
-    raise ValueError(
-      "batch_size must be a multiple of mixes_per_step, got batch_size="
-      f"{config.batch_size}, mixes_per_step={config.mixes_per_step}"
-    )
-  if config.num_steps < 1 or min(config.dense_steps, config.routed_every) < 0:
-    raise ValueError(
-      "num_steps must be at least 1, dense_steps and routed_every at least 0, "
-      f"got num_steps={config.num_steps}, dense_steps={config.dense_steps}, "
-      f"routed_every={config.routed_every}"
-    )
+    names = [field.name for field in dataclasses.fields(models.ByteLMConfig)]
+    return models.ByteLMConfig(**{name: getattr(self, name) for name in names})

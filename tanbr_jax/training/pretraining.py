@@ -1,4 +1,4 @@
-"""Pre-loop of a model of experts that can be merged.
+"""Pre-training of a model of experts that can be merged.
 
 Experts that were only ever routed do not average into anything useful, so the
 merged form itself is trained: a step draws a task mix psi, text of that mix,
@@ -29,21 +29,21 @@ import optax
 from tanbr_jax import data, models
 from tanbr_jax.storage import atomic
 from tanbr_jax.training import loop, objectives
-from tanbr_jax.training.pretrain_config import PretrainConfig, check
+from tanbr_jax.training.pretrain_config import PretrainConfig
 
-__all__ = ["PretrainConfig", "Pretrained", "cache_key", "check", "pretrain"]
+__all__ = ["PretrainConfig", "Pretrained", "cache_key", "pretrain"]
 
 FINISHED = "finished.json"
 
 
 class Pretrained(NamedTuple):
-  """A finished pre-loop.
+  """A finished pre-training.
 
   Attributes:
     model: the routed model.
     params: its parameters.
-    task_weights: [V, E] the table that loop used. A bandit never sees it.
-    seconds: wall clock of the loop, compilation included; None if the
+    task_weights: [V, E] the table that training used. A bandit never sees it.
+    seconds: wall clock of the training, compilation included; None if the
       model came from the cache.
     path: its folder in the cache, None without one.
   """
@@ -67,7 +67,7 @@ def pretrain(
   Args:
     config: what is trained, and how.
     corpus: its "train" split is used, nothing else.
-    cache_dir: where trained models are kept, by config and corpus. A loop
+    cache_dir: where trained models are kept, by config and corpus. A training
       that was interrupted has no finished marker there and goes on from its
       last checkpoint. None keeps nothing.
     progress: whether bars are drawn.
@@ -76,10 +76,10 @@ def pretrain(
     The model, its parameters and the table.
 
   Raises:
-    ValueError: impossible sizes; a task with less text than a window; a
-      loss that is not finite.
+    ValueError: a table that does not fit the tasks; a task with less text than
+      a window; a loss that is not finite.
   """
-  check(config, num_tasks=len(corpus.task_names))
+  config.check_tasks(len(corpus.task_names))
   text = data.from_arrays(corpus.splits["train"], min_length=config.context + 1)
   path = None
   if cache_dir is not None:
@@ -142,7 +142,7 @@ def _load(config: PretrainConfig, path: Path, *, num_tasks: int) -> Pretrained:
 
 
 def cache_key(config: PretrainConfig, corpus: data.Corpus) -> str:
-  """Names a pre-loop by its config and the text's fingerprint."""
+  """Names a pre-training by its config and the text's fingerprint."""
   content = json.dumps(
     [dataclasses.asdict(config), corpus.fingerprint], sort_keys=True
   )
@@ -251,7 +251,7 @@ def _losses(
 
 
 def _first_table(config: PretrainConfig, num_tasks: int) -> jax.Array:
-  """Logits [V, E] whose softmax is the table that loop starts from."""
+  """Logits [V, E] whose softmax is the table that training starts from."""
   if config.table == "identity":
     weights = np.eye(num_tasks, dtype=np.float32)
   else:

@@ -5,8 +5,7 @@ import pytest
 
 from configs.bandit_speed import quick as benchmark_config
 from experiments import benchmark_bandits
-from experiments.bandit_speed import benchmark_outside, benchmark_rows
-from experiments.common import streams
+from experiments.bandit_speed import outside, rows, settings
 from tanbr_jax.report import workdir as reporting
 
 
@@ -23,7 +22,7 @@ def make_config(**fields):
 
 def test_rates_of_chunks():
   # 2 seeds of 10 rounds a chunk: 20 slots in 2, 1, 4 and 5 seconds.
-  row = benchmark_rows.make_row("any", 2, 10, [2.0, 1.0, 4.0, 5.0], 9.0)
+  row = rows.make_row("any", 2, 10, [2.0, 1.0, 4.0, 5.0], 9.0)
   assert row == {
     "method": "any",
     "num_seeds": 2,
@@ -36,9 +35,9 @@ def test_rates_of_chunks():
     "compile_seconds": 7.0,
   }
   beside = {"rate": 2.5}
-  assert benchmark_rows.compare(row, beside, "x_torch")["x_torch"] == 3.0
+  assert rows.compare(row, beside, "x_torch")["x_torch"] == 3.0
   missing = {"method": "outside", "missing": "not installed"}
-  assert "x_pyxab" not in benchmark_rows.compare(row, missing, "x_pyxab")
+  assert "x_pyxab" not in rows.compare(row, missing, "x_pyxab")
 
 
 def test_a_run(tmp_path, capsys):
@@ -63,23 +62,24 @@ def test_a_slow_method_is_stopped_after_three_chunks(tmp_path):
   assert [row["num_rounds"] for row in rows] == [15, 15]
 
 
-def make_environment(config):
-  return streams.make_environment(config, config.family, config.mix)
+def make_settings(**fields):
+  return settings.read(make_config(**fields))
 
 
 def test_without_pyxab_its_row_says_so(monkeypatch):
   monkeypatch.setitem(sys.modules, "PyXAB", None)
-  row = benchmark_bandits.pyxab_row(make_config(), "hoo", None)
+  row = benchmark_bandits.pyxab_row(make_settings(), "hoo", None)
   assert row["method"] == "PyXAB T_HOO" and "rate" not in row
   assert "pip install 'PyXAB" in row["missing"]
-  assert "pip install 'PyXAB" in benchmark_rows.progress(row)
+  assert "pip install 'PyXAB" in rows.progress(row)
 
 
 @pytest.mark.slow
 def test_ours_run_without_pytorch(monkeypatch):
   monkeypatch.setitem(sys.modules, "torch", None)
-  config = make_config()
-  rows = benchmark_bandits.beside_torch(config, make_environment(config), [1])
+  settings = make_settings(seed_counts="1")
+  environment = benchmark_bandits.make_environment(settings)
+  rows = benchmark_bandits.beside_torch(settings, environment)
   assert [row["method"] for row in rows] == [
     "PyTorch NeuralUCB",
     "neural_ucb_practical, equal work",
@@ -94,14 +94,13 @@ def test_an_outside_players_own_time_alone():
   # The clock ticks once a look: two calls of the player a round, each 1 long.
   ticks = iter(range(100))
   seen = []
-  player = benchmark_outside.Player(
+  player = outside.Player(
     choose=lambda t, mix: t,
     to_weights=lambda choice: np.array([1.0, 0.0]),
     learn=lambda t, mix, weights, reward: seen.append((t, mix, reward)),
   )
-  config = make_config()
-  environment = make_environment(config)
-  stream = benchmark_outside.Stream(environment)
+  environment = benchmark_bandits.make_environment(make_settings())
+  stream = outside.Stream(environment)
   seconds = stream.play(player, 3, clock=lambda: next(ticks))
   assert seconds == 6.0
   stream.play(player, 1)
@@ -113,10 +112,10 @@ def test_an_outside_players_own_time_alone():
 
 def test_pyxab_plays():
   pytest.importorskip("PyXAB")
-  config = make_config(num_rounds=15, chunk_size=5)
-  environment = make_environment(config)
+  settings = make_settings(num_rounds=15, chunk_size=5)
+  environment = benchmark_bandits.make_environment(settings)
   for method in ("hoo", "hct"):
-    row = benchmark_bandits.pyxab_row(config, method, environment)
+    row = benchmark_bandits.pyxab_row(settings, method, environment)
     assert row["num_rounds"] == 15 and row["rate"] > 0
 
 
@@ -126,9 +125,9 @@ def test_pyxab_plays():
     ({"bandits": "ucb2"}, "unknown bandit 'ucb2', did you mean 'ucb1'"),
     ({"family": "quadric"}, "unknown family 'quadric'"),
     ({"mix": "drifts"}, "unknown mix 'drifts'"),
-    ({"seed_counts": "1,x"}, "seed_counts must be .* got '1,x'"),
-    ({"seed_counts": "0"}, "seed_counts must be .* got '0'"),
-    ({"loop": "scan"}, "loop must be 'vmap' or 'map', got 'scan'"),
+    ({"seed_counts": "1,x"}, "seed_counts must be .* got seed_counts='1,x'"),
+    ({"seed_counts": "0"}, "seed_counts must be .* got seed_counts='0'"),
+    ({"loop": "scan"}, "loop must be one of .*, got 'scan'"),
     ({"chunk_size": 9}, "at least 3 chunks, got num_rounds=20, chunk_size=9"),
     ({"chunk_size": 0}, "got num_rounds=20, chunk_size=0"),
     ({"torch.num_rounds": 5}, "torch.num_rounds must be .* num_rounds=5"),

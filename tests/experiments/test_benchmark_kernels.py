@@ -4,8 +4,8 @@ import pytest
 
 from configs.kernels import gpu as config_file
 from experiments import benchmark_kernels, kernel_table
-from experiments.kernels import kernel_bench
-from experiments.kernels.kernel_shapes import Ceilings, Work
+from experiments.kernels import bench as kernel_bench
+from experiments.kernels.shapes import Ceilings, Work
 from tanbr_jax.report import workdir as reporting
 
 
@@ -95,8 +95,11 @@ def test_what_fails_when_it_runs_is_kept_apart():
   [
     ({"shapes": "mixtrl"}, "unknown shape 'mixtrl', did you mean 'mixtral'"),
     ({"rows": "routed,pats"}, "unknown row 'pats', did you mean 'parts'"),
-    ({"tokens": "16,0"}, "tokens must be positive, got tokens='16,0'"),
-    ({"tokens": "many"}, "tokens must be positive, got tokens='many'"),
+    (
+      {"tokens": "16,0"},
+      "tokens must be .* positive integers, got tokens='16,0'",
+    ),
+    ({"tokens": "many"}, "got tokens='many'"),
   ],
 )
 def test_mistakes_are_found_before_any_work(changes, message, tmp_path):

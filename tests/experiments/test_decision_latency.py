@@ -3,6 +3,7 @@ import pytest
 
 from configs.regret import latency as latency_config
 from experiments import decision_latency
+from experiments.common.streams import BanditSettings
 from tanbr_jax.report import workdir as reporting
 
 
@@ -17,7 +18,8 @@ def make_config():
 
 @pytest.mark.parametrize("method", ["tanbr", "tanbr_paper"])
 def test_a_tree_of_exactly_as_many_leaves(method):
-  tree = decision_latency.full_tree(make_config(), method, 9)
+  settings = BanditSettings(num_experts=3, num_tasks=2)
+  tree = decision_latency.full_tree(settings, method, 9)
   assert int(np.sum(tree.is_leaf)) == 9
   # No room to spare, and no box that was dropped is a leaf.
   assert int(tree.num_nodes) == tree.parents.shape[0]

@@ -4,10 +4,11 @@ import pytest
 
 from experiments import kernel_table
 from experiments.common import readme_block
-from experiments.kernels import kernel_results, kernel_targets
-from experiments.kernels.kernel_results import Results
-from experiments.kernels.kernel_rows import Row
-from experiments.kernels.kernel_shapes import Ceilings, Work
+from experiments.kernels import results as kernel_results
+from experiments.kernels import targets as kernel_targets
+from experiments.kernels.results import Results
+from experiments.kernels.rows import Row
+from experiments.kernels.shapes import Ceilings, Work
 from tanbr_jax.report import workdir
 from tanbr_jax.timing.latency import Latency
 

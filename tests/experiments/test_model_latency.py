@@ -6,12 +6,9 @@ import pytest
 
 from configs.model_latency import gpu, quick
 from experiments import latency
-from experiments.model_latency import (
-  latency_programs,
-  latency_queues,
-  latency_table,
-)
-from experiments.model_latency.latency_programs import BATCH, HALF, PAIRS, Sizes
+from experiments.model_latency import programs as latency_programs
+from experiments.model_latency import queues, settings, table
+from experiments.model_latency.programs import BATCH, HALF, PAIRS, Sizes
 from tanbr_jax import models
 from tanbr_jax.report import workdir as reporting
 
@@ -91,7 +88,7 @@ def test_the_table_is_drawn_from_the_summary(finished):
   found = {k.removeprefix("tiny/"): v for k, v in summary.items()}
   found |= {"routed/batch_ms": 8.0, "merged/batch_ms": 2.0}
   found["merged/batch_floor_ms"] = 1.25
-  lines = latency_table.markdown("tiny", found, Sizes.of(make_config()))
+  lines = table.markdown("tiny", found, Sizes.of(make_config()))
   rows = [line for line in lines.splitlines() if line.startswith("|")]
   assert len({row.count("|") for row in rows}) == 1
   assert len(rows) == 2 + len(FORMS) + 1
@@ -124,9 +121,7 @@ def test_decoding_again_gives_the_same():
   program = jax.jit(latency_programs.decode_program(model, 3), donate_argnums=1)
   tokens = latency_programs.make_tokens(TINY, sizes, 2)
   caches = {2: latency_programs.make_cache(model, sizes, 2)}
-  decoding = latency_queues.Decoding(
-    program, params, tokens, None, caches=caches
-  )
+  decoding = queues.Decoding(program, params, tokens, None, caches=caches)
   assert decoding.calls == 4
   first = np.asarray(decoding.run(1))
   np.testing.assert_array_equal(first, decoding.run(2))
@@ -149,10 +144,9 @@ def test_decoding_copies_no_cache(name):
 
 
 def test_the_gpu_config_is_sound():
-  config = gpu.get_config()
-  names = latency.check(config)
-  assert names == ["t5_base_x8", "olmoe_1b_7b", "mixtral_8x7b"]
-  cut = latency.shape(config, "mixtral_8x7b")
+  found = settings.read(gpu.get_config())
+  assert found.models == ["t5_base_x8", "olmoe_1b_7b", "mixtral_8x7b"]
+  cut = found.shape("mixtral_8x7b")
   assert cut == models.preset("mixtral_8x7b", num_layers=8)
 
 
@@ -201,4 +195,4 @@ def test_models_run_apart_and_are_joined(tmp_path, monkeypatch):
 )
 def test_refuses_a_config_before_any_work(fields, message):
   with pytest.raises(ValueError, match=message):
-    latency.check(make_config(**fields))
+    settings.read(make_config(**fields))

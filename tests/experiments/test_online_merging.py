@@ -5,7 +5,7 @@ import pytest
 
 from configs.online import quick
 from experiments import online_merging
-from experiments.online import model_stream
+from experiments.online import model_stream, settings
 from tanbr_jax import data
 from tanbr_jax.online import regret, trace
 from tanbr_jax.report import workdir as reporting
@@ -164,7 +164,7 @@ def test_other_text_is_refused(folder):
     ("loop", "scan", "loop must be .*, got 'scan'"),
     ("monitor", "median", "monitor must be .*, got 'median'"),
     ("oracle.steps", 0, "oracle.steps must be at least 1"),
-    ("monitor_decay", 1.5, r"decay must be in \[0, 1\), got decay=1.5"),
+    ("pretrain.num_selected", 4, "num_selected=4, num_experts=3"),
     ("reward", "loss", "reward must be one of .*, got 'loss'"),
   ],
 )
@@ -172,24 +172,29 @@ def test_bad_values(field, value, message, tmp_path):
   config = make_config(tmp_path)
   config.update_from_flattened_dict({field: value})
   with pytest.raises(ValueError, match=message):
-    online_merging.check(config)
+    settings.read(config)
 
 
 @pytest.mark.parametrize(
-  "update, message",
+  "field, value, message",
   [
-    ({"num_selected": 4}, "num_selected=4, num_experts=3"),
-    ({"table": "identity"}, "num_experts=3, num_tasks=2"),
-    ({"batch_size": 0}, "batch_size=0"),
-    ({"one_hot_fraction": 1.5}, "one_hot_fraction=1.5"),
-    ({"mix_concentration": 0.0}, "mix_concentration=0.0"),
+    ("monitor_decay", 1.5, r"decay must be in \[0, 1\), got decay=1.5"),
+    ("mix_options.drift.rate", -1.0, "rate must be .*, got rate=-1.0"),
+    ("pretrain.table", "identity", "num_experts=3, num_tasks=2"),
+    ("pretrain.context", 60, "at least"),
   ],
 )
-def test_bad_models(update, message, tmp_path):
+def test_what_does_not_fit_the_text_is_refused_before_training(
+  field, value, message, tmp_path
+):
   config = make_config(tmp_path)
-  config.pretrain.update(update)
+  config.update_from_flattened_dict({field: value})
+  # Validation text for one window of 60, and not for the four parts of it.
+  text = np.zeros(122, np.uint8)
+  splits = {name: (text, text) for name in ("train", "validation", "test")}
+  corpus = data.Corpus(("a", "b"), splits, "fingerprint")
   with pytest.raises(ValueError, match=message):
-    online_merging.make_learners(config, ["uniform"], num_tasks=2)
+    model_stream.collect(settings.read(config), corpus)
 
 
 @pytest.mark.parametrize(
@@ -203,25 +208,13 @@ def test_bad_models(update, message, tmp_path):
 )
 def test_bad_options_of_a_method(options, message, tmp_path):
   config = make_config(tmp_path)
-  config.methods.mine = options
+  config.methods.mine, config.bandits = options, "mine"
   with pytest.raises(ValueError, match=message):
-    online_merging.make_learners(config, ["mine"], num_tasks=2)
+    online_merging.make_learners(settings.read(config), num_tasks=2)
 
 
 def test_options_of_a_method_made_of_the_model_are_refused(tmp_path):
   config = make_config(tmp_path)
   config.methods.routed = {"bandit": "tanbr"}
   with pytest.raises(ValueError, match=r"take no options: \['routed'\]"):
-    online_merging.check(config)
-
-
-def test_short_text_is_refused_before_training(tmp_path):
-  config = make_config(tmp_path)
-  length = config.pretrain.context + 1
-  # Validation text for one window, and not for the four parts of it.
-  text = np.zeros(2 * length, np.uint8)
-  splits = {name: (text, text) for name in ("train", "validation", "test")}
-  corpus = data.Corpus(("a", "b"), splits, "fingerprint")
-  with pytest.raises(ValueError, match="at least"):
-    model_stream.prepare(config, corpus, cache_dir=tmp_path, progress=False)
-  assert not list(tmp_path.glob("pretrain-*"))
+    settings.read(config)

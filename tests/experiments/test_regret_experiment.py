@@ -99,7 +99,6 @@ def test_another_config_is_refused(workdir):
     ("families", "cubic", "unknown family 'cubic'"),
     ("mixes", "drfit", "unknown mix 'drfit', did you mean 'drift'"),
     ("bandits", "tanbr_papr", "did you mean 'tanbr_paper'"),
-    ("num_seeds", 0, "num_seeds must be at least 1, got 0"),
     ("noise", -1.0, "noise must not be negative, got noise=-1.0"),
     ("baseline", "tanb", "unknown baseline 'tanb', did you mean 'tanbr'"),
   ],
@@ -109,6 +108,23 @@ def test_bad_values(field, value, message):
   config[field] = value
   with pytest.raises(ValueError, match=message):
     comparison.build(config)
+
+
+@pytest.mark.parametrize(
+  "field, value, message",
+  [
+    ("num_seeds", 0, "num_seeds must be at least 1, got num_seeds=0"),
+    ("chunk_size", 0, "chunk_size must be at least 1, got chunk_size=0"),
+    ("first_seed", -1, "first_seed must not be negative, got first_seed=-1"),
+    ("loop", "scan", "loop must be one of .*, got 'scan'"),
+  ],
+)
+def test_bad_runs(field, value, message, tmp_path):
+  config = make_config()
+  config[field] = value
+  with pytest.raises(ValueError, match=message):
+    comparison.run(config, workdir=tmp_path / "run", progress=False)
+  assert not (tmp_path / "run").exists()
 
 
 def test_settings_are_streams_of_their_own():

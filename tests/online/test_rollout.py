@@ -11,7 +11,9 @@ import pytest
 import toy
 from jax.tree_util import Partial
 
+from tanbr_jax import monitor
 from tanbr_jax.bandits.base import Bandit
+from tanbr_jax.environments import mixes, synthetic
 from tanbr_jax.environments.base import Environment
 from tanbr_jax.online import rollout, trace
 
@@ -157,6 +159,24 @@ def test_every_bandit_meets_the_same_stream(whole):
   assert np.abs(other.merge_weights - whole.merge_weights).max() > 0.1
   np.testing.assert_array_equal(other.task_mix, whole.task_mix)
   np.testing.assert_array_equal(other.task_count, whole.task_count)
+
+
+def test_the_shown_mix_is_the_share_of_decayed_counts():
+  environment = synthetic.synthetic(
+    "quadratic",
+    num_experts=3,
+    num_tasks=3,
+    task_mix=mixes.drift(num_tasks=3),
+    monitor=monitor.exponential_moving_average(num_tasks=3, decay=0.5),
+    requests=8,
+  )
+  found = rollout.run(toy.bandit(), environment, **RUN)
+  for counts, shown in zip(found.task_count, found.shown_mix, strict=True):
+    expected, decayed = np.full(3, 1 / 3), np.zeros(3)
+    for count, mix in zip(counts, shown, strict=True):
+      np.testing.assert_allclose(mix, expected, rtol=1e-5)
+      decayed = 0.5 * decayed + count
+      expected = decayed / decayed.sum()
 
 
 def test_new_hyper_parameters_do_not_compile_again(whole):

@@ -18,7 +18,7 @@ def test_config_holds_what_decides_the_run(tmp_path):
   opened = reporting.open_workdir(
     workdir, CONFIG, seeds=range(2), corpus_fingerprint="abc"
   )
-  assert opened == (workdir, [])
+  assert opened == workdir
   written = json.loads((workdir / "config.json").read_text())
   assert written["config"]["mix"] == {"kind": "drift", "rates": [0.1, 0.2]}
   assert written["seeds"] == [0, 1] and written["corpus_fingerprint"] == "abc"
@@ -34,9 +34,19 @@ def test_config_holds_what_decides_the_run(tmp_path):
   assert [p.name for p in workdir.iterdir()] == ["config.json"]
 
 
-def test_the_same_config_opens_again(tmp_path):
+@pytest.fixture
+def warnings(monkeypatch):
+  lines = []
+  monkeypatch.setattr(
+    reporting.logging, "warning", lambda text, *args: lines.append(text % args)
+  )
+  return lines
+
+
+def test_the_same_config_opens_again(tmp_path, warnings):
   reporting.open_workdir(tmp_path, CONFIG, seeds=(0,))
-  assert reporting.open_workdir(tmp_path, CONFIG, seeds=(0,)).messages == []
+  assert reporting.open_workdir(tmp_path, CONFIG, seeds=(0,)) == tmp_path
+  assert warnings == []
 
 
 def test_another_config_is_refused_with_both_values(tmp_path):
@@ -53,13 +63,14 @@ def test_another_config_is_refused_with_both_values(tmp_path):
   )
 
 
-def test_other_versions_are_a_message(tmp_path):
+def test_other_versions_are_a_warning(tmp_path, warnings):
   reporting.open_workdir(tmp_path, CONFIG, seeds=(0,))
   path = tmp_path / "config.json"
   before = json.loads(path.read_text())
   before["versions"]["jax"] = "0.0.1"
   path.write_text(json.dumps(before))
-  (message,) = reporting.open_workdir(tmp_path, CONFIG, seeds=(0,)).messages
+  reporting.open_workdir(tmp_path, CONFIG, seeds=(0,))
+  (message,) = warnings
   assert "versions.jax='0.0.1' there" in message
 
 

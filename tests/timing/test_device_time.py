@@ -74,7 +74,7 @@ class Log(list):
 def test_time_is_that_of_one_call_and_queues_take_turns():
   log = Log()
   queues = {"a": Stub("a", log, 4), "b": Stub("b", log, 1)}
-  found = device_time.measure(
+  found = device_time.call_times(
     queues, repeats=2, min_seconds=0.02, clock=lambda: log.now
   )
   # ceil(20 / 1.05) = 20 programs, then ceil(20 / 1.0025) = 20. After these
@@ -92,7 +92,7 @@ def test_bad_arguments():
   with pytest.raises(ValueError, match="1 sets of inputs, length=0"):
     Chain(product, sets(1), length=0)
   with pytest.raises(ValueError, match="repeats=0"):
-    device_time.measure({}, repeats=0)
+    device_time.call_times({}, repeats=0)
 
 
 def test_busy_is_the_time_of_kernels_on_a_gpu():

@@ -19,7 +19,7 @@ def test_functions_take_turns_and_warm_up_is_not_timed():
     "a": take("a", iter([9.0, 1.0, 2.0, 3.0])),
     "b": take("b", iter([9.0, 0.5, 0.5, 0.5])),
   }
-  found = latency.measure(functions, repeats=3, warmup=1, clock=lambda: now)
+  found = latency.wall_times(functions, repeats=3, warmup=1, clock=lambda: now)
   assert calls == ["a", "b"] * 4
   # Quartiles of 1, 2, 3 seconds by linear interpolation, in milliseconds.
   assert found["a"] == pytest.approx((2000.0, 1500.0, 2500.0))
@@ -28,4 +28,4 @@ def test_functions_take_turns_and_warm_up_is_not_timed():
 
 def test_repeats_must_be_positive():
   with pytest.raises(ValueError, match="repeats=0, warmup=3"):
-    latency.measure({}, repeats=0)
+    latency.wall_times({}, repeats=0)

@@ -17,7 +17,7 @@ CONFIG = models.ByteLMConfig(
 
 
 def test_costs_of_both_forms(monkeypatch):
-  def measure(functions, *, repeats):
+  def wall_times(functions, *, repeats):
     assert repeats == 7
     # The timed functions run, and compute what their names say.
     shapes = {
@@ -31,11 +31,11 @@ def test_costs_of_both_forms(monkeypatch):
       for name, value in zip(functions, milliseconds, strict=True)
     }
 
-  monkeypatch.setattr(latency, "measure", measure)
+  monkeypatch.setattr(latency, "wall_times", wall_times)
   model = models.ByteLM(CONFIG)
   ids = jnp.zeros((3, 8), jnp.int32)
   params = jax.jit(model.init)(jax.random.key(0))
-  found = serving.measure(
+  found = serving.slot_costs(
     model,
     params,
     merge_weights=jnp.full(4, 0.25),

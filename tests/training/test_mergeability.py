@@ -20,7 +20,7 @@ def params(model):
 
 @pytest.fixture(scope="module")
 def found(model, params):
-  return mergeability.measure(
+  return mergeability.score_choices(
     model,
     params,
     choose_on=tiny_pretraining.windows("validation"),

@@ -86,9 +86,23 @@ def test_the_key_follows_config_and_text():
   ("changes", "message"),
   [
     ({"table": "random"}, "got 'random'"),
-    ({"table": "identity", "num_experts": 4}, "num_experts=4, num_tasks=3"),
     ({"mixes_per_step": 3}, "batch_size=8, mixes_per_step=3"),
+    ({"batch_size": 0}, "batch_size=0"),
     ({"num_steps": 0}, "num_steps=0"),
+    ({"num_selected": 4}, "num_selected=4, num_experts=3"),
+    ({"one_hot_fraction": 1.5}, "one_hot_fraction=1.5"),
+    ({"mix_concentration": 0.0}, "mix_concentration=0.0"),
+  ],
+)
+def test_refuses_settings_that_cannot_be(changes, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(CONFIG, **changes)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"table": "identity", "num_experts": 4}, "num_experts=4, num_tasks=3"),
     ({"context": 500}, "at least 501 tokens"),
   ],
 )

@@ -14,7 +14,7 @@ from tanbr_jax import data, models
 from tanbr_jax.environments.oracle.table import (
   OracleTable,
   choose,
-  measure,
+  score_candidates,
   search,
 )
 from tanbr_jax.simplex.points import dirichlet_one
@@ -103,7 +103,9 @@ def search_error(
   )
   of_table = jax.vmap(lambda mix: choose(table, mix)[0])(mixes)
   both = jnp.concatenate([of_table, of_search])
-  scored = measure(model, params, both, windows=score_windows, reward=reward)
+  scored = score_candidates(
+    model, params, both, windows=score_windows, reward=reward
+  )
   by_task = np.asarray(scored.rewards).reshape(2, *mixes.shape)
   values = np.sum(by_task * np.asarray(mixes)[None], axis=-1)
   return SearchError(np.asarray(mixes), values[0], values[1])

@@ -137,12 +137,12 @@ def oracle_table(
   averages = mixes @ alone
   ends = climb(mix_key, mixes=mixes, starts=averages[:, None])
   candidates = jnp.concatenate([uniform[:1], guesses, alone, averages, ends])
-  return measure(
+  return score_candidates(
     model, params, candidates, windows=select_windows, reward=reward
   )
 
 
-def measure(
+def score_candidates(
   model: models.Model,
   params: models.Params,
   weights: jax.Array,
@@ -152,12 +152,12 @@ def measure(
 ) -> OracleTable:
   """Measures weights [G, E] on windows [V, n, S + 1] of every task."""
   check_reward(reward)
-  rewards = _measure(params, weights, windows, model=model, reward=reward)
+  rewards = _task_rewards(params, weights, windows, model=model, reward=reward)
   return OracleTable(weights, rewards)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "reward"))
-def _measure(
+def _task_rewards(
   params: models.Params,
   weights: jax.Array,
   windows: jax.Array,

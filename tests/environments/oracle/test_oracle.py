@@ -75,7 +75,7 @@ def test_table_is_near_the_best_of_a_grid_of_weights(tiny, windows, table):
       for j in range(steps + 1 - i)
     ]
   )
-  everywhere = oracle.measure(
+  everywhere = oracle.score_candidates(
     tiny.model,
     tiny.params,
     jnp.float32(points / steps),
@@ -114,7 +114,7 @@ def test_search_climbs_its_own_objective(tiny):
     context=6,
   )
   points = jnp.concatenate([best[1:2], starts])
-  found = oracle.measure(
+  found = oracle.score_candidates(
     tiny.model,
     tiny.params,
     points,

@@ -4,8 +4,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
 
 from experiments.common import launch
+
+# How ml_collections loads a config file.
+pytestmark = pytest.mark.filterwarnings(
+  "ignore:the load_module:DeprecationWarning"
+)
 
 ROOT = Path(__file__).parents[3]
 QUICK = str(ROOT / "configs" / "regret" / "quick.py")
@@ -28,43 +34,66 @@ def test_names():
 
 
 @pytest.mark.parametrize(
-  "argv, message",
-  [
-    (["--config.nois=1"], "unknown config field 'nois', did you mean 'noise'?"),
-    (
-      [f"--config={QUICK}", "--config.mix_options.drift.rat=1"],
-      "unknown config field 'mix_options.drift.rat', did you mean 'rate'?",
-    ),
-    (["--config", QUICK, "-config.a.b=1"], "unknown config field 'a.b' (known"),
-  ],
-)
-def test_unknown_fields(argv, message):
-  assert launch._unknown_field(argv, QUICK).startswith(message)
-
-
-def test_known_fields_are_not_blamed():
-  assert launch._unknown_field(["--config.noise=1"], QUICK) is None
-
-
-@pytest.mark.parametrize(
   "arguments, message",
   [
-    (["--config.nois=1"], "error: unknown config field 'nois', did you mean"),
-    (["--config.num_rounds=0"], "error: num_rounds must be at least 1, got 0"),
+    (
+      ["--config.nois=1"],
+      "unknown config field 'nois'. Did you mean \"noise\"",
+    ),
+    (
+      [f"--config={QUICK}", "--config.mix_options.drift.rat=1"],
+      "unknown config field 'rat'. Did you mean \"rate\"",
+    ),
+    (["--config", QUICK, "-config.a.b=1"], "unknown config field 'a'\n"),
+    (["--config=no.py"], "config file: [Errno 2] No such file or directory: "),
+    (["--config=no.py", "--config.noise=1"], "config file: [Errno 2] No such"),
+    (["--config.num_rounds=many"], "flag --config.num_rounds=many: invalid"),
+    (["--work=x"], "Unknown command line flag 'work'"),
+    (["more"], "unknown arguments ['more']"),
   ],
 )
-def test_a_mistake_costs_one_line(arguments, message, tmp_path):
-  env = dict(os.environ, JAX_PLATFORMS="cpu", TANBR_JAX_CACHE=str(tmp_path))
+def test_a_mistake_in_the_flags_costs_one_line(arguments, message, start):
+  code, printed = start(arguments)
+  assert code == 1 and printed.out == ""
+  assert printed.err.startswith(f"error: {message}")
+  assert printed.err.count("\n") == 1
+
+
+def test_help_names_the_flags(start):
+  _, printed = start(["-h"])
+  for flag in ("--config:", "--workdir:", "--[no]progress:"):
+    assert flag in printed.out
+
+
+@pytest.fixture
+def start(monkeypatch, capsys):
+  """Starts an experiment that stops before its `main`; its code and output."""
+
+  def start(arguments):
+    monkeypatch.setattr(sys, "argv", ["experiment", *arguments])
+    with pytest.raises(SystemExit) as stop:
+      launch.start(print, command_line=launch.Flags(QUICK, workdir="run"))
+    return stop.value.code, capsys.readouterr()
+
+  yield start
+  for name in list(flags.FLAGS):
+    if name.split(".")[0] in ("config", "workdir", "progress"):
+      delattr(flags.FLAGS, name)
+  flags.FLAGS.unparse_flags()
+
+
+def test_a_bad_value_costs_one_line(tmp_path):
   workdir = tmp_path / "run"
-  command = [sys.executable, "-m", "experiments.regret", *arguments]
+  arguments = ["--config.num_rounds=0", f"--workdir={workdir}"]
   done = subprocess.run(
-    [*command, f"--workdir={workdir}"],
+    [sys.executable, "-m", "experiments.regret", *arguments],
     cwd=ROOT,
-    env=env,
+    env=dict(os.environ, JAX_PLATFORMS="cpu", TANBR_JAX_CACHE=str(tmp_path)),
     capture_output=True,
     text=True,
     timeout=100,
   )
   assert done.returncode == 1 and done.stdout == ""
-  assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
+  assert done.stderr.startswith("error: num_rounds must be at least 1, got ")
+  assert done.stderr.count("\n") == 1
   assert not workdir.exists()

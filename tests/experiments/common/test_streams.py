@@ -3,11 +3,11 @@ import ml_collections
 import numpy as np
 import pytest
 
-from experiments.common import streams
+from experiments.common import records, streams
 
 
-def _config(**changes):
-  return ml_collections.ConfigDict(
+def _settings(**changes):
+  config = ml_collections.ConfigDict(
     {
       "num_experts": 3,
       "num_tasks": 2,
@@ -15,34 +15,36 @@ def _config(**changes):
       "requests": 0,
       "monitor_decay": 0.9,
       "mix_options": {"fixed": {"concentration": 0.5}},
+      "num_rounds": 10,
     }
     | changes
   )
+  return records.read(streams.SyntheticSettings, config)
 
 
-def _first_slot(config, family="wheel", mix="fixed"):
-  environment = streams.make_environment(config, family, mix)
+def _first_slot(settings, family="wheel", mix="fixed"):
+  environment = streams.make_environment(settings, family, mix)
   key = jax.random.key(0)
   state = environment.init(key)
   weights = np.full(3, 1 / 3, np.float32)
   return environment.step(key, state, weights)
 
 
-def test_older_configs_have_gaussian_noise_and_rewards_that_stay():
-  feedback, outcome, state = _first_slot(_config())
+def test_defaults_are_gaussian_noise_and_rewards_that_stay():
+  feedback, outcome, state = _first_slot(_settings())
   # The wheel's inside pays .2 of its scale .5.
   np.testing.assert_allclose(feedback.task_reward, 0.1, atol=1e-6)
   assert state.landscape.shape == (2, 3)
 
 
-def test_newer_fields_reach_the_environment():
-  config = _config(
+def test_fields_reach_the_environment():
+  settings = _settings(
     noise_kind="bernoulli",
     reward_drift=0.1,
     family_options={"wheel": {"scale": 2.0}},
   )
   # A mix without options of its own has the constructor's.
-  feedback, outcome, state = _first_slot(config, mix="bursty")
+  feedback, outcome, state = _first_slot(settings, mix="bursty")
   assert set(np.unique(feedback.task_reward)) <= {0.0, 1.0}
   # .2 of the scale, whatever the scale, between bounds of 0 and scale.
   assert float(outcome.expected_reward) == pytest.approx(0.2, abs=1e-6)

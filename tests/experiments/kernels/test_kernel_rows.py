@@ -6,8 +6,10 @@ import kernel_reference
 import numpy as np
 import pytest
 
-from experiments.kernels import kernel_inputs, kernel_rows, shipped_kernel
-from experiments.kernels.kernel_shapes import SHAPES, Shape, routed_work
+from experiments.kernels import inputs as kernel_inputs
+from experiments.kernels import rows as kernel_rows
+from experiments.kernels import shipped_block
+from experiments.kernels.shapes import SHAPES, Shape, routed_work
 from tanbr_jax import kernels, moe
 
 SHAPE = Shape("test", 3, 2, 8, 16, renormalise=True, shared_dim=4)
@@ -137,15 +139,15 @@ def test_shipped_kernel_stands_between_our_parts(rows, monkeypatch):
   def grouped(lhs, rhs, group_sizes, tile):
     return kernels.grouped_matmul(lhs, rhs, group_sizes)
 
-  monkeypatch.setattr(shipped_kernel, "_grouped", grouped)
+  monkeypatch.setattr(shipped_block, "_grouped", grouped)
   experts, router, x = rows["routed"].inputs[0]
-  found = shipped_kernel.block(
+  found = shipped_block.block(
     experts,
     router,
     x,
     shape=SHAPE,
     route=kernel_rows.route,
-    tile=shipped_kernel.Tile(64),
+    tile=shipped_block.Tile(64),
   )
   expected = rows["routed"].function(experts, router, x)
   assert_near(found, np.asarray(expected, np.float64))
@@ -168,14 +170,14 @@ def test_shipped_kernel_takes_every_shape(monkeypatch):
     if name.startswith("tiny"):
       continue
     shape = dataclasses.replace(shape, shared_dim=0)
-    for tile in shipped_kernel.TILES.values():
+    for tile in shipped_block.TILES.values():
       for sides in (
         (shape.model_dim, shape.expert_dim),
         (shape.expert_dim, shape.model_dim),
       ):
         rhs = jnp.zeros((1, *sides), jnp.bfloat16)
         lhs = jnp.zeros((1, sides[0]), jnp.bfloat16)
-        shipped_kernel._grouped(lhs, rhs, jnp.ones(1, jnp.int32), tile)
+        shipped_block._grouped(lhs, rhs, jnp.ones(1, jnp.int32), tile)
   for (_, rows_, columns), options in asked:
     assert rows_ % options["block_k"] == 0
     assert columns % (options["block_n"] * options["grid_block_n"]) == 0

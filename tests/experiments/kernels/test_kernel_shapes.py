@@ -1,7 +1,7 @@
 import pytest
 
-from experiments.kernels import kernel_shapes
-from experiments.kernels.kernel_shapes import SHAPES, Ceilings, Shape, Work
+from experiments.kernels import shapes as kernel_shapes
+from experiments.kernels.shapes import SHAPES, Ceilings, Shape, Work
 
 # An expert has 3 * 8 * 16 = 384 parameters, the shared one 3 * 8 * 4 = 96, the
 # router 8 * 4 = 32.

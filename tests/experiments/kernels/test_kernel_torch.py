@@ -5,13 +5,9 @@ import kernel_reference
 import numpy as np
 import pytest
 
-from experiments.kernels import (
-  kernel_rows,
-  kernel_torch,
-  kernel_transformers,
-  torch_queue,
-)
-from experiments.kernels.kernel_shapes import Shape
+from experiments.kernels import rows as kernel_rows
+from experiments.kernels import torch_block, torch_queue, transformers_block
+from experiments.kernels.shapes import Shape
 from tanbr_jax import moe
 
 torch = pytest.importorskip("torch")
@@ -38,7 +34,7 @@ def make_weights(shape):
   up = [ours["w_in"]]
   if shape.is_gated:
     up = [ours["w_gate"], ours["w_in"]]
-  theirs = kernel_torch.Weights(
+  theirs = torch_block.Weights(
     router=tensor(ours["router"]),
     up=tensor(np.concatenate(up, -1)),
     down=tensor(ours["w_out"]),
@@ -65,9 +61,9 @@ def test_block_is_ours_and_a_loop(shape):
   x = np.random.default_rng(1).normal(size=(7, shape.model_dim))
   expected = kernel_reference.block(shape, x=x, **ours)
   tokens = torch.from_numpy(x.astype(np.float32))
-  for weights in (theirs, kernel_torch.as_in_out(theirs)):
-    for add in kernel_torch.SUMS:
-      found = kernel_torch.block(weights, tokens, shape=shape, add=add)
+  for weights in (theirs, torch_block.as_in_out(theirs)):
+    for add in torch_block.SUMS:
+      found = torch_block.block(weights, tokens, shape=shape, add=add)
       # float32 sums of a few dozen terms.
       np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
   single = {
@@ -108,8 +104,8 @@ def test_transformers_blocks_are_the_same_block(model_type, shape):
   tokens = torch.from_numpy(x.astype(np.float32))[None]
   # Switch's router is asked for bfloat16, 8 bits.
   atol = 2e-2 if model_type == "switch_transformers" else 1e-5
-  for name in kernel_transformers.implementations(shape):
-    block = kernel_transformers.make_block(shape, theirs, implementation=name)
+  for name in transformers_block.implementations(shape):
+    block = transformers_block.make_block(shape, theirs, implementation=name)
     with torch.no_grad():
       found = block(tokens)[0]
     np.testing.assert_allclose(found.numpy(), expected, atol=atol)
@@ -134,14 +130,14 @@ def test_a_queue_calls_on_every_input_and_keeps_errors():
 
 
 def test_weights_too_large_to_gather_are_not_tried(monkeypatch):
-  monkeypatch.setattr(kernel_transformers, "MOST_GATHERED", 1e3)
+  monkeypatch.setattr(transformers_block, "MOST_GATHERED", 1e3)
   monkeypatch.setattr(
-    kernel_transformers, "implementations", lambda shape: ["batched_mm"]
+    transformers_block, "implementations", lambda shape: ["batched_mm"]
   )
   shape = dataclasses.replace(GATED, model_type="mixtral")
   tokens = [torch.zeros(5, shape.model_dim)]
-  found = kernel_transformers.queues(shape, [], tokens)
+  found = transformers_block.queues(shape, [], tokens)
   # 5 tokens, 2 experts of 3 * 16 * 32 bfloat16: 31 kB.
   assert "would gather" in str(found["transformers/batched_mm"])
   other = dataclasses.replace(GATED, model_type="")
-  assert kernel_transformers.queues(other, [], tokens) == {}
+  assert transformers_block.queues(other, [], tokens) == {}

@@ -3,8 +3,8 @@ import dataclasses
 import jax
 import pytest
 
-from experiments.model_latency import latency_floors
-from experiments.model_latency.latency_programs import BATCH, FORMS, Sizes
+from experiments.model_latency import floors as latency_floors
+from experiments.model_latency.programs import BATCH, FORMS, Sizes
 from tanbr_jax import models
 
 TINY = models.preset("tiny")

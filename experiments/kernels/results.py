@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.kernels.kernel_rows import Row
-from experiments.kernels.kernel_shapes import Ceilings, floor_seconds
+from experiments.kernels.rows import Row
+from experiments.kernels.shapes import Ceilings, floor_seconds
 from tanbr_jax.report import workdir
 from tanbr_jax.storage import atomic
 from tanbr_jax.timing.latency import Latency
@@ -64,7 +64,7 @@ class Results:
 
 
 def key(record: Mapping[str, Any]) -> tuple[str, int | None, str]:
-  """What names a record."""
+  """The name of a record: shape, tokens and row."""
   return record["shape"], record["tokens"], record["row"]
 
 
@@ -143,7 +143,7 @@ class Lookup:
     return math.nan if record is None else record[field]
 
   def speedup(self, shape: str, tokens: int, row: str, other: str) -> float:
-    """How many times faster `row` is than `other`, on the device."""
+    """The time of `other` over that of `row`, on the device."""
     field = "busy_us"
     if any(
       field not in (self.record(shape, tokens, r) or {}) for r in (row, other)

@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from experiments.kernels import kernel_inputs
-from experiments.kernels.kernel_shapes import ITEM, Shape
+from experiments.kernels import inputs as kernel_inputs
+from experiments.kernels.shapes import ITEM, Shape
 from experiments.kernels.torch_queue import TorchQueue, attempt, device
 
 # How weights lie in memory, and how the K rows of a token are added.

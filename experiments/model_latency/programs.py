@@ -29,7 +29,7 @@ BATCH = 0  # In place of a decoding batch size: the program that reads a batch.
 
 
 class Sizes(NamedTuple):
-  """How many tokens a program handles.
+  """Numbers of tokens that a program handles.
 
   Attributes:
     batch_size: sequences that are read at a time.
@@ -71,7 +71,7 @@ def make_pair(config: models.DecoderConfig, implementation: str | None) -> Pair:
 
 
 class Key(NamedTuple):
-  """Which compiled program: "routed", "masked" or "merged"; BATCH or B."""
+  """Names a program: "routed", "masked" or "merged"; BATCH or B."""
 
   kind: str
   batch_size: int

@@ -1,4 +1,4 @@
-"""Whether rows that compute the routed block agree with each other.
+"""A check that rows of the routed block agree with each other.
 
 Masked and merged blocks, merging and the single steps are not compared here;
 the library's tests compare them with loops.

@@ -5,15 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
+from experiments.bandit_speed.settings import MIN_CHUNKS, SpeedSettings
 from tanbr_jax import bandits
 from tanbr_jax.environments import Environment
 from tanbr_jax.online import rounds
 from tanbr_jax.report import tables
 
-MIN_CHUNKS = 3
 Row = dict[str, Any]
 # Key of a row -> heading and format.
 _COLUMNS = {
@@ -75,13 +74,13 @@ class Chunks:
     return self._clock() - begin
 
   def is_finite(self) -> bool:
-    """Whether all parts of the bandit's state are."""
+    """Tells whether all parts of the bandit's state are finite."""
     leaves = jax.tree.leaves(jax.device_get(self._carry.bandit))
     return all(np.isfinite(leaf).all() for leaf in leaves)
 
 
-def measure(
-  config: ml_collections.ConfigDict,
+def time_bandit(
+  settings: SpeedSettings,
   method: str,
   bandit: bandits.Bandit,
   environment: Environment,
@@ -89,19 +88,19 @@ def measure(
 ) -> Row:
   """The row of one of our bandits."""
   chunks = Chunks(
-    bandit, environment, num_seeds, size=config.chunk_size, loop=config.loop
+    bandit, environment, num_seeds, size=settings.chunk_size, loop=settings.loop
   )
   warmup = chunks.warm_up()
   seconds: list[float] = []
-  for _ in range(config.num_rounds // config.chunk_size):
-    if len(seconds) >= MIN_CHUNKS and sum(seconds) > config.max_seconds:
+  for _ in range(settings.num_rounds // settings.chunk_size):
+    if len(seconds) >= MIN_CHUNKS and sum(seconds) > settings.max_seconds:
       break
     seconds.append(chunks.play())
-  return make_row(method, num_seeds, config.chunk_size, seconds, warmup)
+  return make_row(method, num_seeds, settings.chunk_size, seconds, warmup)
 
 
 def after_history(
-  config: ml_collections.ConfigDict,
+  settings: SpeedSettings,
   title: str,
   learns: bandits.Bandit,
   bandit: bandits.Bandit,
@@ -113,9 +112,9 @@ def after_history(
   Raises:
     ValueError: the network diverged, which ends its training early.
   """
-  sizes = config.torch
+  sizes = settings.torch
   chunks = Chunks(
-    learns, environment, num_seeds, size=sizes.chunk_size, loop=config.loop
+    learns, environment, num_seeds, size=sizes.chunk_size, loop=settings.loop
   )
   warmup = chunks.warm_up()
   for _ in range(sizes.history // sizes.chunk_size):

@@ -1,4 +1,4 @@
-"""How long outside implementations take to decide and to learn.
+"""Times of outside implementations, to decide and to learn.
 
 An outside player meets our environment round by round. Only its own two calls
 are timed: neither the environment nor the way between the two counts, whereas
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
+from experiments.bandit_speed.settings import SpeedSettings
 from tanbr_jax.environments import Environment
 from third_party import pyxab
 from third_party.neural_ucb_torch import TorchNeuralUCB
@@ -94,16 +94,16 @@ def pyxab_player(name: str, num_experts: int, **options: Any) -> Player:
 def pyxab_seconds(
   name: str,
   environment: Environment,
-  config: ml_collections.ConfigDict,
+  settings: SpeedSettings,
   **options: Any,
 ) -> list[float]:
   """Seconds of each chunk of an algorithm of PyXAB, one seed."""
-  player = pyxab_player(name, config.num_experts, **options)
+  player = pyxab_player(name, settings.synthetic.num_experts, **options)
   stream, seconds = Stream(environment), []
-  for _ in range(config.num_rounds // config.chunk_size):
-    if len(seconds) >= 3 and sum(seconds) > config.pyxab_max_seconds:
+  for _ in range(settings.num_rounds // settings.chunk_size):
+    if len(seconds) >= 3 and sum(seconds) > settings.pyxab_max_seconds:
       break
-    seconds.append(stream.play(player, config.chunk_size))
+    seconds.append(stream.play(player, settings.chunk_size))
   return seconds
 
 
@@ -118,7 +118,7 @@ class _Torch(TorchNeuralUCB):
 
 
 def torch_seconds(
-  environment: Environment, config: ml_collections.ConfigDict
+  environment: Environment, settings: SpeedSettings
 ) -> list[float]:
   """Seconds of each chunk of the PyTorch NeuralUCB, one seed.
 
@@ -128,10 +128,10 @@ def torch_seconds(
   Raises:
     ImportError: PyTorch is not installed.
   """
-  sizes = config.torch
+  sizes = settings.torch
   agent = _Torch(
-    num_experts=config.num_experts,
-    num_tasks=config.num_tasks,
+    num_experts=settings.synthetic.num_experts,
+    num_tasks=settings.synthetic.num_tasks,
     max_steps=sizes.max_steps,
     stop_loss=0.0,
     dense_rounds=sizes.history + sizes.num_rounds,
@@ -139,7 +139,9 @@ def torch_seconds(
   rng = np.random.default_rng(0)
 
   def choose(t: int, mix: np.ndarray) -> np.ndarray:
-    points = rng.dirichlet(np.ones(config.num_experts), NUM_CANDIDATES)
+    points = rng.dirichlet(
+      np.ones(settings.synthetic.num_experts), NUM_CANDIDATES
+    )
     return points[agent.select(points, mix)[0]]
 
   player = Player(

@@ -1,4 +1,4 @@
-"""What is timed: a batch read, tokens decoded, experts merged, over and over.
+"""Queues that read a batch, decode tokens or merge experts again and again.
 
 Each is a `device_time.Queue`.
 """

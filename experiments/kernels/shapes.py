@@ -7,7 +7,9 @@ rate of a large matrix product.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from tanbr_jax import models
 
 ITEM = 2  # Bytes of a bfloat16.
 
@@ -56,27 +58,30 @@ class Shape:
     return (2 + self.is_gated) * self.model_dim * self.shared_dim
 
 
+def _of(preset: str, title: str, model_type: str = "", **changes: Any) -> Shape:
+  """The MoE block of a model of `models.PRESETS`, with changes."""
+  values = vars(models.preset(preset, **changes))
+  names = values.keys() & {field.name for field in dataclasses.fields(Shape)}
+  shape = {name: values[name] for name in names}
+  shape["shared_dim"] = shape["shared_dim"] or 0
+  return Shape(title=title, model_type=model_type, **shape)
+
+
 def _switch(num_experts: int) -> Shape:
-  return Shape(
+  """Switch-base, whose FFNs are T5-base's."""
+  return _of(
+    "t5_base_x8",
     f"Switch-base-{num_experts}",
-    num_experts,
-    1,
-    768,
-    3072,
-    activation="relu",
-    is_gated=False,
-    model_type="switch_transformers",
+    "switch_transformers",
+    num_experts=num_experts,
+    num_selected=1,
   )
 
 
 SHAPES = {
-  "mixtral": Shape(
-    "Mixtral-8x7B", 8, 2, 4096, 14336, renormalise=True, model_type="mixtral"
-  ),
-  "olmoe": Shape("OLMoE-1B-7B", 64, 8, 2048, 1024, model_type="olmoe"),
-  "qwen3": Shape(
-    "Qwen3-30B-A3B", 128, 8, 2048, 768, renormalise=True, model_type="qwen3_moe"
-  ),
+  "mixtral": _of("mixtral_8x7b", "Mixtral-8x7B", "mixtral"),
+  "olmoe": _of("olmoe_1b_7b", "OLMoE-1B-7B", "olmoe"),
+  "qwen3": _of("qwen3_30b_a3b", "Qwen3-30B-A3B", "qwen3_moe"),
   "deepseek": Shape(
     "DeepSeek-V2-Lite",
     64,
@@ -91,15 +96,8 @@ SHAPES = {
   "switch128": _switch(128),
   # The paper's T5-base with 8 experts. Its K is not stated: with K = 1 it is
   # Switch-base-8, so the other usual choice is taken here.
-  "t5": Shape(
-    "T5-base x 8, K = 2",
-    8,
-    2,
-    768,
-    3072,
-    activation="relu",
-    is_gated=False,
-    renormalise=True,
+  "t5": _of(
+    "t5_base_x8", "T5-base x 8, K = 2", num_selected=2, renormalise=True
   ),
   # For a try on a CPU.
   "tiny": Shape("tiny", 4, 2, 64, 128, renormalise=True, model_type="mixtral"),
@@ -129,7 +127,7 @@ class Work(NamedTuple):
 
 
 class Ceilings(NamedTuple):
-  """What the device was measured to do.
+  """Rates that a device reaches.
 
   Attributes:
     copy: bytes per second, read and written, of a large copy.
@@ -187,7 +185,7 @@ def grouped_work(shape: Shape, num_rows: int, *, num_active: float) -> Work:
 def part_work(
   shape: Shape, num_tokens: int, *, num_active: float
 ) -> dict[str, Work]:
-  """What each part of the routed block must do.
+  """The least work of each part of the routed block.
 
   Args:
     shape: of the block.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 
-from experiments.kernels.kernel_shapes import Shape
+from experiments.kernels.shapes import Shape
 from tanbr_jax import kernels, moe
 
 

@@ -11,8 +11,8 @@ token, S positions before a step.
 
 import jax.numpy as jnp
 
-from experiments.kernels.kernel_shapes import Work
-from experiments.model_latency.latency_programs import (
+from experiments.kernels.shapes import Work
+from experiments.model_latency.programs import (
   BATCH,
   HALF,
   MERGED,
@@ -30,7 +30,7 @@ def work(
   *,
   active_share: float,
 ) -> Work:
-  """What reading a batch, or decoding one token of each sequence, must do.
+  """The least work to read a batch, or to decode a token of each sequence.
 
   Args:
     config: of the routed model.

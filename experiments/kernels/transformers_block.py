@@ -9,9 +9,9 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.kernels import kernel_inputs
-from experiments.kernels.kernel_shapes import ITEM, Shape
-from experiments.kernels.kernel_torch import Weights
+from experiments.kernels import inputs as kernel_inputs
+from experiments.kernels.shapes import ITEM, Shape
+from experiments.kernels.torch_block import Weights
 from experiments.kernels.torch_queue import TorchQueue, attempt
 
 IMPLEMENTATIONS = ("eager", "batched_mm", "grouped_mm")

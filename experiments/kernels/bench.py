@@ -7,20 +7,21 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 
 from experiments.kernels import (
-  kernel_agreement,
-  kernel_inputs,
-  kernel_results,
-  kernel_rows,
-  kernel_shapes,
-  kernel_torch,
-  kernel_transformers,
+  agreement,
+  torch_block,
   torch_queue,
+  transformers_block,
 )
-from experiments.kernels.kernel_rows import Row
-from experiments.kernels.kernel_shapes import SHAPES, Ceilings, Shape, Work
+from experiments.kernels import inputs as kernel_inputs
+from experiments.kernels import results as kernel_results
+from experiments.kernels import rows as kernel_rows
+from experiments.kernels import shapes as kernel_shapes
+from experiments.kernels.ceilings import TimingSettings
+from experiments.kernels.rows import Row
+from experiments.kernels.settings import KernelSettings
+from experiments.kernels.shapes import SHAPES, Ceilings, Shape, Work
 from tanbr_jax.timing import device_time, latency
 from tanbr_jax.timing.device_time import Chain, Job
 
@@ -31,7 +32,7 @@ BUSY_TOKENS = 128
 
 
 class Point(NamedTuple):
-  """What is timed together.
+  """Rows that are timed together.
 
   Attributes:
     rows: of JAX.
@@ -48,27 +49,25 @@ class ShapeBench:
   def __init__(
     self,
     name: str,
-    config: ml_collections.ConfigDict,
-    groups: list[str],
+    settings: KernelSettings,
     ceilings: Ceilings,
     results: kernel_results.Results,
   ) -> None:
     """Draws the weights."""
     self.name, self.shape = name, SHAPES[name]
-    self._config, self._groups = config, groups
+    self._settings, self._groups = settings, settings.groups
     self._ceilings, self._results = ceilings, results
     self._experts = kernel_inputs.expert_sets(self.shape)
-    self._peers = Peers(self.shape, groups)
+    self._peers = Peers(self.shape, settings.groups)
 
-  def run(self, tokens: list[int], *, end: float) -> None:
+  def run(self, *, end: float) -> None:
     """Merging, then the blocks from the fewest tokens on.
 
     Args:
-      tokens: numbers of tokens.
       end: no point is begun after this time of `time.perf_counter`.
     """
     merged = kernel_inputs.merged_sets(self._experts)
-    for num_tokens in filter(self._is_wanted, (None, *tokens)):
+    for num_tokens in filter(self._is_wanted, (None, *self._settings.tokens)):
       if time.perf_counter() > end:
         print(f"out of time before {self.name}, {num_tokens}", flush=True)
         return
@@ -96,11 +95,11 @@ class ShapeBench:
     if tokens is not None:
       queues |= self._peers.queues(tokens)
     sound, errors = split(queues)
-    errors |= kernel_agreement.disagreements(
+    errors |= agreement.disagreements(
       {n: queue for n, queue in sound.items() if n in chains}
     )
     sound = {n: queue for n, queue in sound.items() if n not in errors}
-    took = measured(sound, self._config)
+    took = self._settings.call_times(sound)
     records = [
       kernel_results.failed((self.name, tokens, name), error)
       for name, error in errors.items()
@@ -114,7 +113,7 @@ class ShapeBench:
         timing=getattr(queue, "timing", "chain"),
       )
       records.append(record)
-    add_singles(records, singles, self._config)
+    add_singles(records, singles, self._settings)
     if tokens is not None and tokens <= BUSY_TOKENS:
       add_busy(records, singles)
     self._results.add(records)
@@ -131,7 +130,7 @@ class ShapeBench:
     self, tokens: int | None, point: Point
   ) -> tuple[dict[str, Chain | Exception], dict[str, Chain | Exception]]:
     """Chains of all rows, and programs of a single call of some."""
-    jobs, most = {}, self._config.xla_max_tokens
+    jobs, most = {}, self._settings.xla_max_tokens
     for name, row in point.rows.items():
       if name == "routed/xla" and tokens is not None and tokens > most:
         continue
@@ -139,7 +138,7 @@ class ShapeBench:
       jobs[name, False] = Job(row.function, row.inputs, length)
       if name in SINGLE:
         jobs[name, True] = Job(row.function, row.inputs, 1)
-    found = device_time.compile_all(jobs, threads=self._config.threads)
+    found = device_time.compile_all(jobs, threads=self._settings.threads)
     chains, singles = {}, {}
     for (name, is_single), chain in found.items():
       (singles if is_single else chains)[name] = chain
@@ -152,7 +151,7 @@ class Peers:
   def __init__(self, shape: Shape, groups: list[str]) -> None:
     """Says so if PyTorch cannot be timed."""
     self._shape = shape
-    makers = {"torch": kernel_torch, "transformers": kernel_transformers}
+    makers = {"torch": torch_block, "transformers": transformers_block}
     self._makers = [m for name, m in makers.items() if name in groups]
     self._weights = None
     if self._makers and (reason := torch_queue.why_not()):
@@ -160,25 +159,16 @@ class Peers:
       self._makers = []
 
   def queues(self, num_tokens: int) -> dict[str, Any]:
-    """What to time at this number of tokens."""
+    """Makes what is timed at this number of tokens."""
     if not self._makers:
       return {}
     if self._weights is None:
-      self._weights = kernel_torch.weight_sets(self._shape)
-    tokens = kernel_torch.token_sets(self._shape, num_tokens)
+      self._weights = torch_block.weight_sets(self._shape)
+    tokens = torch_block.token_sets(self._shape, num_tokens)
     pool, found = torch_queue.graph_pool(), {}
     for maker in self._makers:
       found |= maker.queues(self._shape, self._weights, tokens, pool=pool)
     return found
-
-
-def measured(
-  queues: Mapping[str, Any], config: ml_collections.ConfigDict
-) -> dict[str, latency.Latency]:
-  """Times queues in turns, with the config's repeats."""
-  return device_time.measure(
-    queues, repeats=config.repeats, min_seconds=config.min_ms / 1e3
-  )
 
 
 def split(
@@ -200,13 +190,13 @@ def split(
 def add_singles(
   records: list[kernel_results.Record],
   chains: Mapping[str, Chain | Exception],
-  config: ml_collections.ConfigDict,
+  settings: TimingSettings,
 ) -> None:
   """Adds to records how long a call takes that is a program of its own."""
   sound, _ = split(chains)
-  queued = measured(sound, config)
+  queued = settings.call_times(sound)
   calls = {n: functools.partial(chain.run, 1) for n, chain in sound.items()}
-  awaited = latency.measure(calls, repeats=5 * config.repeats)
+  awaited = latency.wall_times(calls, repeats=5 * settings.repeats)
   for record in records:
     if record["row"] in sound:
       record["single_us"] = 1e3 * queued[record["row"]].median

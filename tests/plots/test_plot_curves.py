@@ -5,7 +5,7 @@ import pytest
 import toy
 
 from tanbr_jax.online import estimates, regret
-from tanbr_jax.plots import traces as plotting
+from tanbr_jax.plots import curves
 
 ROUNDS = 50
 
@@ -33,7 +33,7 @@ def lines(axes):
 
 
 def test_cumulative_regret_draws_means_and_intervals(traces):
-  figure = plotting.cumulative_regret(traces)
+  figure = curves.cumulative_regret(traces)
   (axes,) = figure.axes
   for name, trace in traces.items():
     cumulative = np.cumsum(1 - trace.expected_reward.astype(float), axis=1)
@@ -51,14 +51,14 @@ def test_few_seeds_have_their_range_as_band(traces):
   few = toy.make_trace(
     whole.expected_reward[:2], whole.expected_reward[:2], np.ones((2, ROUNDS))
   )
-  (axes,) = plotting.cumulative_regret({"few": few}).axes
+  (axes,) = curves.cumulative_regret({"few": few}).axes
   band = axes.collections[0].get_datalim(axes.transData)
   assert band.y1 == pytest.approx(regret.expected(few)[:, -1].max())
   assert "from least to most" in axes.get_title(loc="left")
 
 
 def test_growth_divides_by_the_root(traces):
-  (axes,) = plotting.regret_growth(traces).axes
+  (axes,) = curves.regret_growth(traces).axes
   rounds, scaled = lines(axes)["uniform"].T
   mean = regret.expected(traces["uniform"]).mean(axis=0)
   np.testing.assert_allclose(
@@ -71,12 +71,12 @@ def test_growth_divides_by_the_root(traces):
 
 def test_growth_of_an_oracle_alone_is_empty(traces):
   oracle = regret.against(traces["tanbr"], traces["tanbr"])
-  (axes,) = plotting.regret_growth({"oracle": oracle}).axes
+  (axes,) = curves.regret_growth({"oracle": oracle}).axes
   assert not axes.lines and axes.get_legend() is None
 
 
 def test_smoothing_is_a_trailing_mean(traces):
-  figure = plotting.reward_and_mix(traces, seed_index=1, window=5)
+  figure = curves.reward_and_mix(traces, seed_index=1, window=5)
   upper, lower = figure.axes
   rounds, smooth = lines(upper)["tanbr"].T
   reward = traces["tanbr"].expected_reward[1].astype(float)
@@ -88,7 +88,7 @@ def test_smoothing_is_a_trailing_mean(traces):
 
 
 def test_many_experts_are_summed(traces):
-  upper = plotting.merge_weights(traces["tanbr"]).axes[0]
+  upper = curves.merge_weights(traces["tanbr"]).axes[0]
   labels = [area.get_label() for area in upper.collections]
   mean = traces["tanbr"].merge_weights[0].mean(axis=0)
   largest = sorted(np.argsort(-mean)[:7])
@@ -98,14 +98,14 @@ def test_many_experts_are_summed(traces):
 
 
 def test_only_methods_with_a_tree_are_drawn(traces):
-  upper, lower = plotting.tree_growth(traces).axes
+  upper, lower = curves.tree_growth(traces).axes
   np.testing.assert_array_equal(lines(upper)["tanbr"][:, 1], range(ROUNDS))
   assert list(lines(upper)) == ["tanbr"]
-  assert plotting.tree_growth({"uniform": traces["uniform"]}) is None
+  assert curves.tree_growth({"uniform": traces["uniform"]}) is None
 
 
 def test_save_writes_a_readable_size(traces, tmp_path):
-  plotting.save(plotting.cumulative_regret(traces), tmp_path / "x.png")
+  curves.save(curves.cumulative_regret(traces), tmp_path / "x.png")
   header = (tmp_path / "x.png").read_bytes()[:24]
   # PNG: width and height are big-endian words at byte 16; 6.5 in at 200 dpi.
   assert int.from_bytes(header[16:20], "big") == 1300

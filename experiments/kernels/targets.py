@@ -1,10 +1,10 @@
-"""What the kernels are to reach on a GPU, as ratios to what is beside them."""
+"""Targets of the kernels on a GPU, as ratios to what is beside them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from experiments.kernels.kernel_results import Lookup
-from experiments.kernels.kernel_shapes import SHAPES
+from experiments.kernels.results import Lookup
+from experiments.kernels.shapes import SHAPES
 
 LARGE = 100e6  # Bytes of a matrix of all experts from which merging counts.
 MAIN = ("mixtral", "olmoe")
@@ -27,7 +27,7 @@ class Target(NamedTuple):
 
   @property
   def is_met(self) -> bool:
-    """Whether the measured ratio is on the right side."""
+    """Tells whether the measured ratio is on the right side."""
     if self.is_least:
       return self.measured >= self.wanted
     return self.measured <= self.wanted

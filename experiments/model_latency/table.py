@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.common import readme_block
-from experiments.model_latency.latency_programs import (
+from experiments.model_latency.programs import (
   BATCH,
   FORMS,
   HALF,

@@ -1,4 +1,4 @@
-"""What the kernel benchmark times in JAX: functions, inputs, least work.
+"""Rows of the kernel benchmark in JAX: functions, inputs, least work.
 
 Letters: N tokens, E experts, K experts per token, D model width, F hidden
 width of an expert, R merges at once.
@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.kernels import kernel_inputs, shipped_kernel
-from experiments.kernels.kernel_inputs import zipped
-from experiments.kernels.kernel_shapes import (
+from experiments.kernels import inputs as kernel_inputs
+from experiments.kernels import shipped_block
+from experiments.kernels.inputs import zipped
+from experiments.kernels.shapes import (
   Shape,
   Work,
   merged_work,
@@ -183,9 +184,9 @@ class Block:
   def _shipped(self) -> dict[str, Row]:
     return {
       f"shipped/{name}": self.block_row(
-        functools.partial(shipped_kernel.block, route=route, tile=tile)
+        functools.partial(shipped_block.block, route=route, tile=tile)
       )
-      for name, tile in shipped_kernel.TILES.items()
+      for name, tile in shipped_block.TILES.items()
     }
 
   def block_row(self, function: Callable[..., Any]) -> Row:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.kernels.kernel_shapes import ITEM, Shape
+from experiments.kernels.shapes import ITEM, Shape
 from tanbr_jax import kernels, moe
 
 # Several times the L2 cache of today's GPUs (50 MB on an H100).
@@ -23,7 +23,7 @@ KEPT_SHARE = 0.15  # Of the pairs that a mask leaves.
 
 
 def num_sets(num_bytes: float, *, least: int = 2, most: int = 32) -> int:
-  """How many sets of inputs of so many bytes to rotate over."""
+  """The number of sets of inputs, of so many bytes, to rotate over."""
   return int(np.clip(math.ceil(ROTATED_BYTES / num_bytes), least, most))
 
 

@@ -121,7 +121,7 @@ def reward_and_mix(
   task_names: Sequence[str] | None = None,
   reward_name: str = "expected reward",
 ) -> Figure:
-  """Reward of one seed over time, smoothed, above the stream's task mix.
+  """Reward of one seed over time, smoothed, above the true task mix.
 
   Of more than eight methods those with the least regret are drawn.
 
@@ -148,7 +148,7 @@ def reward_and_mix(
   plot_labels.add_legend(upper)
   mix = first.task_mix[seed_index]
   parts.stack(lower, mix, task_names or parts.numbered("task", mix.shape[1]))
-  lower.set_ylabel("share of requests")
+  lower.set_ylabel("true task mix")
   lower.set_xlabel(f"round (seed {first.seeds[seed_index]})")
   plot_labels.add_legend(lower, reverse=True)
   return figure
@@ -160,7 +160,7 @@ def merge_weights(
   seed_index: int = 0,
   task_names: Sequence[str] | None = None,
 ) -> Figure:
-  """What one method played in one seed, above the stream's task mix.
+  """Merge weights of one method in one seed, above the true task mix.
 
   More than eight experts are drawn as the seven with the largest mean weight
   and the sum of the others.
@@ -175,7 +175,7 @@ def merge_weights(
   plot_labels.add_legend(upper, reverse=True)
   mix = trace.task_mix[seed_index]
   parts.stack(lower, mix, task_names or parts.numbered("task", mix.shape[1]))
-  lower.set_ylabel("share of requests")
+  lower.set_ylabel("true task mix")
   lower.set_xlabel(f"round (seed {trace.seeds[seed_index]})")
   plot_labels.add_legend(lower, reverse=True)
   return figure
@@ -196,6 +196,7 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
   }
   if not trees:
     return None
+  # Leaves above, depths below.
   height = max(4.2, 2 * plot_labels.legend_height(2 * len(trees)))
   figure, (upper, lower) = parts.make_figure(2, height=height, ratios=(1, 1))
   # Dots mean the leaf played: colours alone must tell the trees apart.
@@ -212,6 +213,7 @@ def tree_growth(traces: Mapping[str, Trace]) -> Figure | None:
     parts.smooth_line(
       lower, played, window, index, f"{name}, leaf played", linestyle=":"
     )
+  # Labels and legends.
   num_seeds = next(iter(trees.values())).num_seeds
   upper.set_ylabel("leaves")
   upper.set_title(parts.over_seeds(num_seeds), loc="left", fontsize="small")

@@ -5,20 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
-from experiments.model_latency import latency_programs
-from experiments.model_latency.latency_programs import (
+from experiments.model_latency import programs as latency_programs
+from experiments.model_latency.programs import (
   BATCH,
   FORMS,
   MERGED,
   Key,
-  Sizes,
   kind_of,
 )
-from experiments.model_latency.latency_queues import Batches, Decoding, Merging
-from experiments.model_latency.latency_table import BOTH, time_key
+from experiments.model_latency.queues import Batches, Decoding, Merging
+from experiments.model_latency.settings import LatencySettings
+from experiments.model_latency.table import BOTH, time_key
 from tanbr_jax import models
 from tanbr_jax.timing import device_time
 
@@ -27,12 +26,12 @@ class Bench:
   """Programs, prompts and caches of one model."""
 
   def __init__(
-    self, config: ml_collections.ConfigDict, model_config: models.DecoderConfig
+    self, settings: LatencySettings, model_config: models.DecoderConfig
   ) -> None:
     """Compiles nothing yet."""
-    self._config, self._sizes = config, Sizes.of(config)
+    self._settings, self._sizes = settings, settings.sizes
     self._pair = latency_programs.make_pair(
-      model_config, config.implementation or None
+      model_config, settings.implementation
     )
     self._programs: dict[Key, jax.stages.Compiled] = {}
     self._caches: dict[int, models.Cache] = {}
@@ -92,8 +91,8 @@ class Bench:
       for batch_size in (BATCH, *self._sizes.decode_batch_sizes):
         queues[time_key(form, batch_size)] = self._queue(form, batch_size, own)
     repeats = self._repeats(queues)
-    took = device_time.measure(
-      queues, repeats=repeats, min_seconds=self._config.min_ms / 1e3
+    took = device_time.call_times(
+      queues, repeats=repeats, min_seconds=self._settings.min_ms / 1e3
     )
     self._report("timed everything")
     times: dict[str, Any] = {"repeats": repeats}
@@ -110,7 +109,7 @@ class Bench:
       params,
       latency_programs.make_tokens(model.config, sizes, batch_size),
       latency_programs.make_reroute(
-        model.config, sizes, batch_size, form, self._config.active_share
+        model.config, sizes, batch_size, form, self._settings.active_share
       ),
     )
     program = self._programs[Key(kind_of(form), batch_size)]
@@ -122,16 +121,16 @@ class Bench:
     return Decoding(program, *inputs, caches=self._caches)
 
   def _repeats(self, queues: dict[str, device_time.Queue]) -> int:
-    """How many turns fit into the time; at least three."""
+    """The number of turns that fit into the time; at least three."""
     for _ in range(2):  # The first turn may still have to load programs.
       begin = time.perf_counter()
       for one in queues.values():
         jax.block_until_ready(one.run(1))
       turn = time.perf_counter() - begin
     # Four turns more go into the choice of counts and the warm-up.
-    fitting = int(self._config.max_seconds / turn) - 4
+    fitting = int(self._settings.max_seconds / turn) - 4
     self._report(f"one turn of {len(queues)} programs takes {turn:.2f} s")
-    return int(np.clip(fitting, 3, self._config.repeats))
+    return int(np.clip(fitting, 3, self._settings.repeats))
 
   def _report(self, text: str) -> None:
     """A line of progress: what is done, after how long."""

@@ -1,0 +1,57 @@
+"""The config of the kernel study as a record, whose values are checked."""
+
+import dataclasses
+
+import ml_collections
+
+from experiments.common import launch, records
+from experiments.kernels.ceilings import TimingSettings
+from experiments.kernels.shapes import SHAPES
+
+GROUPS = (
+  "merging",
+  "routed",
+  "merged",
+  "masked",
+  "parts",
+  "forced",
+  "shipped",
+  "torch",
+  "transformers",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KernelSettings(TimingSettings):
+  """All that the study reads of its config.
+
+  Attributes:
+    shapes: names of `SHAPES`.
+    tokens: numbers of tokens.
+    groups: names of `GROUPS`.
+    max_seconds: after which no further point is begun.
+    xla_max_tokens: most tokens of the reference.
+    threads: programs compiled at a time.
+  """
+
+  shapes: list[str]
+  tokens: list[int]
+  groups: list[str]
+  max_seconds: float
+  xla_max_tokens: int
+  threads: int
+
+
+def read(config: ml_collections.ConfigDict) -> KernelSettings:
+  """The config as a record.
+
+  Raises:
+    ValueError: a value that is not allowed, in one line.
+  """
+  return records.read(
+    KernelSettings,
+    config,
+    shapes=launch.names(config.shapes, known=SHAPES, kind="shape"),
+    tokens=launch.counts(config.tokens, kind="tokens"),
+    groups=launch.names(config.rows, known=GROUPS, kind="row"),
+  )

@@ -1,0 +1,67 @@
+"""The config of the latency study as a record, whose values are checked."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from experiments.common import launch, records
+from experiments.kernels.ceilings import TimingSettings
+from experiments.model_latency.programs import Sizes
+from tanbr_jax import models
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatencySettings(TimingSettings):
+  """All that the study reads of its config.
+
+  Attributes:
+    models: names of `models.PRESETS`.
+    changes: model -> fields that differ from the preset's.
+    dtype: of parameters and computation.
+    implementation: of the experts' kernels; None for the best.
+    sizes: of the batches.
+    active_share: of the token-expert pairs that the masked form keeps.
+    max_seconds: in which the repeats must fit, but at least three.
+  """
+
+  models: list[str]
+  changes: Mapping[str, Mapping[str, Any]]
+  dtype: str
+  implementation: str | None
+  sizes: Sizes
+  active_share: float
+  max_seconds: float
+
+  def __post_init__(self) -> None:
+    """Raises a ValueError if a value is not allowed."""
+    super().__post_init__()
+    for name in self.changes:
+      launch.names(name, known=models.PRESETS, kind="model")
+    if not 0 < self.active_share <= 1:
+      raise ValueError(
+        f"active_share must be in (0, 1], got active_share={self.active_share}"
+      )
+    for name in self.models:
+      self.shape(name)
+
+  def shape(self, name: str) -> models.DecoderConfig:
+    """A preset with its changes."""
+    changes = {"dtype": self.dtype, **self.changes.get(name, {})}
+    return models.preset(name, **changes)
+
+
+def read(config: ml_collections.ConfigDict) -> LatencySettings:
+  """The config as a record.
+
+  Raises:
+    ValueError: a value that is not allowed, in one line.
+  """
+  return records.read(
+    LatencySettings,
+    config,
+    models=launch.names(config.models, known=models.PRESETS, kind="model"),
+    implementation=config.implementation or None,
+    sizes=Sizes.of(config),
+  )

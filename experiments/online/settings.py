@@ -1,0 +1,149 @@
+"""The config of the main job as records, whose values are checked."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from experiments.common import launch, records
+from tanbr_jax import bandits, monitor
+from tanbr_jax.environments import mixes
+from tanbr_jax.environments.mixes import MixProcess
+from tanbr_jax.environments.oracle import merged_reward
+from tanbr_jax.monitor.base import check_at_least_one
+from tanbr_jax.training.pretraining import PretrainConfig
+
+# Methods that are made of the model's own data; the others learn from nothing.
+OF_MODEL = ("best_static", "follow_task_mix", "oracle", "routed")
+MONITORS = ("moving_average", "count_min_sketch")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OracleSettings:
+  """Sizes of the oracle's search and of the estimate of its error.
+
+  Attributes:
+    seed: of both.
+    steps: of each ascent.
+    search_windows: windows of text that an ascent sees.
+    windows: of each task, on which candidates are selected.
+    error_mixes: drawn mixes of the estimate.
+    error_starts: ascents of each of them.
+    error_steps: of each of these ascents.
+  """
+
+  seed: int
+  steps: int
+  search_windows: int
+  windows: int
+  error_mixes: int
+  error_starts: int
+  error_steps: int
+
+  def __post_init__(self) -> None:
+    """Raises a ValueError if a number is below 1."""
+    sizes = dataclasses.asdict(self)
+    del sizes["seed"]
+    check_at_least_one(**{f"oracle.{k}": v for k, v in sizes.items()})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+  """Requests, their mix, and what a method sees of both.
+
+  Attributes:
+    requests: of a slot.
+    reward: "accuracy" or "log_likelihood" of the next byte.
+    mix: the process of task mixes.
+    mix_options: process -> options of its constructor.
+    monitor: of `MONITORS`.
+    monitor_decay: of the moving average.
+    monitor_window: slots of the sketch.
+  """
+
+  requests: int
+  reward: str
+  mix: str
+  mix_options: Mapping[str, Mapping[str, Any]]
+  monitor: str
+  monitor_decay: float
+  monitor_window: int
+
+  def __post_init__(self) -> None:
+    """Raises a ValueError if a size is below 1 or a name unknown."""
+    check_at_least_one(requests=self.requests)
+    merged_reward.check_reward(self.reward)
+    for name, known in (("mix", self.mix_options), ("monitor", MONITORS)):
+      if getattr(self, name) not in known:
+        raise ValueError(
+          f"{name} must be one of {sorted(known)}, got {getattr(self, name)!r}"
+        )
+
+  def make_mix(self, num_tasks: int) -> MixProcess:
+    """The process of task mixes; its options are checked here."""
+    options = self.mix_options[self.mix]
+    return mixes.create(self.mix, num_tasks=num_tasks, **options)
+
+  def make_monitor(self, num_tasks: int) -> monitor.Monitor:
+    """The estimator of the mix; its options are checked here."""
+    if self.monitor == "moving_average":
+      return monitor.exponential_moving_average(
+        num_tasks=num_tasks, decay=self.monitor_decay
+      )
+    return monitor.count_min_sketch(
+      num_tasks=num_tasks, window=self.monitor_window
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineSettings:
+  """All that the main job reads of its config.
+
+  Attributes:
+    pretrain: the model and its training.
+    oracle: how the best weights are found.
+    stream: what is served.
+    run: rounds, seeds and chunks.
+    bandits: names of the methods that are played.
+    methods: name -> options of methods of one's own.
+    data_path: a folder of text; None for the built-in text.
+    cache_dir: where text and models are kept; None for the default.
+    latency_repeats: timed calls of each form of the model.
+  """
+
+  pretrain: PretrainConfig
+  oracle: OracleSettings
+  stream: StreamSettings
+  run: records.RunSettings
+  bandits: list[str]
+  methods: Mapping[str, Mapping[str, Any]]
+  data_path: str | None
+  cache_dir: str | None
+  latency_repeats: int
+
+  def __post_init__(self) -> None:
+    """Raises a ValueError if a value is not allowed."""
+    check_at_least_one(latency_repeats=self.latency_repeats)
+    if ignored := sorted(set(self.methods) & set(OF_MODEL)):
+      raise ValueError(f"methods made of the model take no options: {ignored}")
+
+
+def read(config: ml_collections.ConfigDict) -> OnlineSettings:
+  """The config as records.
+
+  Raises:
+    ValueError: a value that is not allowed, in one line.
+  """
+  known = {*bandits.REGISTRY, *OF_MODEL, *config.methods}
+  return records.read(
+    OnlineSettings,
+    config,
+    pretrain=PretrainConfig(**config.pretrain, seed=config.model_seed),
+    oracle=OracleSettings(**config.oracle),
+    stream=records.read(StreamSettings, config),
+    run=records.read(records.RunSettings, config),
+    bandits=launch.names(config.bandits, known=known, kind="bandit"),
+    data_path=config.data.path or None,
+    cache_dir=config.cache_dir or None,
+  )
