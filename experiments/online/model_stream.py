@@ -48,7 +48,7 @@ class ModelStream(NamedTuple):
     params: its parameters.
     table: the oracle's.
     search_text: text that weights are searched on.
-    select_windows: [V, n, S + 1] uint8, text that they are selected on.
+    select_windows: [V, n, S + 1] tokens, text that they are selected on.
     usage: [V, E] how much the router sends each task to each expert.
     merged: serves the merged model and shows an estimate of the mix.
     routed: serves the model of experts whatever is played.
@@ -57,7 +57,7 @@ class ModelStream(NamedTuple):
     figures: flat numbers on how the stream was prepared.
   """
 
-  model: models.ByteLM
+  model: models.Model
   params: models.Params
   table: oracle.OracleTable
   search_text: data.TaskText

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from tanbr_jax import moe
 from tanbr_jax.models.base import Model, Params
 from tanbr_jax.moe import feed_forward
+from tanbr_jax.moe.parameters import ARRAYS
 
 M = TypeVar("M", bound=Model)
 
@@ -117,15 +118,21 @@ def upcycle(
 def _copies(
   key: jax.Array, dense: moe.FeedForward, num_experts: int, noise: float
 ) -> moe.Experts:
-  def copy(key: jax.Array, matrix: jax.Array) -> jax.Array:
-    shape = (num_experts, *matrix.shape)
-    scale = noise * jnp.std(matrix)
-    return matrix[None] + scale * jax.random.normal(key, shape)
-
+  """E copies of what experts have of their own; what is shared stays shared."""
   in_key, out_key = jax.random.split(key)
+  keys = {"w_in": in_key, "w_out": out_key}
+  arrays = {}
+  for index, name in enumerate(ARRAYS):
+    array = getattr(dense, name)
+    if array is not None:
+      own_key = keys.get(name, jax.random.fold_in(key, index))
+      shape = (num_experts, *array.shape)
+      draws = jax.random.normal(own_key, shape, array.dtype)
+      arrays[name] = array[None] + noise * jnp.std(array) * draws
   return moe.Experts(
-    w_in=copy(in_key, dense.w_in),
-    w_out=copy(out_key, dense.w_out),
+    **arrays,
+    shared=dense.shared,
+    shared_gate=dense.shared_gate,
     activation=dense.activation,
   )
 

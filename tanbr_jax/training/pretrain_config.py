@@ -5,6 +5,7 @@ import dataclasses
 from tanbr_jax import models
 
 TABLES = ("anchors", "identity", "learnt")
+MODELS = ("byte_lm", "decoder")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,6 +13,7 @@ class PretrainConfig:
   """Everything that decides a pre-training; flat, so that it can be swept.
 
   Attributes:
+    model: "byte_lm", or "decoder" for a gated SiLU `Decoder` over bytes.
     num_layers: of the model, like the next eight; see `ByteLMConfig`.
     seed: of initialisation, batches and mixes.
     num_steps: steps with experts.
@@ -32,6 +34,7 @@ class PretrainConfig:
     upcycle_noise: of the experts' copies, relative.
   """
 
+  model: str = "byte_lm"
   num_layers: int = 3
   model_dim: int = 128
   num_heads: int = 2
@@ -67,9 +70,12 @@ class PretrainConfig:
     Raises:
       ValueError: a size, a share or a name is out of range.
     """
-    self.model_config()
-    if self.table not in TABLES:
-      raise ValueError(f"table must be one of {TABLES}, got {self.table!r}")
+    for name, known in (("model", MODELS), ("table", TABLES)):
+      if getattr(self, name) not in known:
+        raise ValueError(
+          f"{name} must be one of {known}, got {getattr(self, name)!r}"
+        )
+    self.make_model()
     for name in ("mix_concentration", "anchor_concentration", "learning_rate"):
       if not getattr(self, name) > 0:
         raise ValueError(
@@ -106,7 +112,16 @@ class PretrainConfig:
         f"num_experts={self.num_experts}, num_tasks={num_tasks}"
       )
 
-  def model_config(self) -> models.ByteLMConfig:
-    """The shape of the model with experts."""
+  def make_model(self) -> models.Model:
+    """The model with experts, without parameters."""
     names = [field.name for field in dataclasses.fields(models.ByteLMConfig)]
-    return models.ByteLMConfig(**{name: getattr(self, name) for name in names})
+    sizes = {name: getattr(self, name) for name in names}
+    if self.model == "byte_lm":
+      return models.ByteLM(models.ByteLMConfig(**sizes))
+    return models.Decoder(
+      models.DecoderConfig(
+        **sizes,
+        num_kv_heads=self.num_heads,
+        vocab_size=models.ByteLMConfig.vocab_size,
+      )
+    )

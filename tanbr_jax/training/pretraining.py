@@ -48,7 +48,7 @@ class Pretrained(NamedTuple):
     path: its folder in the cache, None without one.
   """
 
-  model: models.ByteLM
+  model: models.Model
   params: models.Params
   task_weights: jax.Array
   seconds: float | None
@@ -103,7 +103,7 @@ def _make(
   seconds: float | None,
 ) -> Pretrained:
   return Pretrained(
-    model=models.ByteLM(config.model_config()),
+    model=config.make_model(),
     params=params["model"],
     task_weights=jax.nn.softmax(params["table"], axis=-1),
     seconds=seconds,
@@ -133,7 +133,7 @@ def _save(
 
 
 def _load(config: PretrainConfig, path: Path, *, num_tasks: int) -> Pretrained:
-  model = models.ByteLM(config.model_config())
+  model = config.make_model()
   like = {
     "model": jax.eval_shape(model.init, jax.random.key(0)),
     "table": jax.ShapeDtypeStruct((num_tasks, config.num_experts), jnp.float32),
@@ -156,7 +156,7 @@ def _train_dense(
   progress: bool,
 ) -> models.Params:
   """The dense start: one FFN a layer."""
-  model = models.dense_form(models.ByteLM(config.model_config()))
+  model = models.dense_form(config.make_model())
   init_key, train_seed = _streams(config.seed, 0)
   params = jax.jit(model.init)(init_key)
   if config.dense_steps == 0:
@@ -191,7 +191,7 @@ def _train_experts(
   progress: bool,
 ) -> dict[str, Any]:
   """The merged form, every few steps the routed one."""
-  model = models.ByteLM(config.model_config())
+  model = config.make_model()
   init_key, train_seed = _streams(config.seed, 1)
   params = {
     "model": jax.jit(
@@ -217,7 +217,7 @@ def _train_experts(
 
 
 def _losses(
-  config: PretrainConfig, model: models.ByteLM, text: data.TaskText
+  config: PretrainConfig, model: models.Model, text: data.TaskText
 ) -> list[loop.Loss]:
   settings = {
     name: jnp.float32(getattr(config, name))

@@ -104,6 +104,22 @@ def test_regret_counts_from_the_oracle_on_the_same_slots(folder):
 
 
 @pytest.mark.slow
+def test_the_job_runs_on_a_decoder(folder):
+  config = make_config(folder)
+  config.pretrain.update(model="decoder", num_steps=1)
+  config.bandits, config.chunk_size = "tanbr,uniform,routed", 8
+  online_merging.run(config, workdir=folder / "decoder", progress=False)
+  summary = reporting.read_json(folder / "decoder" / "summary.json")
+  # One layer of three 8 x 8 float32 matrices (it is gated), three experts.
+  assert summary["merged/expert_bytes"] == 768
+  assert summary["routed/expert_bytes"] == 3 * 768
+  traces = trace.load(folder / "decoder" / "trace.npz")
+  assert set(traces) == {"tanbr", "uniform", "routed", "oracle"}
+  # One step is no training: what is served is a random model of 256 tokens.
+  assert traces["uniform"].expected_reward.mean() < 0.5
+
+
+@pytest.mark.slow
 def test_gap_recovered_by_hand(folder):
   traces = trace.load(folder / "run" / "trace.npz")
   last = {n: t.expected_reward[:, -2:].mean() for n, t in traces.items()}

@@ -94,6 +94,23 @@ def test_upcycling_without_noise_is_undone_by_any_merge(tiny):
   assert ratio == pytest.approx(0.5, rel=0.15)
 
 
+def test_a_decoder_is_upcycled_with_its_gates_and_its_shared_block():
+  model = models.Decoder(models.preset("tiny"))
+  dense = models.dense_form(model)
+  dense_params = dense.init(jax.random.key(3))
+  params = models.upcycle(jax.random.key(4), model, dense_params)
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(
+    jnp.shape, jax.eval_shape(model.init, jax.random.key(0))
+  )
+  # Whatever its router says, a model of equal experts is the dense one.
+  ids = jnp.arange(12).reshape(2, 6)
+  np.testing.assert_allclose(
+    jax.jit(model.apply)(params, ids),
+    jax.jit(dense.apply)(dense_params, ids),
+    atol=2e-5,
+  )
+
+
 def test_refuses_wrong_weights_and_dense_models(tiny):
   with pytest.raises(ValueError, match=r"\(4,\) for E=3, L=2"):
     _merge(tiny, [0.25] * 4)

@@ -10,7 +10,7 @@ from tanbr_jax.training import objectives
 
 @pytest.fixture(scope="module")
 def model():
-  return models.ByteLM(tiny_pretraining.CONFIG.model_config())
+  return tiny_pretraining.CONFIG.make_model()
 
 
 @pytest.fixture(scope="module")
