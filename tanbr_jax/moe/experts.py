@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tanbr_jax.moe.feed_forward import FeedForward
-from tanbr_jax.moe.parameters import activation_of, register
+from tanbr_jax.moe.parameters import activation_of
 
 # E[act(h)^2] of a standard normal h: the integral of act(h)^2 times the normal
 # density.
@@ -24,7 +24,7 @@ SECOND_MOMENTS = {
 }
 
 
-@register
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Experts:
   """E feed-forward blocks, stacked; the fields are those of `FeedForward`.
@@ -49,7 +49,9 @@ class Experts:
   b_out: jax.Array | None = None
   shared: FeedForward | None = None
   shared_gate: jax.Array | None = None
-  activation: str = "relu2"
+  activation: str = dataclasses.field(
+    default="relu2", metadata={"static": True}
+  )
 
   @property
   def num_experts(self) -> int:

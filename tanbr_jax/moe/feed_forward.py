@@ -14,11 +14,10 @@ from tanbr_jax.moe.parameters import (
   T,
   check_arrays,
   check_type,
-  register,
 )
 
 
-@register
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FeedForward:
   """`act(x w_in) w_out`, or `(act(x w_gate) * (x w_in)) w_out` if gated.
@@ -46,7 +45,9 @@ class FeedForward:
   b_out: jax.Array | None = None
   shared: "FeedForward | None" = None
   shared_gate: jax.Array | None = None
-  activation: str = "relu2"
+  activation: str = dataclasses.field(
+    default="relu2", metadata={"static": True}
+  )
 
 
 def apply(feed_forward: FeedForward, x: jax.Array) -> jax.Array:

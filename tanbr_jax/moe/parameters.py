@@ -1,6 +1,5 @@
-"""What `Experts` and `FeedForward` have in common: a tree and its checks."""
+"""Checks that `Experts` and `FeedForward` have in common."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,36 +10,6 @@ from tanbr_jax import kernels
 T = TypeVar("T")
 # The arrays of a block; those of `Experts` have a leading E axis.
 ARRAYS = ("w_in", "w_out", "w_gate", "b_in", "b_gate", "b_out")
-
-
-def register(cls: type[T]) -> type[T]:
-  """Makes a dataclass a tree whose absent (None) arrays are no part of it.
-
-  A None that is part of a tree is an entry of its checkpoints, and those that
-  were written before an optional field existed could not be read.
-
-  Args:
-    cls: a frozen dataclass of arrays, trees and one string, `activation`.
-  """
-  fields = [f for f in dataclasses.fields(cls) if f.name != "activation"]
-
-  def flatten(node: T) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
-    values = {f.name: getattr(node, f.name) for f in fields}
-    names = tuple(
-      f.name
-      for f in fields
-      if f.default is dataclasses.MISSING or values[f.name] is not None
-    )
-    children = [(jax.tree_util.GetAttrKey(n), values[n]) for n in names]
-    return children, (names, node.activation)
-
-  def unflatten(static: tuple[Any, ...], children: Any) -> T:
-    names, activation = static
-    values = dict(zip(names, children, strict=True))
-    return cls(**values, activation=activation)
-
-  jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
-  return cls
 
 
 def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:
