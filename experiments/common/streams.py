@@ -63,7 +63,9 @@ def make_environment(
     num_experts=config.num_experts,
     num_tasks=config.num_tasks,
     task_mix=mixes.create(
-      mix, num_tasks=config.num_tasks, **config.mix_options.get(mix, {})
+      mix,
+      num_tasks=config.num_tasks,
+      options=config.mix_options.get(mix, {}),
     ),
     noise=config.noise,
     noise_kind=config.get("noise_kind", "gaussian"),

@@ -65,7 +65,7 @@ def make_mix(config: ml_collections.ConfigDict, num_tasks: int) -> MixProcess:
     known = sorted(config.mix_options)
     raise ValueError(f"mix must be one of {known}, got {config.mix!r}")
   return mixes.create(
-    config.mix, num_tasks=num_tasks, **config.mix_options[config.mix]
+    config.mix, num_tasks=num_tasks, options=config.mix_options[config.mix]
   )
 
 
