@@ -102,7 +102,9 @@ def make_environment(
     num_experts=settings.num_experts,
     num_tasks=settings.num_tasks,
     task_mix=mixes.create(
-      mix, num_tasks=settings.num_tasks, **settings.mix_options.get(mix, {})
+      mix,
+      num_tasks=settings.num_tasks,
+      options=settings.mix_options.get(mix, {}),
     ),
     noise=settings.noise,
     noise_kind=settings.noise_kind,

@@ -83,7 +83,7 @@ class StreamSettings:
   def make_mix(self, num_tasks: int) -> MixProcess:
     """The process of task mixes; its options are checked here."""
     options = self.mix_options[self.mix]
-    return mixes.create(self.mix, num_tasks=num_tasks, **options)
+    return mixes.create(self.mix, num_tasks=num_tasks, options=options)
 
   def make_monitor(self, num_tasks: int) -> monitor.Monitor:
     """The estimator of the mix; its options are checked here."""

@@ -75,11 +75,11 @@ class Bandit(NamedTuple):
 
 @jax.tree_util.register_static
 class Shape(tuple):
-  """The shape of an array that a function makes, bound with `Partial`.
+  """Sizes of the arrays that a function makes, bound to it with `Partial`.
 
-  A number bound as it is would become a traced array and could not be a shape;
+  A number bound as it is would become a traced array and could not be a size;
   a `Shape` is compared by `jit` instead. Other static values are fields of a
-  frozen dataclass that is registered in the same way.
+  frozen dataclass that is registered as static too.
   """
 
 

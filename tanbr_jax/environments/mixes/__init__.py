@@ -9,6 +9,7 @@ slots but does not give its law, so that all processes are a [R]
 reconstruction. Letters: V tasks.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from tanbr_jax.environments.mixes.base import MixProcess, check_mix_length
@@ -39,13 +40,15 @@ PROCESSES = {
 }
 
 
-def create(name: str, *, num_tasks: int, **options: Any) -> MixProcess:
+def create(
+  name: str, *, num_tasks: int, options: Mapping[str, Any] | None = None
+) -> MixProcess:
   """The process called `name`.
 
   Args:
     name: a name of `PROCESSES`.
     num_tasks: V.
-    **options: of the constructor of that name.
+    options: further arguments of the constructor of that name.
 
   Returns:
     A `MixProcess`.
@@ -57,4 +60,4 @@ def create(name: str, *, num_tasks: int, **options: Any) -> MixProcess:
     raise ValueError(
       f"task_mix must be one of {sorted(PROCESSES)}, got {name!r}"
     )
-  return PROCESSES[name](num_tasks=num_tasks, **options)
+  return PROCESSES[name](num_tasks=num_tasks, **(options or {}))

@@ -46,7 +46,7 @@ PHASES = {"length": 3, "num_phases": 4}
   ],
 )
 def test_every_mix_is_on_the_simplex(name, options, shape):
-  shares = _rollouts(mixes.create(name, num_tasks=V, **options), **shape)
+  shares = _rollouts(mixes.create(name, num_tasks=V, options=options), **shape)
   assert shares.shape == (shape["num_seeds"], shape["num_slots"], V)
   assert (shares >= 0).all()
   # Five float32 shares: rounding of a few ulp.

@@ -21,7 +21,7 @@ def _rollout(process, num_slots):
 
 
 def test_periodic_lingers_at_its_phases_and_comes_again():
-  process = mixes.create("periodic", num_tasks=V, period=30, num_phases=3)
+  process = mixes.periodic(num_tasks=V, period=30, num_phases=3)
   state, shares = _rollout(process, 70)
   phases, shares = np.asarray(state.phases), np.asarray(shares)
   assert (shares >= 0).all()

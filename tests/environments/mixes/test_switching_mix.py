@@ -31,7 +31,7 @@ def _check_simplex(shares):
 
 
 def test_abrupt_jumps_after_geometric_times():
-  process = mixes.create("abrupt", num_tasks=V, rate=0.1, num_phases=64)
+  process = mixes.abrupt(num_tasks=V, rate=0.1, num_phases=64)
   state, shares = _rollouts(process)
   _check_simplex(shares)
   jumps = np.diff(state.slot, axis=1)
@@ -49,9 +49,7 @@ def test_abrupt_jumps_after_geometric_times():
 
 
 def test_bursty_has_a_base_and_bursts_of_one_task():
-  process = mixes.create(
-    "bursty", num_tasks=V, start=0.05, stop=0.2, strength=0.8
-  )
+  process = mixes.bursty(num_tasks=V, start=0.05, stop=0.2, strength=0.8)
   state, shares = _rollouts(process)
   _check_simplex(shares)
   on = state.is_burst
