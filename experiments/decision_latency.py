@@ -124,7 +124,8 @@ def decide(
   bandit = streams.make_bandit(config, method, **options)
   state = jax.jit(bandit.init)(jax.random.key(0))
   if tree is not None:
-    state = state._replace(tree=tree)
+    source = state.source._replace(tree=tree)
+    state = state._replace(source=source)
   key, mix = jax.random.key(1), np.full(config.num_tasks, 1 / config.num_tasks)
   context = bandits.Context(jnp.asarray(mix, jnp.float32))
   select = jax.jit(bandit.select)
@@ -141,7 +142,8 @@ def full_tree(
   spare, to count the nodes.
   """
   bandit = streams.make_bandit(config, method, capacity=3)
-  kind = type(jax.eval_shape(bandit.init, jax.random.key(0)).tree)
+  state = jax.eval_shape(bandit.init, jax.random.key(0))
+  kind = type(state.source.tree)
   make = {
     partition.BoxTree: partition.box,
     partition.SimplexTree: partition.simplex,
