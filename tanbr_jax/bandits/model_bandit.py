@@ -60,8 +60,8 @@ def _init(model: RewardModel, source: Source, key) -> ModelBanditState:
 
 
 def _select(model, source, pick, epsilon, key, state, context) -> Decision:
-  model_key, candidate_key = jax.random.split(key)
-  pick_key, coin_key, explore_key = jax.random.split(model_key, 3)
+  keys = jax.random.split(key, 5)
+  model_key, candidate_key, pick_key, coin_key, explore_key = keys
   # Propose, value, pick.
   points, active = source.propose(candidate_key, state.source)
   estimate = model.estimate(model_key, state.model, context.task_mix)

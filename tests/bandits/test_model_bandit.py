@@ -79,3 +79,29 @@ def test_a_slot_that_shows_nothing_leaves_the_source(name):
     jax.tree.leaves(state.source), jax.tree.leaves(start), strict=True
   ):
     np.testing.assert_array_equal(ours, wanted)
+
+
+def test_no_key_is_used_twice():
+  used = []
+
+  def spy(function):
+    def spied(key, *args):
+      used.append(key)
+      return function(key, *args)
+
+    return spied
+
+  source, pick = named_candidates("dirichlet", E, 4)
+  bandit = model_bandit(
+    MODEL._replace(estimate=spy(MODEL.estimate)),
+    source._replace(propose=spy(source.propose)),
+    spy(pick),
+  )
+  key = jax.random.key(3)
+  bandit.select(key, bandit.init(key), CONTEXT)
+  bits = [tuple(jax.random.key_data(one).tolist()) for one in used]
+  assert len(set(bits)) == 3
+  # None was split by whoever used it, to make another of them.
+  for parent in used:
+    children = jax.random.key_data(jax.random.split(parent, 5)).tolist()
+    assert not set(map(tuple, children)) & set(bits)

@@ -68,8 +68,10 @@ def _update(
   feedback: Feedback,
 ) -> SlidingWindowState:
   older, younger = (
-    bandit.update(key, copy, context, decision, feedback)
-    for copy in (state.older, state.younger)
+    bandit.update(copy_key, copy, context, decision, feedback)
+    for copy_key, copy in zip(
+      jax.random.split(key), (state.older, state.younger), strict=True
+    )
   )
   age = state.age + jnp.int32(1)
   turns = age >= half

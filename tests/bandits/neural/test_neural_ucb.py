@@ -62,7 +62,7 @@ def recorded():
     select_key, update_key = jax.random.split(jax.random.key(t))
     context = Context(mix)
     decision = bandit.select(select_key, state, context)
-    candidates, _ = source.propose(jax.random.split(select_key)[1], ())
+    candidates, _ = source.propose(jax.random.split(select_key, 5)[1], ())
     reward = truth(decision.merge_weights) + noise
     state = bandit.update(
       update_key, state, context, decision, Feedback(reward, count)
