@@ -12,8 +12,8 @@ bonus of psi . r(x) is either
 Letters: V tasks, E experts, K = V + 1 parts, P features.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import chex
 import jax
@@ -26,22 +26,23 @@ from tanbr_jax.bandits.base import check_at_least, check_sizes
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.regression import multitask_ridge, polynomial
 from tanbr_jax.regression.multitask_ridge import MultitaskState, Prior
-from tanbr_jax.regression.polynomial import FixedFeatures
 
 # With more experts there are too many products: P^2 numbers a task are kept.
 MOST_EXPERTS_OF_PRODUCTS = 16
 
 
-class _Bound(NamedTuple):
-  features: FixedFeatures
-  prior: Prior
-  tasks: jax.Array  # [V] zeros, read for their number alone
-  exploration: jax.Array
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Structure:
+  """What fixes the program."""
+
+  num_tasks: int
+  rule: str  # of EXPLORATION_RULES
 
 
-def _init(bound: _Bound, key) -> MultitaskState:
+def _init(structure: Structure, prior: Prior, key) -> MultitaskState:
   del key
-  return multitask_ridge.init(bound.prior, bound.tasks.shape[0])
+  return multitask_ridge.init(prior, structure.num_tasks)
 
 
 def _thompson_bonus(key, state, task_mix) -> Callable[[jax.Array], jax.Array]:
@@ -59,28 +60,25 @@ def _ucb_bonus(key, state, task_mix) -> Callable[[jax.Array], jax.Array]:
   return bonus
 
 
-EXPLORATION_RULES = {
-  "thompson": Partial(_thompson_bonus),
-  "ucb": Partial(_ucb_bonus),
-}
+EXPLORATION_RULES = {"thompson": _thompson_bonus, "ucb": _ucb_bonus}
 
 
-def _estimate(make_bonus, bound: _Bound, key, state, task_mix):
-  bonus = make_bonus(key, state, task_mix)
+def _estimate(structure, features_of, exploration, key, state, task_mix):
+  bonus = EXPLORATION_RULES[structure.rule](key, state, task_mix)
   mean = multitask_ridge.mean(state, task_mix)
 
   def estimate(weights):
-    features = polynomial.apply_features(bound.features, weights)
-    return jnp.dot(mean, features), bound.exploration * bonus(features)
+    features = polynomial.apply_features(features_of, weights)
+    return jnp.dot(mean, features), exploration * bonus(features)
 
   return estimate
 
 
-def _update(bound: _Bound, key, state, task_mix, weights, feedback):
+def _update(features_of, prior, key, state, task_mix, weights, feedback):
   del key, task_mix
   reward, count = reward_model.observed(feedback)
-  features = polynomial.apply_features(bound.features, weights)
-  return multitask_ridge.update(bound.prior, state, features, reward, count)
+  features = polynomial.apply_features(features_of, weights)
+  return multitask_ridge.update(prior, state, features, reward, count)
 
 
 def multitask_model(
@@ -127,10 +125,9 @@ def multitask_model(
     strength=prior_strength,
     forgetting=forgetting,
   )
-  tasks = jnp.zeros(num_tasks, jnp.float32)
-  bound = _Bound(features, prior, tasks, jnp.float32(exploration))
+  structure = Structure(num_tasks, rule)
   return RewardModel(
-    Partial(_init, bound),
-    Partial(_estimate, EXPLORATION_RULES[rule], bound),
-    Partial(_update, bound),
+    Partial(_init, structure, prior),
+    Partial(_estimate, structure, features, jnp.float32(exploration)),
+    Partial(_update, features, prior),
   )

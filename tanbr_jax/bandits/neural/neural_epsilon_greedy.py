@@ -15,7 +15,11 @@ from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Bandit, check_at_least
 from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
-from tanbr_jax.bandits.neural.neural_learner import Learner, LearnerState, rates
+from tanbr_jax.bandits.neural.neural_learner import (
+  Learner,
+  LearnerState,
+  make_rates,
+)
 from tanbr_jax.bandits.neural.neural_training import ADAM
 from tanbr_jax.bandits.reward_model import RewardModel
 
@@ -81,7 +85,7 @@ def neural_epsilon_greedy(
   model = RewardModel(
     Partial(_init, learner),
     Partial(_estimate, learner),
-    Partial(_update, learner, rates(learning_rate)),
+    Partial(_update, learner, make_rates(learning_rate)),
   )
   return model_bandit(
     model,

@@ -49,14 +49,14 @@ class LearnerState(NamedTuple):
 
 
 class Rates(NamedTuple):
-  """Numbers of the training, traced; made by `rates`."""
+  """Numbers of the training, traced; made by `make_rates`."""
 
   learning_rate: jax.Array
   ridge: jax.Array  # weight of the pull to theta_0; of weight decay with SGD
   stop_loss: jax.Array  # mean squared error of an epoch that ends SGD
 
 
-def rates(
+def make_rates(
   learning_rate: float, ridge: float = 0.0, stop_loss: float = 0.0
 ) -> Rates:
   """Returns the training's numbers; a negative one is a ValueError."""

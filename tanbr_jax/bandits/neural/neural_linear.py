@@ -27,7 +27,7 @@ from tanbr_jax.bandits.neural.neural_learner import (
   LearnerState,
   Rates,
   fold_slots,
-  rates,
+  make_rates,
 )
 from tanbr_jax.bandits.neural.neural_training import ADAM
 from tanbr_jax.bandits.reward_model import RewardModel
@@ -157,10 +157,12 @@ def regress(
 
     return jax.vmap(one_task, (0, 1, 1))(triangles, rewards, counts)
 
+  # T of every task, from the prior's rows on.
   prior = jnp.sqrt(model.regularisation) * jnp.eye(size)
   prior = jnp.pad(prior, (0, 1))
   triangles = jnp.tile(prior, (network.num_tasks, 1, 1))
   triangles = fold_slots(state.replay, add, triangles)
+  # S and the coefficients.
   solve = functools.partial(jax.scipy.linalg.solve_triangular, lower=False)
   corners = triangles[:, :size, :size]
   roots = jax.vmap(solve, (0, None))(corners, jnp.eye(size))
@@ -227,7 +229,7 @@ def neural_linear(
   model = _Model(
     learner,
     regression,
-    rates(learning_rate),
+    make_rates(learning_rate),
     jnp.float32(exploration),
     jnp.float32(regularisation),
     jnp.float32(noise),

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.bandits.candidates import make_source
 from tanbr_jax.bandits.model_bandit import highest_draw, model_bandit
-from tanbr_jax.bandits.neural.neural_learner import Learner, rates
+from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
 from tanbr_jax.bandits.neural.neural_model import (
   Numbers,
   neural_model,
@@ -55,7 +55,7 @@ def neural_ts(
     ADAM, num_experts, num_tasks, tuple(hidden), num_steps, replay_capacity
   )
   factor = times_root_lambda(exploration, regularisation)
-  numbers = Numbers(factor, regularisation, rates(learning_rate))
+  numbers = Numbers(factor, regularisation, make_rates(learning_rate))
   return model_bandit(
     neural_model(learner, numbers),
     make_source("dirichlet", num_experts, num_candidates),

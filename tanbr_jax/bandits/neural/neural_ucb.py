@@ -8,7 +8,7 @@ algorithm; `neural_ucb_practical`, that of the authors' public code.
 
 from tanbr_jax.bandits.base import Bandit, check_at_least
 from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
-from tanbr_jax.bandits.neural.neural_learner import Learner, rates
+from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
 from tanbr_jax.bandits.neural.neural_model import (
   Numbers,
   Theorem,
@@ -58,7 +58,7 @@ def neural_ucb(
   learner = Learner(
     ADAM, num_experts, num_tasks, tuple(hidden), num_steps, replay_capacity
   )
-  numbers = Numbers(exploration, regularisation, rates(learning_rate))
+  numbers = Numbers(exploration, regularisation, make_rates(learning_rate))
   return model_bandit(
     neural_model(learner, numbers),
     *named_candidates(candidates, num_experts, num_candidates),
@@ -132,7 +132,7 @@ def neural_ucb_theory(
   numbers = Numbers(
     exploration,
     regularisation,
-    rates(learning_rate, ridge=regularisation),
+    make_rates(learning_rate, ridge=regularisation),
     Theorem(noise, norm, failure),
   )
   return model_bandit(
@@ -195,7 +195,7 @@ def neural_ucb_practical(
   numbers = Numbers(
     times_root_lambda(exploration, regularisation),
     regularisation / learner.hidden[-1],
-    rates(learning_rate, ridge=regularisation, stop_loss=stop_loss),
+    make_rates(learning_rate, ridge=regularisation, stop_loss=stop_loss),
   )
   return model_bandit(
     neural_model(learner, numbers, confidence="diagonal"),

@@ -18,7 +18,7 @@ from tanbr_jax.bandits import candidates
 from tanbr_jax.bandits.base import Bandit, check_at_least, check_sizes
 from tanbr_jax.bandits.linear.multitask_model import multitask_model
 from tanbr_jax.bandits.model_bandit import climb, highest, model_bandit
-from tanbr_jax.bandits.neural.neural_learner import Learner, rates
+from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
 from tanbr_jax.bandits.neural.neural_model import Numbers, neural_model
 from tanbr_jax.bandits.neural.neural_training import ADAM
 from tanbr_jax.partition import Partition
@@ -178,7 +178,9 @@ def tanbr_paper(
   learner = Learner(
     ADAM, num_experts, num_tasks, tuple(hidden), num_steps, REPLAY_CAPACITY
   )
-  numbers = Numbers(exploration, regularisation, rates(learning_rate, ridge))
+  numbers = Numbers(
+    exploration, regularisation, make_rates(learning_rate, ridge)
+  )
   model = neural_model(learner, numbers, confidence=confidence)
   leaves = candidates.leaves(
     _partition(cells, num_experts, capacity, budget),

@@ -108,9 +108,7 @@ def test_rewards_in_other_units_change_nothing_but_the_units():
       reward = scale * jnp.stack([x[0] - x[1], 1 + x[2] ** 2])
       feedback = Feedback(reward, jnp.ones(V, jnp.int32))
       state = update(jax.random.key(0), state, mix, x, feedback)
-    features = polynomial.apply_features(
-      model.estimate.args[1].features, starts[0]
-    )
+    features = polynomial.apply_features(model.estimate.args[1], starts[0])
     mean = jnp.dot(multitask_ridge.mean(state, mix), features)
     width = jnp.sqrt(multitask_ridge.variance(state, features, mix))
     return float(mean), float(width)

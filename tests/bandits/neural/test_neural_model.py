@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from tanbr_jax.bandits import Feedback, reward_model
-from tanbr_jax.bandits.neural.neural_learner import Learner, rates
+from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
 from tanbr_jax.bandits.neural.neural_model import Numbers, neural_model
 from tanbr_jax.bandits.neural.neural_training import ADAM
 
 E, V, LAMBDA, GAMMA = 3, 2, 0.5, 1.5
 MIX = jnp.full(V, 0.5, jnp.float32)
-NUMBERS = Numbers(GAMMA, LAMBDA, rates(1e-2))
+NUMBERS = Numbers(GAMMA, LAMBDA, make_rates(1e-2))
 LEARNER = Learner(ADAM, E, V, (16, 16), num_steps=4, replay_capacity=4096)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tanbr_jax.bandits.neural import neural_training
-from tanbr_jax.bandits.neural.neural_learner import Learner, rates
+from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
 from tanbr_jax.bandits.neural.reward_network import symmetric_init
 
 E, V, WIDTH = 3, 2, 4
@@ -46,7 +46,9 @@ def descent():
   train = jax.jit(learner.training.train)
   key = jax.random.key(1)
   return state, {
-    learnt: train(learner, rates(RATE, RIDGE), key, state, jnp.asarray(learnt))
+    learnt: train(
+      learner, make_rates(RATE, RIDGE), key, state, jnp.asarray(learnt)
+    )
     for learnt in (True, False)
   }
 
