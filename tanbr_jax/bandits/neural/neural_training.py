@@ -55,6 +55,7 @@ def _adam(
 
   def step(carry, step_key):
     params, opt_state = carry
+    # Draw a minibatch, differentiate, step.
     rows = jax.random.randint(
       step_key, (learner.batch_size,), 0, jnp.maximum(replay.num_filled, 1)
     )

@@ -67,11 +67,10 @@ def _update(
   decision: Decision,
   feedback: Feedback,
 ) -> SlidingWindowState:
+  copies = zip(jax.random.split(key), (state.older, state.younger), strict=True)
   older, younger = (
     bandit.update(copy_key, copy, context, decision, feedback)
-    for copy_key, copy in zip(
-      jax.random.split(key), (state.older, state.younger), strict=True
-    )
+    for copy_key, copy in copies
   )
   age = state.age + jnp.int32(1)
   turns = age >= half
