@@ -125,11 +125,10 @@ def decide(
   bandit = streams.make_bandit(settings, method, **options)
   state = jax.jit(bandit.init)(jax.random.key(0))
   if tree is not None:
-    state = state._replace(tree=tree)
-  key, mix = (
-    jax.random.key(1),
-    np.full(settings.num_tasks, 1 / settings.num_tasks),
-  )
+    source = state.source._replace(tree=tree)
+    state = state._replace(source=source)
+  num_tasks = settings.num_tasks
+  key, mix = jax.random.key(1), np.full(num_tasks, 1 / num_tasks)
   context = bandits.Context(jnp.asarray(mix, jnp.float32))
   select = jax.jit(bandit.select)
   return lambda: select(key, state, context).merge_weights
@@ -145,7 +144,8 @@ def full_tree(
   spare, to count the nodes.
   """
   bandit = streams.make_bandit(settings, method, capacity=3)
-  kind = type(jax.eval_shape(bandit.init, jax.random.key(0)).tree)
+  state = jax.eval_shape(bandit.init, jax.random.key(0))
+  kind = type(state.source.tree)
   make = {
     partition.BoxTree: partition.box,
     partition.SimplexTree: partition.simplex,

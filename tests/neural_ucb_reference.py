@@ -1,7 +1,7 @@
 """NeuralUCB with a diagonal Z in NumPy float64, for one hidden layer.
 
 Slow loops and hand-written gradients, for V outputs; the algorithm of the
-authors' public code (Zhou, Li and Gu 2020) as `neural_ucb(preset="practical")`
+authors' public code (Zhou, Li and Gu 2020) as `neural_ucb_practical`
 documents it.
 """
 

@@ -1,8 +1,8 @@
 """Plain PyTorch NeuralUCB with a diagonal Z: what our speed is compared with.
 
 Our own writing of the algorithm of the authors' public code (Zhou, Li and Gu
-2020), for V tasks: the "practical" preset of `tanbr_jax.bandits.neural_ucb`,
-step by step, in the eager style in which such code is written. Candidates,
+2020), for V tasks: `tanbr_jax.bandits.neural_ucb_practical` step by
+step, in the eager style in which such code is written. Candidates,
 rewards and sample orders come from outside, so that a run can be repeated.
 Needs PyTorch, which is in none of our extras. Letters: V tasks, E experts, N
 candidates, m width.

@@ -13,9 +13,9 @@ The neural bandits once more, on other candidates than 20 fresh draws:
     --workdir=runs/tune_candidates
 
 Twelve points for every learner, on the same streams and seeds. The best points
-are kept in `configs/regret/tuned.py`; `tanbr_paper` and the `theory` and
-`practical` presets of NeuralUCB keep their papers' choices, and random play has
-nothing to tune. Run time: one to three minutes of one CPU core for a learner,
+are kept in `configs/regret/tuned.py`; `tanbr_paper`, `neural_ucb_theory` and
+`neural_ucb_practical` keep their papers' choices, and random play has nothing
+to tune. Run time: one to three minutes of one CPU core for a learner,
 with `--config.loop=map`.
 """
 

@@ -8,8 +8,8 @@ T = 5,000 on 16 tuning seeds, where more exploration pays: `lin_ucb` at
 exploration .5 to 3 and regularisation 1e-4 to 1e-2 (10 points), the two others
 at exploration .4 to .8, task_precision .1 and .3, length_scale .45 and .6,
 prior_strength .5 and 2, `tanbr` also at rho .8, .9 and .95 (9 and 12 points).
-`tanbr_paper` and the `theory` and `practical` presets of NeuralUCB keep their
-papers' choices. The neural bandits were tuned on 20 fresh candidates, and once
+`tanbr_paper`, `neural_ucb_theory` and `neural_ucb_practical` keep their papers'
+choices. The neural bandits were tuned on 20 fresh candidates, and once
 more on other candidates, where those are better (`tune.py:candidates`).
 """
 

@@ -4,7 +4,6 @@ Every constructor takes `num_experts` and `num_tasks` and returns a `Bandit`;
 what else it takes has a default.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -32,11 +31,15 @@ from tanbr_jax.bandits.linear.multitask_ts import multitask_ts
 from tanbr_jax.bandits.neural.neural_epsilon_greedy import neural_epsilon_greedy
 from tanbr_jax.bandits.neural.neural_linear import neural_linear
 from tanbr_jax.bandits.neural.neural_ts import neural_ts
-from tanbr_jax.bandits.neural.neural_ucb import neural_ucb
+from tanbr_jax.bandits.neural.neural_ucb import (
+  neural_ucb,
+  neural_ucb_practical,
+  neural_ucb_theory,
+)
 from tanbr_jax.bandits.trees.hct import hct
 from tanbr_jax.bandits.trees.hoo import hoo
 from tanbr_jax.bandits.trees.sto_soo import sto_soo
-from tanbr_jax.bandits.trees.tanbr import tanbr
+from tanbr_jax.bandits.trees.tanbr import tanbr, tanbr_paper
 from tanbr_jax.bandits.wrappers.delayed import delayed
 from tanbr_jax.bandits.wrappers.discounted import discounted, forget
 from tanbr_jax.bandits.wrappers.sliding_window import sliding_window
@@ -58,13 +61,13 @@ REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
     "neural_linear": neural_linear,
     "neural_ts": neural_ts,
     "neural_ucb": neural_ucb,
-    "neural_ucb_practical": functools.partial(neural_ucb, preset="practical"),
-    "neural_ucb_theory": functools.partial(neural_ucb, preset="theory"),
+    "neural_ucb_practical": neural_ucb_practical,
+    "neural_ucb_theory": neural_ucb_theory,
     "oracle": oracle,
     "random": random,
     "sto_soo": sto_soo,
     "tanbr": tanbr,
-    "tanbr_paper": functools.partial(tanbr, preset="paper"),
+    "tanbr_paper": tanbr_paper,
     "thompson": thompson,
     "ucb1": ucb1,
     "uniform": uniform,
@@ -97,11 +100,14 @@ __all__ = [
   "neural_linear",
   "neural_ts",
   "neural_ucb",
+  "neural_ucb_practical",
+  "neural_ucb_theory",
   "oracle",
   "random",
   "sliding_window",
   "sto_soo",
   "tanbr",
+  "tanbr_paper",
   "thompson",
   "ucb1",
   "uniform",

@@ -102,9 +102,9 @@ def as_pytree(functions: Any) -> Any:
   )
 
 
-def check_at_least(name: str, value: int, least: int) -> None:
-  """Raises a ValueError with the name and the value if it is below `least`."""
-  if value < least:
+def check_at_least(name: str, value: float, least: float) -> None:
+  """Raises a ValueError with the value if it is below `least` or NaN."""
+  if not value >= least:
     raise ValueError(f"{name} must be at least {least}, got {name}={value}")
 
 

@@ -1,11 +1,7 @@
 """Ridge regression, square roots, confidence matrices and features."""
 
 from tanbr_jax.regression.confidence import Confidence, diagonal, full
-from tanbr_jax.regression.features import (
-  gradient_features,
-  last_layer_features,
-  mixed_gradient_features,
-)
+from tanbr_jax.regression.features import mixed_gradient_features
 from tanbr_jax.regression.ridge import Ridge, RidgeState
 from tanbr_jax.regression.square_root import SquareRoot
 
@@ -16,7 +12,5 @@ __all__ = [
   "SquareRoot",
   "diagonal",
   "full",
-  "gradient_features",
-  "last_layer_features",
   "mixed_gradient_features",
 ]

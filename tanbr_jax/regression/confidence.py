@@ -4,9 +4,9 @@ The three forms of NeuralUCB's covariance (Zhou, Li, Gu, "Neural Contextual
 Bandits with UCB-based Exploration", ICML 2020, Algorithm 1; the diagonal form
 is the one of its authors' code):
 
-  full        `full(num_features=P)` on `features.gradient_features`
+  full        `full(num_features=P)` on `features.mixed_gradient_features`
   diagonal    `diagonal(num_features=P)` on the same
-  last layer  `full(num_features=width + 1)` on `features.last_layer_features`
+  last layer  `full(num_features=width + 1)` on the last hidden layer and a 1
 
 The paper's 1/m (m the width) belongs to its network with a factor sqrt(m);
 for ours, which has none, g g' and g'Z^-1 g are taken as they are.

@@ -33,10 +33,13 @@ def candidates():
 
 @pytest.fixture(scope="module")
 def gradients(params, candidates):
-  rows = jax.vmap(
-    lambda x: features.gradient_features(NETWORK.apply, params, x)
-  )(candidates)
-  return np.asarray(rows)
+  """Those of every candidate and task, [N, V, P]."""
+
+  def one(x, task):
+    return features.mixed_gradient_features(NETWORK.apply, params, x, task)
+
+  rows = jax.vmap(jax.vmap(one, (None, 0)), (0, None))
+  return np.asarray(rows(candidates, jnp.eye(NUM_TASKS)))
 
 
 def test_gradients_match_a_loop_of_grad(params, candidates, gradients):
@@ -98,7 +101,7 @@ def test_last_layer_features_are_the_last_layers_gradient(params, candidates):
     return NETWORK.apply({"params": layers}, x)[v]
 
   for x in candidates:
-    last = features.last_layer_features(NETWORK, params, x)
+    last = NETWORK.apply(params, x, features=True)
     for v in range(NUM_TASKS):
       grad = jax.grad(of_task)(params["params"]["output"], x, v)
       np.testing.assert_allclose(last[:-1], grad["kernel"][:, v], rtol=1e-6)

@@ -1,9 +1,9 @@
 """A reward model whose tasks share what they have in common.
 
-Bayesian regression on fixed features of the merge weights, with a common and a
-task's own part and with prior scales that are learnt on the way
-(`multitask_ridge`). Nothing is trained by gradient steps. The bonus of
-psi . r(x) is either
+Bayesian regression on quadratic and random Fourier features of the merge
+weights, with a common and a task's own part and with prior scales that are
+learnt on the way (`multitask_ridge`). Nothing is trained by gradient steps. The
+bonus of psi . r(x) is either
 
   thompson  beta times a draw of the mix's coefficients less their mean, drawn
             once a slot: a smooth function of x whose ascent costs P a step,
@@ -12,31 +12,37 @@ psi . r(x) is either
 Letters: V tasks, E experts, K = V + 1 parts, P features.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
+from tanbr_jax.bandits.base import check_at_least, check_sizes
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.regression import multitask_ridge, polynomial
 from tanbr_jax.regression.multitask_ridge import MultitaskState, Prior
-from tanbr_jax.regression.polynomial import FixedFeatures
+
+# With more experts there are too many products: P^2 numbers a task are kept.
+MOST_EXPERTS_OF_PRODUCTS = 16
 
 
-class _Bound(NamedTuple):
-  features: FixedFeatures
-  prior: Prior
-  tasks: jax.Array  # [V] zeros, read for their number alone
-  exploration: jax.Array
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Structure:
+  """What fixes the program."""
+
+  num_tasks: int
+  rule: str  # of EXPLORATION_RULES
 
 
-def _init(bound: _Bound, key) -> MultitaskState:
+def _init(structure: Structure, prior: Prior, key) -> MultitaskState:
   del key
-  return multitask_ridge.init(bound.prior, bound.tasks.shape[0])
+  return multitask_ridge.init(prior, structure.num_tasks)
 
 
 def _thompson_bonus(key, state, task_mix) -> Callable[[jax.Array], jax.Array]:
@@ -54,64 +60,74 @@ def _ucb_bonus(key, state, task_mix) -> Callable[[jax.Array], jax.Array]:
   return bonus
 
 
-EXPLORATION_RULES = {
-  "thompson": Partial(_thompson_bonus),
-  "ucb": Partial(_ucb_bonus),
-}
+EXPLORATION_RULES = {"thompson": _thompson_bonus, "ucb": _ucb_bonus}
 
 
-def _estimate(make_bonus, bound: _Bound, key, state, task_mix):
-  bonus = make_bonus(key, state, task_mix)
+def _estimate(structure, features_of, exploration, key, state, task_mix):
+  bonus = EXPLORATION_RULES[structure.rule](key, state, task_mix)
   mean = multitask_ridge.mean(state, task_mix)
 
   def estimate(weights):
-    features = polynomial.apply_features(bound.features, weights)
-    return jnp.dot(mean, features), bound.exploration * bonus(features)
+    features = polynomial.apply_features(features_of, weights)
+    return jnp.dot(mean, features), exploration * bonus(features)
 
   return estimate
 
 
-def _update(bound: _Bound, key, state, task_mix, weights, feedback):
+def _update(features_of, prior, key, state, task_mix, weights, feedback):
   del key, task_mix
   reward, count = reward_model.observed(feedback)
-  features = polynomial.apply_features(bound.features, weights)
-  return multitask_ridge.update(bound.prior, state, features, reward, count)
+  features = polynomial.apply_features(features_of, weights)
+  return multitask_ridge.update(prior, state, features, reward, count)
 
 
 def multitask_model(
-  features: FixedFeatures,
-  prior: Prior,
   *,
+  num_experts: int,
   num_tasks: int,
-  exploration: chex.Numeric,
+  exploration: chex.Numeric = 0.6,
   rule: str = "thompson",
+  num_fourier: int = 64,
+  length_scale: chex.Numeric = 0.6,
+  task_precision: chex.Numeric = 0.1,
+  common_precision: chex.Numeric = 0.03,
+  prior_strength: chex.Numeric = 0.5,
+  forgetting: chex.Numeric = 1.0,
 ) -> RewardModel:
-  """Returns the multi-task reward model.
+  """Returns the multi-task reward model; for its arguments see `multitask_ts`.
 
-  Args:
-    features: phi, of P features.
-    prior: of `multitask_ridge.make_prior`, over the same features.
-    num_tasks: V.
-    exploration: beta, in units of the posterior's standard deviation.
-    rule: one of EXPLORATION_RULES.
+  Above MOST_EXPERTS_OF_PRODUCTS experts the products are left out.
 
   Raises:
-    ValueError: if the rule is not known or exploration negative.
+    ValueError: if the rule is not known or a number out of range.
   """
+  check_sizes(num_experts, num_tasks)
+  check_at_least("exploration", exploration, 0)
+  check_at_least("num_fourier", num_fourier, 0)
+  if not length_scale > 0:
+    raise ValueError(f"length_scale must be positive, got {length_scale=}")
   if rule not in EXPLORATION_RULES:
     raise ValueError(
       f"rule must be one of {sorted(EXPLORATION_RULES)}, got {rule=}"
     )
-  if not exploration >= 0:
-    raise ValueError(f"exploration must not be negative, got {exploration=}")
-  bound = _Bound(
-    features,
-    prior,
-    jnp.zeros(num_tasks, jnp.float32),
-    jnp.float32(exploration),
+  features = polynomial.fixed_features(
+    num_experts,
+    quadratic=num_experts <= MOST_EXPERTS_OF_PRODUCTS,
+    num_fourier=num_fourier,
+    length_scale=length_scale,
   )
+  # A prior scale for each of: constant, linear, products, Fourier features.
+  sizes = 1, num_experts - 1, len(features.rows), len(features.phases)
+  prior = multitask_ridge.make_prior(
+    np.repeat(np.arange(4), sizes),
+    task_precision=task_precision,
+    common_precision=common_precision,
+    strength=prior_strength,
+    forgetting=forgetting,
+  )
+  structure = Structure(num_tasks, rule)
   return RewardModel(
-    Partial(_init, bound),
-    Partial(_estimate, EXPLORATION_RULES[rule], bound),
-    Partial(_update, bound),
+    Partial(_init, structure, prior),
+    Partial(_estimate, structure, features, jnp.float32(exploration)),
+    Partial(_update, features, prior),
   )

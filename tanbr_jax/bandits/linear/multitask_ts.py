@@ -12,97 +12,13 @@ linear model, Agrawal and Goyal 2013; random Fourier features, Rahimi and Recht
   maximised by gradient ascent on the simplex, near the weights played last at
   first and over all of the simplex later.
 
-`tanbr` in its practical preset has the same model and begins the ascent at the
+`tanbr` has the same model and begins the ascent at the
 leaves of a tree. Letters: V tasks, E experts, P features.
 """
 
-from typing import Any, NamedTuple
-
-import chex
-import numpy as np
-
-from tanbr_jax.bandits.base import Bandit, check_sizes
+from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.bandits.linear.model_ascent import model_ascent
 from tanbr_jax.bandits.linear.multitask_model import multitask_model
-from tanbr_jax.bandits.reward_model import RewardModel
-from tanbr_jax.regression import multitask_ridge, polynomial
-
-# With more experts there are too many products: P^2 numbers a task are kept.
-MOST_EXPERTS_OF_PRODUCTS = 16
-
-
-class ModelConfig(NamedTuple):
-  """Hyper-parameters of the multi-task reward model.
-
-  Attributes:
-    exploration: beta, factor of the bonus.
-    rule: "thompson" or "ucb".
-    num_fourier: random Fourier features.
-    length_scale: of the Fourier features, in units of the weights.
-    task_precision: first guess of the noise's variance over that of a
-      coefficient of a task's own part.
-    common_precision: likewise of the common part; infinity for tasks with
-      nothing in common.
-    prior_strength: pseudo-counts of the first guesses; infinity keeps them.
-    forgetting: factor of what was learnt, each slot; below 1 for rewards that
-      drift, 1 / (1 - forgetting) slots are then remembered.
-  """
-
-  exploration: chex.Numeric = 0.6
-  rule: str = "thompson"
-  num_fourier: int = 64
-  length_scale: chex.Numeric = 0.6
-  task_precision: chex.Numeric = 0.1
-  common_precision: chex.Numeric = 0.03
-  prior_strength: chex.Numeric = 0.5
-  forgetting: chex.Numeric = 1.0
-
-
-def make_model(
-  config: ModelConfig, *, num_experts: int, num_tasks: int
-) -> RewardModel:
-  """Returns the reward model on quadratic and Fourier features.
-
-  Args:
-    config: hyper-parameters.
-    num_experts: E; above MOST_EXPERTS_OF_PRODUCTS the products are left out.
-    num_tasks: V.
-
-  Raises:
-    ValueError: if a number is out of range.
-  """
-  check_sizes(num_experts, num_tasks)
-  if config.num_fourier < 0 or not config.length_scale > 0:
-    raise ValueError(
-      "num_fourier must not be negative and length_scale positive, got "
-      f"num_fourier={config.num_fourier}, length_scale={config.length_scale}"
-    )
-  features = polynomial.fixed_features(
-    num_experts,
-    quadratic=num_experts <= MOST_EXPERTS_OF_PRODUCTS,
-    num_fourier=config.num_fourier,
-    length_scale=config.length_scale,
-  )
-  sizes = (
-    1,
-    num_experts - 1,
-    features.rows.shape[0],
-    features.phases.shape[0],
-  )
-  prior = multitask_ridge.make_prior(
-    np.repeat(np.arange(4), sizes),
-    task_precision=config.task_precision,
-    common_precision=config.common_precision,
-    strength=config.prior_strength,
-    forgetting=config.forgetting,
-  )
-  return multitask_model(
-    features,
-    prior,
-    num_tasks=num_tasks,
-    exploration=config.exploration,
-    rule=config.rule,
-  )
 
 
 def multitask_ts(
@@ -112,29 +28,56 @@ def multitask_ts(
   num_candidates: int = 32,
   num_starts: int = 4,
   num_ascent_steps: int = 12,
-  candidate_growth: chex.Numeric = 0.1,
-  **config: Any,
+  candidate_growth: float = 0.1,
+  exploration: float = 0.6,
+  rule: str = "thompson",
+  num_fourier: int = 64,
+  length_scale: float = 0.6,
+  task_precision: float = 0.1,
+  common_precision: float = 0.03,
+  prior_strength: float = 0.5,
+  forgetting: float = 1.0,
 ) -> Bandit:
   """Multi-task Thompson sampling with a learnt prior and ascent.
 
   Args:
     num_experts: E.
     num_tasks: V.
-    num_candidates: as in `model_ascent`.
-    num_starts: likewise.
-    num_ascent_steps: likewise.
-    candidate_growth: likewise.
-    **config: fields of `ModelConfig`.
+    num_candidates: fresh Dirichlet(1/2) starts a round, besides the vertices,
+      the centre and the weights played last.
+    num_starts: how many of the best candidates the ascent begins from.
+    num_ascent_steps: 0 plays the best candidate.
+    candidate_growth: candidates that each round adds to the weights played
+      last, with which the first round begins; infinity allows all at once.
+    exploration: beta, factor of the bonus.
+    rule: "thompson" (a draw of the posterior) or "ucb" (its deviation).
+    num_fourier: random Fourier features.
+    length_scale: of the Fourier features, in units of the weights.
+    task_precision: first guess of the noise's variance over that of a
+      coefficient of a task's own part.
+    common_precision: the same of the common part; infinity for tasks with
+      nothing in common.
+    prior_strength: pseudo-counts of the first guesses; infinity keeps them.
+    forgetting: factor of what was learnt, each slot; below 1 for rewards that
+      drift, 1 / (1 - forgetting) slots are then remembered.
+
+  Returns:
+    A `Bandit`; see `model_ascent` for its decisions' aux.
 
   Raises:
-    ValueError: if a field is not known or a number out of range.
+    ValueError: if a choice is not known or a number out of range.
   """
-  if unknown := sorted(set(config) - set(ModelConfig._fields)):
-    raise ValueError(
-      f"unknown fields {unknown}, known are {sorted(ModelConfig._fields)}"
-    )
-  model = make_model(
-    ModelConfig(**config), num_experts=num_experts, num_tasks=num_tasks
+  model = multitask_model(
+    num_experts=num_experts,
+    num_tasks=num_tasks,
+    exploration=exploration,
+    rule=rule,
+    num_fourier=num_fourier,
+    length_scale=length_scale,
+    task_precision=task_precision,
+    common_precision=common_precision,
+    prior_strength=prior_strength,
+    forgetting=forgetting,
   )
   return model_ascent(
     model,

@@ -7,21 +7,40 @@ of the multiarmed bandit problem", Machine Learning 2002, sec. 3, with decay 1;
 [R] ours defaults to 1/2, as a network learns more slowly than a mean.
 """
 
-from typing import Any
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit
-from tanbr_jax.bandits.neural import neural_config
-from tanbr_jax.bandits.neural.neural_bandit import neural_bandit
-from tanbr_jax.bandits.neural.neural_model import neural_model
-from tanbr_jax.bandits.neural.neural_structure import NeuralState
+from tanbr_jax.bandits.base import Bandit, check_at_least
+from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
+from tanbr_jax.bandits.neural.neural_learner import (
+  Learner,
+  LearnerState,
+  make_rates,
+)
+from tanbr_jax.bandits.neural.neural_training import ADAM
+from tanbr_jax.bandits.reward_model import RewardModel
 
 
-def _epsilon(first, decay, state: NeuralState) -> jax.Array:
-  slots = state.num_slots.astype(jnp.float32)
+def _init(learner: Learner, key) -> LearnerState:
+  return learner.init(key)
+
+
+def _estimate(learner: Learner, key, state: LearnerState, task_mix):
+  del key
+  predict = functools.partial(learner.predict, state, task_mix)
+  return lambda weights: (predict(weights), jnp.float32(0))
+
+
+def _update(learner: Learner, numbers, key, state, task_mix, weights, feedback):
+  del task_mix
+  return learner.update(numbers, key, state, weights, feedback)
+
+
+def _epsilon(first, decay, state: LearnerState) -> jax.Array:
+  slots = state.replay.num_slots.astype(jnp.float32)
   return jnp.minimum(first * (1 + slots) ** -decay, 1.0)
 
 
@@ -31,8 +50,12 @@ def neural_epsilon_greedy(
   num_tasks: int,
   epsilon: float = 0.5,
   decay: float = 0.5,
-  preset: str = "default",
-  **overrides: Any,
+  candidates: str = "dirichlet",
+  num_candidates: int | None = None,
+  learning_rate: float = 3e-3,
+  hidden: tuple[int, ...] = (64, 64),
+  num_steps: int = 2,
+  replay_capacity: int = 4096,
 ) -> Bandit:
   """Plays the network's best candidate, sometimes a random one.
 
@@ -41,26 +64,31 @@ def neural_epsilon_greedy(
     num_tasks: V.
     epsilon: probability of a random candidate in the first slot.
     decay: exponent with which it falls; 0 keeps it.
-    preset: of `neural_config.PRESETS`: the network and its training.
-    **overrides: fields of `neural_config.NeuralConfig` that replace the
-      preset's; those of the width do nothing.
-
-  Returns:
-    A `Bandit`; see `neural_bandit` for its decisions' aux.
+    candidates: "dirichlet" (fresh uniform draws) or "tree" (leaves of a tree
+      that grows where it is played), whose best is played, or "ascent", which
+      climbs the score from fresh draws.
+    num_candidates: how many; None for 20, 128 or 32.
+    learning_rate: of the network's Adam.
+    hidden: widths of the network's hidden layers.
+    num_steps: gradient steps a round.
+    replay_capacity: the last slots that are trained on.
 
   Raises:
-    ValueError: if the preset or a field is not known, or a value out of range.
+    ValueError: if a choice is not known or a number out of range.
   """
-  if not (0 <= epsilon <= 1 and decay >= 0):
-    raise ValueError(
-      "epsilon must be in [0, 1] and decay not negative, got "
-      f"epsilon={epsilon}, decay={decay}"
-    )
-  config = neural_config.resolve(preset, overrides)
-  shapes = neural_config.structure(config, num_experts, num_tasks)
-  return neural_bandit(
-    neural_model(shapes, neural_config.numbers(config)),
-    neural_config.source(config, num_experts),
-    neural_config.rule(config, "mean"),
+  if not 0 <= epsilon <= 1:
+    raise ValueError(f"epsilon must be in [0, 1], got epsilon={epsilon}")
+  check_at_least("decay", decay, 0)
+  learner = Learner(
+    ADAM, num_experts, num_tasks, tuple(hidden), num_steps, replay_capacity
+  )
+  model = RewardModel(
+    Partial(_init, learner),
+    Partial(_estimate, learner),
+    Partial(_update, learner, make_rates(learning_rate)),
+  )
+  return model_bandit(
+    model,
+    *named_candidates(candidates, num_experts, num_candidates),
     epsilon=Partial(_epsilon, jnp.float32(epsilon), jnp.float32(decay)),
   )

@@ -13,22 +13,23 @@ Letters: V tasks, E experts, P features, R replayed slots.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
-from tanbr_jax.bandits.base import Bandit
-from tanbr_jax.bandits.neural import neural_config, neural_training
-from tanbr_jax.bandits.neural.neural_bandit import neural_bandit
-from tanbr_jax.bandits.neural.neural_model import init_state, remember
-from tanbr_jax.bandits.neural.neural_structure import (
-  NeuralState,
-  Numbers,
-  Structure,
+from tanbr_jax.bandits.base import Bandit, check_at_least
+from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
+from tanbr_jax.bandits.neural.neural_learner import (
+  Learner,
+  LearnerState,
+  Rates,
+  fold_slots,
+  make_rates,
 )
+from tanbr_jax.bandits.neural.neural_training import ADAM
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.regression import ridge, square_root
 
@@ -36,106 +37,96 @@ _PRIOR_SLOTS = 8.0
 
 
 class NeuralLinearState(NamedTuple):
-  """State of the neural-linear reward model.
+  """State of the neural-linear reward model."""
 
-  Attributes:
-    network: of the network and its ring of slots.
-    posterior: of the tasks' coefficients on the network's features.
-    squares: [V] sum of squared innovations, each over its variance in units
-      of the noise's.
-    num_seen: [V] float32, slots behind `squares`.
-    num_slots: [] int32, slots learnt from.
-  """
-
-  network: NeuralState
-  posterior: ridge.RidgeState
-  squares: jax.Array
-  num_seen: jax.Array
-  num_slots: jax.Array
+  learner: LearnerState
+  posterior: ridge.RidgeState  # of coefficients on the network's features
+  squares: jax.Array  # [V] sum of innovations^2 over variance / noise variance
+  num_seen: jax.Array  # [V] float32, slots behind `squares`
 
 
-class _Bound(NamedTuple):
-  structure: Structure
-  numbers: Numbers
+class _Model(NamedTuple):
+  """What the reward model is made of; all but the learner is traced."""
+
+  learner: Learner
   regression: ridge.Ridge
+  rates: Rates
+  exploration: jax.Array
+  regularisation: jax.Array
   noise: jax.Array
   retrain_every: jax.Array
 
+  def features(self, params, weights) -> jax.Array:
+    """Returns phi(x), [P]."""
+    return self.learner.network.apply(params, weights, features=True)
 
-def _init(bound: _Bound, key) -> NeuralLinearState:
-  zeros = jnp.zeros(bound.structure.num_tasks, jnp.float32)
-  network = init_state(bound.structure, bound.numbers, key)
+
+def _init(model: _Model, key) -> NeuralLinearState:
+  zeros = jnp.zeros(model.learner.network.num_tasks, jnp.float32)
   return NeuralLinearState(
-    network, bound.regression.init(), zeros, jnp.copy(zeros), jnp.int32(0)
+    model.learner.init(key), model.regression.init(), zeros, jnp.copy(zeros)
   )
 
 
-def _features(bound: _Bound, params, weights) -> jax.Array:
-  return bound.structure.network.apply(params, weights, method="features")
-
-
-def _noise_variance(bound: _Bound, state: NeuralLinearState) -> jax.Array:
+def _noise_variance(model: _Model, state: NeuralLinearState) -> jax.Array:
   """Returns s^2 [V]."""
-  prior = _PRIOR_SLOTS * bound.noise**2
+  prior = _PRIOR_SLOTS * model.noise**2
   return (prior + state.squares) / (_PRIOR_SLOTS + state.num_seen)
 
 
-def _estimate(bound: _Bound, key, state: NeuralLinearState, task_mix):
+def _estimate(model: _Model, key, state: NeuralLinearState, task_mix):
   posterior = state.posterior
   mean = (posterior.weights + posterior.weights_low) @ task_mix
   draws = jax.random.normal(key, posterior.root.high.shape[:2])
-  draws = draws * (task_mix * jnp.sqrt(_noise_variance(bound, state)))[:, None]
+  draws = draws * (task_mix * jnp.sqrt(_noise_variance(model, state)))[:, None]
   sample = jnp.sum(jax.vmap(square_root.colour)(posterior.root, draws), axis=0)
-  sample = bound.numbers.exploration * sample
+  sample = model.exploration * sample
 
   def estimate(weights):
-    features = _features(bound, state.network.params, weights)
+    features = model.features(state.learner.params, weights)
     return jnp.dot(mean, features), jnp.dot(sample, features)
 
   return estimate
 
 
-def _update(bound: _Bound, key, state, task_mix, weights, feedback):
+def _update(model: _Model, key, state, task_mix, weights, feedback):
   del task_mix
+  # The slot enters the ring and the posterior on the features as they are.
   reward, count = reward_model.observed(feedback)
   seen = (count > 0).astype(jnp.float32)
-  learnt = jnp.any(count > 0)
-  features = _features(bound, state.network.params, weights)
-  error = reward - bound.regression.predict(state.posterior, features)
-  variance = bound.regression.variance(state.posterior, features)
+  features = model.features(state.learner.params, weights)
+  error = reward - model.regression.predict(state.posterior, features)
+  variance = model.regression.variance(state.posterior, features)
   squares = seen * error**2 / (1 / jnp.maximum(count, 1) + variance)
-  num_slots = state.num_slots + learnt.astype(jnp.int32)
-  state = NeuralLinearState(
-    network=remember(bound.structure, state.network, weights, reward, count),
-    posterior=bound.regression.update(state.posterior, features, reward, count),
-    squares=state.squares + squares,
-    num_seen=state.num_seen + seen,
-    num_slots=num_slots,
+  learner, learnt = model.learner.remember(state.learner, weights, feedback)
+  start = (
+    learner.params,
+    learner.opt_state,
+    model.regression.update(state.posterior, features, reward, count),
+    state.squares + squares,
+    state.num_seen + seen,
   )
-  due = learnt & (num_slots.astype(jnp.float32) % bound.retrain_every == 0)
+  # Now and then the network is trained, and the posterior computed anew.
+  due = learnt & (learner.replay.num_slots % model.retrain_every == 0)
 
   def retrain(_, changing):
     params, opt_state = changing[:2]
-    network = state.network._replace(params=params, opt_state=opt_state)
-    network = neural_training.train(
-      bound.structure, bound.numbers, key, network, learnt
+    network = learner._replace(params=params, opt_state=opt_state)
+    network = model.learner.training.train(
+      model.learner, model.rates, key, network, learnt
     )
-    posterior, squares, num_seen = regress(bound, network)
-    return network.params, network.opt_state, posterior, squares, num_seen
+    return network.params, network.opt_state, *regress(model, network)
 
   # No turn in most rounds: a loop costs nothing then, under `vmap` neither.
   params, opt_state, *rest = jax.lax.fori_loop(
-    0,
-    due.astype(jnp.int32),
-    retrain,
-    (state.network.params, state.network.opt_state, *state[1:4]),
+    0, due.astype(jnp.int32), retrain, start
   )
-  network = state.network._replace(params=params, opt_state=opt_state)
-  return NeuralLinearState(network, *rest, num_slots)
+  learner = learner._replace(params=params, opt_state=opt_state)
+  return NeuralLinearState(learner, *rest)
 
 
 def regress(
-  bound: _Bound, network: NeuralState
+  model: _Model, state: LearnerState
 ) -> tuple[ridge.RidgeState, jax.Array, jax.Array]:
   """Returns the posterior given the ring's slots and the network's features.
 
@@ -147,18 +138,17 @@ def regress(
   number, which float32 could not bear.
 
   Args:
-    bound: of the bandit.
-    network: the network and the ring.
+    model: of the bandit.
+    state: the network and the ring.
 
   Returns:
     the posterior, `squares` [V] and `num_seen` [V] of the state.
   """
-  size = bound.structure.network.num_features
+  network = model.learner.network
+  size = network.num_features
 
   def add(triangles, weights, rewards, counts):
-    features = jax.vmap(_features, (None, None, 0))(
-      bound, network.params, weights
-    )
+    features = jax.vmap(model.features, (None, 0))(state.params, weights)
 
     def one_task(triangle, reward, count):
       rows = jnp.concatenate([features, reward[:, None]], axis=1)
@@ -167,12 +157,12 @@ def regress(
 
     return jax.vmap(one_task, (0, 1, 1))(triangles, rewards, counts)
 
-  prior = jnp.sqrt(bound.numbers.regularisation) * jnp.eye(size)
+  # T of every task, from the prior's rows on.
+  prior = jnp.sqrt(model.regularisation) * jnp.eye(size)
   prior = jnp.pad(prior, (0, 1))
-  triangles = jnp.tile(prior, (bound.structure.num_tasks, 1, 1))
-  triangles = neural_training.fold_slots(
-    bound.structure, network, add, triangles
-  )
+  triangles = jnp.tile(prior, (network.num_tasks, 1, 1))
+  triangles = fold_slots(state.replay, add, triangles)
+  # S and the coefficients.
   solve = functools.partial(jax.scipy.linalg.solve_triangular, lower=False)
   corners = triangles[:, :size, :size]
   roots = jax.vmap(solve, (0, None))(corners, jnp.eye(size))
@@ -182,7 +172,7 @@ def regress(
     weights=weights,
     weights_low=jnp.zeros_like(weights),
   )
-  num_seen = jnp.sum((network.counts > 0).astype(jnp.float32), axis=0)
+  num_seen = jnp.sum((state.replay.counts > 0).astype(jnp.float32), axis=0)
   return posterior, triangles[:, size, size] ** 2, num_seen
 
 
@@ -190,68 +180,61 @@ def neural_linear(
   *,
   num_experts: int,
   num_tasks: int,
+  candidates: str = "dirichlet",
+  num_candidates: int | None = None,
   retrain_every: int = 50,
   noise: float = 0.05,
   exploration: float = 0.5,
   regularisation: float = 0.1,
+  learning_rate: float = 3e-3,
   hidden: tuple[int, ...] = (64, 32),
   num_steps: int = 200,
-  **overrides: Any,
+  replay_capacity: int = 4096,
 ) -> Bandit:
-  """Thompson sampling of a linear model on a network's last layer.
+  """Neural-linear: maximises a posterior sample on the network's features.
+
+  Its decisions' exploration_bonus is what the sample added to the mean.
 
   Args:
     num_experts: E.
     num_tasks: V.
+    candidates: "dirichlet" (fresh uniform draws) or "tree" (leaves of a tree
+      that grows where it is played), whose best is played, or "ascent", which
+      climbs the score from fresh draws.
+    num_candidates: how many; None for 20, 128 or 32.
     retrain_every: slots between two trainings of the network.
     noise: s, what the rewards' noise is taken to be before it was seen.
     exploration: factor of the posterior's standard deviation; 1 is the paper's.
     regularisation: lambda, the noise's variance over the prior's.
+    learning_rate: of the network's Adam.
     hidden: widths of the hidden layers; the last one's is P - 1.
     num_steps: gradient steps of one training.
-    **overrides: further fields of `neural_config.NeuralConfig`; those of the
-      width do nothing.
-
-  Returns:
-    A `Bandit`; see `neural_bandit` for its decisions' aux, in which
-    exploration_bonus is what the sample added to the mean.
+    replay_capacity: the last slots that are trained on.
 
   Raises:
-    ValueError: if a field is not known, or a value out of range.
+    ValueError: if a choice is not known or a number out of range.
   """
-  if retrain_every < 1:
-    raise ValueError(
-      f"retrain_every must be at least 1, got retrain_every={retrain_every}"
-    )
-  config = neural_config.resolve(
-    "default",
-    {
-      "noise": noise,
-      "exploration": exploration,
-      "regularisation": regularisation,
-      "hidden": hidden,
-      "num_steps": num_steps,
-      **overrides,
-    },
+  check_at_least("retrain_every", retrain_every, 1)
+  check_at_least("noise", noise, 0)
+  check_at_least("exploration", exploration, 0)
+  learner = Learner(
+    ADAM, num_experts, num_tasks, tuple(hidden), num_steps, replay_capacity
   )
-  structure = neural_config.structure(config, num_experts, num_tasks)
   regression = ridge.per_task(
-    num_features=structure.network.num_features,
+    num_features=learner.network.num_features,
     num_tasks=num_tasks,
     regularisation=regularisation,
   )
-  bound = _Bound(
-    structure,
-    jax.tree.map(jnp.float32, neural_config.numbers(config)),
+  model = _Model(
+    learner,
     regression,
+    make_rates(learning_rate),
+    jnp.float32(exploration),
+    jnp.float32(regularisation),
     jnp.float32(noise),
-    jnp.float32(retrain_every),
+    jnp.int32(retrain_every),
   )
-  model = RewardModel(
-    *(Partial(part, bound) for part in (_init, _estimate, _update))
-  )
-  return neural_bandit(
-    model,
-    neural_config.source(config, num_experts),
-    neural_config.rule(config, "bonus"),
+  return model_bandit(
+    RewardModel(*(Partial(f, model) for f in (_init, _estimate, _update))),
+    *named_candidates(candidates, num_experts, num_candidates),
   )

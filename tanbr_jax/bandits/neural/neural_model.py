@@ -1,208 +1,166 @@
 """A neural reward model with a confidence width from gradient features.
 
-f(x; theta) [V] is trained on squared error (`neural_training`); the width of
-psi . f(x) is a factor times sqrt(g' Z^-1 g / m) (Zhou, Li and Gu 2020,
-Algorithm 1), with g the gradient features of the chosen confidence form and m
-the hidden width. Letters: V tasks, E experts, P features, R replayed slots.
+f(x; theta) [V] is learnt by a `Learner`; the bonus of psi . f(x) is a factor
+times sqrt(g' Z^-1 g / m) (Zhou, Li and Gu 2020, Algorithm 1), with g the
+gradient features of the chosen confidence form, Z = lambda I + sum g g' / m
+and m the last hidden width. Letters: V tasks, E experts, P features.
 """
 
+import dataclasses
+from typing import Any, NamedTuple
+
+import chex
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
-from tanbr_jax.bandits.neural import (
-  neural_theorem,
-  neural_training,
-  reward_network,
-)
-from tanbr_jax.bandits.neural.neural_structure import (
-  NeuralState,
-  Numbers,
-  Structure,
-)
+from tanbr_jax.bandits.base import check_at_least
+from tanbr_jax.bandits.neural.neural_learner import Learner, LearnerState, Rates
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.regression import confidence as confidences
-from tanbr_jax.regression import features as gradient_features
 from tanbr_jax.regression import square_root
+from tanbr_jax.regression.features import mixed_gradient_features
 
-_INITIALISATIONS = {
-  "zero_output": reward_network.init,
-  "symmetric": reward_network.symmetric_init,
-  "fan_in": reward_network.fan_in_init,
-}
+CONFIDENCES = ("last_layer", "diagonal", "full")
 
 
-def _features(structure, params, task_mix, weights) -> jax.Array:
-  """Returns the features [P] of psi . f(x), divided by sqrt(m) if asked."""
-  if structure.confidence == "last_layer":
-    features = structure.network.apply(params, weights, method="features")
-  else:
-    features = gradient_features.mixed_gradient_features(
-      structure.network.apply, params, weights, task_mix
-    )
-  if not structure.divide_by_width:
-    return features
-  return features / jnp.sqrt(jnp.float32(structure.width))
+class Theorem(NamedTuple):
+  """What gamma_t is made of; see `neural_ucb_theory`."""
+
+  noise: chex.Numeric  # nu
+  norm: chex.Numeric  # S
+  failure: chex.Numeric  # delta
 
 
-def _confidence(structure, regularisation, params) -> confidences.Confidence:
-  if structure.confidence == "last_layer":
-    size = structure.network.num_features
-  else:
+class Numbers(NamedTuple):
+  """Hyper-parameters that are traced: a new value does not compile again."""
+
+  exploration: chex.Numeric  # gamma, in units of the rewards' spread
+  regularisation: chex.Numeric  # lambda
+  rates: Rates
+  theorem: Theorem | None = None  # gamma_t multiplies gamma if there is one
+
+
+class NeuralState(NamedTuple):
+  """State of the neural reward model."""
+
+  learner: LearnerState
+  confidence: Any  # of the confidence form
+  log_det: jax.Array  # [] log(det Z / det lambda I), kept for the theorem only
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Structure:
+  """What fixes the program: the learner and one of CONFIDENCES."""
+
+  learner: Learner
+  confidence: str
+
+  def features(self, params: Any, task_mix, weights) -> jax.Array:
+    """Returns g / sqrt(m), [P]."""
+    network = self.learner.network
+    if self.confidence == "last_layer":
+      features = network.apply(params, weights, features=True)
+    else:
+      features = mixed_gradient_features(
+        network.apply, params, weights, task_mix
+      )
+    return features / jnp.sqrt(jnp.float32(self.learner.hidden[-1]))
+
+  def form(self, numbers: Numbers, params: Any) -> confidences.Confidence:
+    """Returns the confidence form of the features."""
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
-  diagonal = structure.confidence == "diagonal"
-  form = confidences.diagonal if diagonal else confidences.full
-  return form(num_features=size, regularisation=regularisation)
+    if self.confidence == "last_layer":
+      size = self.learner.network.num_features
+    diagonal = self.confidence == "diagonal"
+    form = confidences.diagonal if diagonal else confidences.full
+    return form(num_features=size, regularisation=numbers.regularisation)
 
 
-def _sample(structure, key, confidence) -> jax.Array:
-  """Returns a sample [P] of N(0, Z^-1)."""
-  draws = jax.random.normal(key, confidence.high.shape[:1])
-  if structure.confidence == "diagonal":
-    return draws * jax.lax.rsqrt(confidence.high + confidence.low)
-  return square_root.colour(confidence, draws)
-
-
-def _added_log_det(structure, confidence, features) -> jax.Array:
-  """Returns log det(Z + g g') - log det Z (of the diagonal, if that is Z)."""
-  if structure.confidence == "diagonal":
-    return jnp.sum(jnp.log1p(features**2 / (confidence.high + confidence.low)))
-  return jnp.log1p(square_root.quadratic_form(confidence, features))
-
-
-def _factor(structure, numbers: Numbers, state: NeuralState) -> jax.Array:
-  """Returns what the width is multiplied by."""
-  if structure.factor == "constant":
+def _factor(numbers: Numbers, state: NeuralState) -> jax.Array:
+  """Returns what the width is multiplied by, gamma or gamma gamma_t."""
+  if numbers.theorem is None:
     return numbers.exploration
-  if structure.factor == "lambda":
-    return numbers.exploration * jnp.sqrt(numbers.regularisation)
-  slots = state.num_slots.astype(jnp.float32)
-  step = neural_training.step_size(numbers, jnp.maximum(slots, 1.0))
-  return numbers.exploration * neural_theorem.confidence_radius(
-    numbers.theorem,
-    num_slots=slots,
-    log_det=state.log_det,
-    regularisation=numbers.regularisation,
-    contraction=jnp.minimum(step * numbers.regularisation, 1.0),
-    width=structure.width,
-    depth=len(structure.hidden) + 1,
-    num_steps=structure.num_steps,
-  )
+  noise, norm, failure = numbers.theorem
+  gamma_t = noise * jnp.sqrt(state.log_det - 2 * jnp.log(failure))
+  gamma_t = gamma_t + jnp.sqrt(numbers.regularisation) * norm
+  return numbers.exploration * gamma_t
 
 
-def init_state(
-  structure: Structure, numbers: Numbers, key: jax.Array
-) -> NeuralState:
-  """Returns the state before the first slot; `key` is consumed."""
-  params = _INITIALISATIONS[structure.initialisation](
-    key, structure.network, num_experts=structure.num_experts
-  )
-  capacity, tasks = structure.replay_capacity, structure.num_tasks
-  return NeuralState(
-    params=params,
-    # A copy: two leaves that share one buffer could not both be donated.
-    initial_params=jax.tree.map(jnp.copy, params),
-    opt_state=neural_training.init(structure, params),
-    confidence=_confidence(structure, numbers.regularisation, params).init(),
-    log_det=jnp.float32(0),
-    scale=reward_model.init_scale(),
-    weights=jnp.zeros((capacity, structure.num_experts), jnp.float32),
-    rewards=jnp.zeros((capacity, tasks), jnp.float32),
-    counts=jnp.zeros((capacity, tasks), jnp.float32),
-    num_slots=jnp.int32(0),
-  )
+def _init(structure: Structure, numbers: Numbers, key) -> NeuralState:
+  learner = structure.learner.init(key)
+  confidence = structure.form(numbers, learner.params).init()
+  return NeuralState(learner, confidence, jnp.float32(0))
 
 
-def _estimate(structure, numbers, key, state: NeuralState, task_mix):
-  form = _confidence(structure, numbers.regularisation, state.params)
-  middle, size = jnp.float32(0), jnp.float32(1)
-  if structure.normalise_rewards:
-    middle, size = state.scale.mean, reward_model.spread(state.scale)
-  factor = size * _factor(structure, numbers, state)
-  # One draw for all weights: a smooth function whose value at each of them has
-  # NeuralTS's distribution (Zhang et al. 2021, Algorithm 1), but not its
-  # independence between candidates [R].
-  sample = _sample(structure, key, state.confidence)
+def _estimate(structure: Structure, numbers, key, state, task_mix):
+  del key
+  learner = state.learner
+  form = structure.form(numbers, learner.params)
+  size = reward_model.spread(learner.replay.scale)
+  factor = size * _factor(numbers, state)
 
   def estimate(weights):
-    rewards = structure.network.apply(state.params, weights)
-    features = _features(structure, state.params, task_mix, weights)
-    if structure.thompson:
-      bonus = jnp.dot(sample, features)
-    else:
-      form_value = form.quadratic_form(state.confidence, features)
-      bonus = jnp.sqrt(jnp.maximum(form_value, 1e-12))
-    return middle + size * jnp.dot(task_mix, rewards), factor * bonus
+    features = structure.features(learner.params, task_mix, weights)
+    square = form.quadratic_form(state.confidence, features)
+    bonus = factor * jnp.sqrt(jnp.maximum(square, 1e-12))
+    return structure.learner.predict(learner, task_mix, weights), bonus
 
   return estimate
 
 
 def _update(structure, numbers, key, state, task_mix, weights, feedback):
-  reward, count = reward_model.observed(feedback)
-  any_seen = jnp.any(count > 0)
-  form = _confidence(structure, numbers.regularisation, state.params)
-  features = _features(structure, state.params, task_mix, weights)
-  if structure.factor == "theorem":
-    added = _added_log_det(structure, state.confidence, features)
-    state = state._replace(
-      log_det=state.log_det + jnp.where(any_seen, added, 0.0)
-    )
-  state = state._replace(
-    confidence=form.update(
-      state.confidence, features, any_seen.astype(jnp.float32)
-    ),
+  learner, confidence, log_det = state
+  learnt = jnp.any(reward_model.observed(feedback)[1] > 0)
+  features = structure.features(learner.params, task_mix, weights)
+  if numbers.theorem is not None:
+    # log det(Z + g g') - log det Z.
+    added = jnp.log1p(square_root.quadratic_form(confidence, features))
+    log_det = log_det + jnp.where(learnt, added, 0.0)
+  update = structure.form(numbers, learner.params).update
+  confidence = update(confidence, features, learnt.astype(jnp.float32))
+  learner = structure.learner.update(
+    numbers.rates, key, learner, weights, feedback
   )
-  state = remember(structure, state, weights, reward, count)
-  return neural_training.train(structure, numbers, key, state, any_seen)
+  return NeuralState(learner, confidence, log_det)
 
 
-def remember(
-  structure: Structure,
-  state: NeuralState,
-  weights: jax.Array,
-  reward: jax.Array,
-  count: jax.Array,
-) -> NeuralState:
-  """Writes a slot into the ring, unless no task was seen in it.
-
-  Args:
-    structure: sizes.
-    state: of the model.
-    weights: [E] that were played.
-    reward: [V] and
-    count: [V], both from `reward_model.observed`.
-  """
-  any_seen = jnp.any(count > 0)
-  row = jnp.where(
-    any_seen,
-    state.num_slots % structure.replay_capacity,
-    structure.replay_capacity,
-  )
-  return state._replace(
-    scale=reward_model.update_scale(state.scale, reward, count),
-    weights=state.weights.at[row].set(weights, mode="drop"),
-    rewards=state.rewards.at[row].set(reward, mode="drop"),
-    counts=state.counts.at[row].set(count, mode="drop"),
-    num_slots=state.num_slots + any_seen.astype(jnp.int32),
-  )
-
-
-def neural_model(structure: Structure, numbers: Numbers) -> RewardModel:
+def neural_model(
+  learner: Learner, numbers: Numbers, *, confidence: str = "last_layer"
+) -> RewardModel:
   """Returns the neural reward model.
 
   Args:
-    structure: what fixes the program.
+    learner: the network, its start and its training.
     numbers: traced hyper-parameters.
+    confidence: one of CONFIDENCES; "full" where there is a theorem.
 
   Raises:
-    ValueError: if a choice is not known or a size is below 1.
+    ValueError: if a choice is not known or a number out of range.
   """
-  structure.check()
-  numbers = jax.tree.map(jnp.float32, numbers)
-  return RewardModel(
-    *(
-      Partial(part, structure, numbers)
-      for part in (init_state, _estimate, _update)
+  if confidence not in CONFIDENCES:
+    raise ValueError(
+      f"confidence must be one of {CONFIDENCES}, got {confidence=}"
     )
+  check_numbers(numbers.exploration, numbers.regularisation)
+  bound = Structure(learner, confidence), jax.tree.map(jnp.float32, numbers)
+  return RewardModel(
+    *(Partial(part, *bound) for part in (_init, _estimate, _update))
   )
+
+
+def check_numbers(exploration: float, regularisation: float) -> None:
+  """Raises a ValueError unless exploration >= 0 and regularisation > 0."""
+  check_at_least("exploration", exploration, 0)
+  if not regularisation > 0:
+    raise ValueError(
+      f"regularisation must be positive, got regularisation={regularisation}"
+    )
+
+
+def times_root_lambda(exploration: float, regularisation: float) -> jax.Array:
+  """Returns gamma sqrt(lambda), for a bonus gamma sqrt(lambda g' Z^-1 g)."""
+  check_numbers(exploration, regularisation)
+  return jnp.float32(exploration) * jnp.sqrt(jnp.float32(regularisation))

@@ -3,55 +3,61 @@
 Zhang, Zhou, Li, Gu, "Neural Thompson Sampling", ICLR 2021, Algorithm 1: the
 reward of candidate x is drawn from N(f(x), nu^2 sigma^2(x)) with sigma^2 =
 lambda g' Z^-1 g / m, for each candidate anew, and the largest draw is played.
-
-[R] An ascent needs a draw that is smooth in x: then one Gaussian sample w of
-N(0, Z^-1) in the space of the features is taken a round, by default those of
-the last layer, and f(x) + nu sqrt(lambda / m) g'w is climbed. At every x that
-has the distribution above; draws at two candidates are then not independent.
+[R] The features are those of the last layer, the network and its training
+those of `neural_ucb`.
 """
 
-from typing import Any
+from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Bandit
-from tanbr_jax.bandits.neural import neural_config
-from tanbr_jax.bandits.neural.neural_bandit import neural_bandit
-from tanbr_jax.bandits.neural.neural_model import neural_model
+from tanbr_jax.bandits.candidates import make_source
+from tanbr_jax.bandits.model_bandit import highest_draw, model_bandit
+from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
+from tanbr_jax.bandits.neural.neural_model import (
+  Numbers,
+  neural_model,
+  times_root_lambda,
+)
+from tanbr_jax.bandits.neural.neural_training import ADAM
 
 
 def neural_ts(
   *,
   num_experts: int,
   num_tasks: int,
-  preset: str = "default",
-  **overrides: Any,
+  num_candidates: int = 20,
+  exploration: float = 0.3,
+  regularisation: float = 0.01,
+  learning_rate: float = 3e-3,
+  hidden: tuple[int, ...] = (64, 64),
+  num_steps: int = 2,
+  replay_capacity: int = 4096,
 ) -> Bandit:
   """NeuralTS: plays the candidate of the highest sampled reward.
+
+  Its decisions' exploration_bonus is what the sample added to the mean.
 
   Args:
     num_experts: E.
     num_tasks: V.
-    preset: of `neural_config.PRESETS`; its `factor` is "lambda" here, so that
-      `exploration` is nu.
-    **overrides: fields of `neural_config.NeuralConfig` that replace the
-      preset's.
-
-  Returns:
-    A `Bandit`; see `neural_bandit` for its decisions' aux, in which
-    exploration_bonus is what the sample added to the mean.
+    num_candidates: fresh uniform draws a round.
+    exploration: nu, factor of the width in units of the rewards' spread.
+    regularisation: lambda, Z_0 = lambda I.
+    learning_rate: of the network's Adam.
+    hidden: widths of the network's hidden layers.
+    num_steps: gradient steps a round.
+    replay_capacity: the last slots that are trained on.
 
   Raises:
-    ValueError: if the preset or a field is not known, or a value out of range.
+    ValueError: if a number is out of range.
   """
-  overrides = {"factor": "lambda", **overrides}
-  if preset == "default":
-    overrides = {"exploration": 0.3, **overrides}
-  config = neural_config.resolve(preset, overrides)
-  climbs = config.candidates == "ascent"
-  shapes = neural_config.structure(
-    config, num_experts, num_tasks, thompson=climbs
+  learner = Learner(
+    ADAM, num_experts, num_tasks, tuple(hidden), num_steps, replay_capacity
   )
-  return neural_bandit(
-    neural_model(shapes, neural_config.numbers(config)),
-    neural_config.source(config, num_experts),
-    neural_config.rule(config, "bonus" if climbs else "normal"),
+  factor = times_root_lambda(exploration, regularisation)
+  numbers = Numbers(factor, regularisation, make_rates(learning_rate))
+  return model_bandit(
+    neural_model(learner, numbers),
+    make_source("dirichlet", num_experts, num_candidates),
+    Partial(highest_draw),
   )

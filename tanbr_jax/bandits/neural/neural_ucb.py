@@ -1,45 +1,203 @@
 """NeuralUCB: a network's reward plus the width of its gradient features.
 
 Zhou, Li, Gu, "Neural Contextual Bandits with UCB-based Exploration", ICML
-2020; with fresh random candidates the baseline Nucb of arXiv 2509.19781.
-Three presets (`neural_config.PRESETS`): "default", our small schedule;
-"theory", the paper's algorithm; "practical", that of the authors' public code.
+2020; with fresh random candidates the baseline Nucb of arXiv 2509.19781. Three
+forms: `neural_ucb`, our small schedule; `neural_ucb_theory`, the paper's
+algorithm; `neural_ucb_practical`, that of the authors' public code.
 """
 
-from typing import Any
-
-from tanbr_jax.bandits.base import Bandit
-from tanbr_jax.bandits.neural import neural_config
-from tanbr_jax.bandits.neural.neural_bandit import neural_bandit
-from tanbr_jax.bandits.neural.neural_model import neural_model
+from tanbr_jax.bandits.base import Bandit, check_at_least
+from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
+from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
+from tanbr_jax.bandits.neural.neural_model import (
+  Numbers,
+  Theorem,
+  neural_model,
+  times_root_lambda,
+)
+from tanbr_jax.bandits.neural.neural_training import (
+  ADAM,
+  GRADIENT_DESCENT,
+  SGD,
+)
+from tanbr_jax.bandits.neural.reward_network import fan_in_init, symmetric_init
 
 
 def neural_ucb(
   *,
   num_experts: int,
   num_tasks: int,
-  preset: str = "default",
-  **overrides: Any,
+  candidates: str = "dirichlet",
+  num_candidates: int | None = None,
+  exploration: float = 0.03,
+  regularisation: float = 0.01,
+  learning_rate: float = 3e-3,
+  hidden: tuple[int, ...] = (64, 64),
+  num_steps: int = 2,
+  replay_capacity: int = 4096,
 ) -> Bandit:
-  """NeuralUCB: plays the candidate of the highest mean plus width.
+  """NeuralUCB on last-layer features: a round's work is small and stays so.
 
   Args:
     num_experts: E.
     num_tasks: V.
-    preset: "default", "theory" or "practical".
-    **overrides: fields of `neural_config.NeuralConfig` that replace the
-      preset's.
-
-  Returns:
-    A `Bandit`; see `neural_bandit` for its decisions' aux.
+    candidates: "dirichlet" (fresh uniform draws) or "tree" (leaves of a tree
+      that grows where it is played), whose best is played, or "ascent", which
+      climbs the score from fresh draws.
+    num_candidates: how many; None for 20, 128 or 32.
+    exploration: gamma, factor of the width in units of the rewards' spread.
+    regularisation: lambda, Z_0 = lambda I.
+    learning_rate: of the network's Adam.
+    hidden: widths of the network's hidden layers.
+    num_steps: gradient steps a round.
+    replay_capacity: the last slots that are trained on.
 
   Raises:
-    ValueError: if the preset or a field is not known, or a value out of range.
+    ValueError: if a choice is not known or a number out of range.
   """
-  config = neural_config.resolve(preset, overrides)
-  shapes = neural_config.structure(config, num_experts, num_tasks)
-  return neural_bandit(
-    neural_model(shapes, neural_config.numbers(config)),
-    neural_config.source(config, num_experts),
-    neural_config.rule(config, "bonus"),
+  learner = Learner(
+    ADAM, num_experts, num_tasks, tuple(hidden), num_steps, replay_capacity
+  )
+  numbers = Numbers(exploration, regularisation, make_rates(learning_rate))
+  return model_bandit(
+    neural_model(learner, numbers),
+    *named_candidates(candidates, num_experts, num_candidates),
+  )
+
+
+def neural_ucb_theory(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  num_candidates: int = 20,
+  exploration: float = 0.1,
+  regularisation: float = 0.1,
+  learning_rate: float = 1.0,
+  hidden: tuple[int, ...] = (32,),
+  num_steps: int = 20,
+  replay_capacity: int = 2048,
+  noise: float = 0.05,
+  norm: float = 1.0,
+  failure: float = 0.1,
+) -> Bandit:
+  """NeuralUCB as in Algorithms 1 and 2 of the paper.
+
+  sqrt(m) f without biases, the symmetric start with f = 0, the whole Z, J steps
+  on all slots with a pull of lambda to the start, and the width times
+
+    gamma_t = nu sqrt(log(det Z_t / det lambda I) - 2 log delta)
+              + sqrt(lambda) S.
+
+  [R] That is the paper's gamma_t in the limit of infinite width and of training
+  to the end: its other terms have constants that it leaves open, and with
+  constants of order 1 those in m^-1/6 exceed every reward by orders of
+  magnitude until m is astronomical. [R] too: every default, among them a tenth
+  of gamma_t, the whole of which explores for thousands of slots, and the ring,
+  where the paper keeps all slots.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    num_candidates: fresh uniform draws a round, the best of which is played.
+    exploration: factor of gamma_t.
+    regularisation: lambda, Z_0 = lambda I.
+    learning_rate: eta (m lambda + t m), with eta the size of a step.
+    hidden: widths of the network's hidden layers, all even.
+    num_steps: J, gradient steps a round.
+    replay_capacity: the last slots that are trained on.
+    noise: nu, the sub-Gaussian scale of the rewards' noise.
+    norm: S, a bound on the reward function's norm.
+    failure: delta, the probability that the bound fails, in (0, 1).
+
+  Raises:
+    ValueError: if a number is out of range.
+  """
+  check_at_least("noise", noise, 0)
+  check_at_least("norm", norm, 0)
+  if not 0 < failure < 1:
+    raise ValueError(f"failure must be in (0, 1), got failure={failure}")
+  if any(width % 2 for width in hidden):
+    raise ValueError(f"hidden must hold even widths, got hidden={hidden}")
+  learner = Learner(
+    GRADIENT_DESCENT,
+    num_experts,
+    num_tasks,
+    tuple(hidden),
+    num_steps,
+    replay_capacity,
+    ntk=True,
+    initialise=symmetric_init,
+    normalise_rewards=False,
+  )
+  numbers = Numbers(
+    exploration,
+    regularisation,
+    make_rates(learning_rate, ridge=regularisation),
+    Theorem(noise, norm, failure),
+  )
+  return model_bandit(
+    neural_model(learner, numbers, confidence="full"),
+    *named_candidates("dirichlet", num_experts, num_candidates),
+  )
+
+
+def neural_ucb_practical(
+  *,
+  num_experts: int,
+  num_tasks: int,
+  num_candidates: int = 20,
+  exploration: float = 1.0,
+  regularisation: float = 0.001,
+  learning_rate: float = 0.01,
+  hidden: tuple[int, ...] = (64,),
+  num_steps: int = 1000,
+  stop_loss: float = 1e-3,
+  dense_rounds: int = 2000,
+  sparse_every: int = 100,
+  replay_capacity: int = 4096,
+) -> Bandit:
+  """NeuralUCB as in its authors' public code.
+
+  Diagonal Z without 1/m, bonus sqrt(lambda nu g^2 / Z), SGD on single samples
+  with weight decay lambda. [R]: one network with V outputs, lambda, nu, and
+  the ring of slots.
+
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    num_candidates: fresh uniform draws a round, the best of which is played.
+    exploration: sqrt(nu).
+    regularisation: lambda, Z_0 = lambda I.
+    learning_rate: of SGD.
+    hidden: widths of the network's hidden layers.
+    num_steps: most single-sample steps a round.
+    stop_loss: mean squared error of an epoch at which a round's training ends.
+    dense_rounds: slots up to which every one is trained after,
+    sparse_every: and afterwards one of so many.
+    replay_capacity: the last slots that are trained on.
+
+  Raises:
+    ValueError: if a number is out of range.
+  """
+  learner = Learner(
+    SGD,
+    num_experts,
+    num_tasks,
+    tuple(hidden),
+    num_steps,
+    replay_capacity,
+    dense_rounds=dense_rounds,
+    sparse_every=sparse_every,
+    initialise=fan_in_init,
+    normalise_rewards=False,
+  )
+  # g and Z without 1/m: the model's Z is theirs over m, from lambda / m on.
+  numbers = Numbers(
+    times_root_lambda(exploration, regularisation),
+    regularisation / learner.hidden[-1],
+    make_rates(learning_rate, ridge=regularisation, stop_loss=stop_loss),
+  )
+  return model_bandit(
+    neural_model(learner, numbers, confidence="diagonal"),
+    *named_candidates("dirichlet", num_experts, num_candidates),
   )

@@ -3,7 +3,8 @@
 As in the paper (Han et al., arXiv 2509.19781, sec. on Tanbr): the input is x
 only, the task mix weighs the outputs; two hidden layers of 64.
 
-Letters: V tasks, E experts.
+`init`, `symmetric_init` and `fan_in_init` return the parameters at the start;
+each consumes its key. Letters: V tasks, E experts.
 """
 
 from collections.abc import Sequence
@@ -36,57 +37,44 @@ class RewardNetwork(nn.Module):
   use_bias: bool = True
   output_scale: float = 1.0
 
-  def setup(self) -> None:
-    """Makes the layers."""
-    self.hidden_layers = [
-      nn.Dense(
+  @nn.compact
+  def __call__(
+    self, merge_weights: jax.Array, *, features: bool = False
+  ) -> jax.Array:
+    """Returns the rewards [V] of merge_weights [E].
+
+    With `features` it returns one output's gradient in its last layer,
+    [num_features]: the last hidden activation, and a 1 for the bias if there is
+    one, times `output_scale`.
+    """
+    x = merge_weights
+    for layer, width in enumerate(self.hidden):
+      dense = nn.Dense(
         width,
         use_bias=self.use_bias,
         kernel_init=nn.initializers.he_normal(),
+        name=f"hidden_layers_{layer}",
       )
-      for width in self.hidden
-    ]
-    self.output = nn.Dense(
+      x = nn.relu(dense(x))
+    if features:
+      one = jnp.ones((int(self.use_bias),), x.dtype)
+      return self.output_scale * jnp.append(x, one)
+    output = nn.Dense(
       self.num_tasks,
       use_bias=self.use_bias,
       kernel_init=nn.initializers.zeros_init(),
+      name="output",
     )
-
-  def __call__(self, merge_weights: jax.Array) -> jax.Array:
-    """Returns the rewards [V] of merge_weights [E]."""
-    return self.output_scale * self.output(self._last_hidden(merge_weights))
+    return self.output_scale * output(x)
 
   @property
   def num_features(self) -> int:
-    """Length of what `features` returns."""
+    """Returns how many `features` there are."""
     return self.hidden[-1] + self.use_bias
-
-  def features(self, merge_weights: jax.Array) -> jax.Array:
-    """Returns one output's gradient in its last layer, [num_features].
-
-    That is the last hidden activation, and a 1 for the bias if there is one,
-    times `output_scale`.
-    """
-    last = self._last_hidden(merge_weights)
-    if self.use_bias:
-      last = jnp.append(last, jnp.ones((1,), last.dtype), axis=-1)
-    return self.output_scale * last
-
-  def _last_hidden(self, merge_weights: jax.Array) -> jax.Array:
-    x = merge_weights
-    for layer in self.hidden_layers:
-      x = nn.relu(layer(x))
-    return x
 
 
 def init(key: jax.Array, network: RewardNetwork, *, num_experts: int) -> Params:
-  """Returns the network's parameters; f = 0.
-
-  Args:
-    key: random key, consumed.
-    network: the network.
-    num_experts: E.
-  """
+  """Returns the network's parameters; f = 0."""
   return network.init(key, jnp.zeros((num_experts,), jnp.float32))
 
 
@@ -97,37 +85,27 @@ def symmetric_init(
 
   NeuralUCB's start (Zhou, Li, Gu 2020, sec. 4): two equal halves of the
   network, normal with variance 4 / m in the hidden layers and 2 / m in the
-  last one, where the second half enters with the opposite sign.
-
-  Args:
-    key: random key, consumed.
-    network: the network; its widths must be even.
-    num_experts: E.
-
-  Raises:
-    ValueError: an odd width.
+  last one, where the second half enters with the opposite sign. All widths
+  must be even.
   """
-  if any(width % 2 for width in network.hidden):
-    raise ValueError(f"widths must be even, got hidden={network.hidden}")
-  params = init(key, network, num_experts=num_experts)["params"]
-  keys = jax.random.split(key, len(network.hidden) + 1)
+  shapes = _shapes(network, num_experts)
+  params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+  layers = params["params"]
+  *hidden_keys, output_key = jax.random.split(key, len(network.hidden) + 1)
   fan_in = num_experts
-  for layer, (layer_key, width) in enumerate(
-    zip(keys, network.hidden, strict=False)
-  ):
-    half = jax.random.normal(layer_key, (fan_in, width // 2))
+  for layer, width in enumerate(network.hidden):
+    half = jax.random.normal(hidden_keys[layer], (fan_in, width // 2))
     half = half * (4 / width) ** 0.5
-    kernel = (
+    layers[f"hidden_layers_{layer}"]["kernel"] = (
       jnp.tile(half, (1, 2))
       if layer == 0
       else jax.scipy.linalg.block_diag(half, half)
     )
-    params[f"hidden_layers_{layer}"]["kernel"] = kernel
     fan_in = width // 2
-  half = jax.random.normal(keys[-1], (fan_in, network.num_tasks))
+  half = jax.random.normal(output_key, (fan_in, network.num_tasks))
   half = half * (1 / fan_in) ** 0.5
-  params["output"]["kernel"] = jnp.concatenate([half, -half])
-  return {"params": params}
+  layers["output"]["kernel"] = jnp.concatenate([half, -half])
+  return params
 
 
 def fan_in_init(
@@ -137,24 +115,22 @@ def fan_in_init(
 
   That is how PyTorch begins a linear layer, hence NeuralUCB's public code;
   f is not 0.
-
-  Args:
-    key: random key, consumed.
-    network: the network.
-    num_experts: E.
   """
-  params = init(key, network, num_experts=num_experts)
-  leaves, tree = jax.tree.flatten_with_path(params)
-  fan_ins = {
-    path[1].key: leaf.shape[0]
-    for path, leaf in leaves
-    if path[-1].key == "kernel"
-  }
+  shapes = _shapes(network, num_experts)
+  leaves, tree = jax.tree.flatten_with_path(shapes)
   drawn = []
-  keys = jax.random.split(key, len(leaves))
-  for (path, leaf), leaf_key in zip(leaves, keys, strict=True):
-    bound = fan_ins[path[1].key] ** -0.5
+  for (path, leaf), leaf_key in zip(
+    leaves, jax.random.split(key, len(leaves)), strict=True
+  ):
+    kernel = shapes["params"][path[1].key]["kernel"]
+    bound = kernel.shape[0] ** -0.5
     drawn.append(
       jax.random.uniform(leaf_key, leaf.shape, minval=-bound, maxval=bound)
     )
   return jax.tree.unflatten(tree, drawn)
+
+
+def _shapes(network: RewardNetwork, num_experts: int) -> Params:
+  """Returns the shapes of the parameters; nothing is drawn."""
+  weights = jnp.zeros((num_experts,), jnp.float32)
+  return jax.eval_shape(network.init, jax.random.key(0), weights)

@@ -8,7 +8,7 @@ import pytest
 from tanbr_jax import bandits
 from tanbr_jax.bandits import Context, Feedback
 from tanbr_jax.bandits.candidates import ascent_starts
-from tanbr_jax.bandits.linear.multitask_ts import ModelConfig, make_model
+from tanbr_jax.bandits.linear.multitask_model import multitask_model
 from tanbr_jax.regression import multitask_ridge, polynomial
 
 E, V = 3, 2
@@ -50,9 +50,7 @@ def test_plays_no_worse_than_the_best_of_a_fine_grid_of_its_draw(bandit):
 
 def test_thompson_and_ucb_bonuses_agree_in_spread():
   models = {
-    rule: make_model(
-      ModelConfig(rule=rule, num_fourier=3), num_experts=E, num_tasks=V
-    )
+    rule: multitask_model(num_experts=E, num_tasks=V, rule=rule, num_fourier=3)
     for rule in ("thompson", "ucb")
   }
   mix = jnp.asarray([0.4, 0.6], jnp.float32)
@@ -101,7 +99,7 @@ def test_starts_are_added_one_by_one():
 
 def test_rewards_in_other_units_change_nothing_but_the_units():
   def model_after(scale):
-    model = make_model(ModelConfig(num_fourier=3), num_experts=E, num_tasks=V)
+    model = multitask_model(num_experts=E, num_tasks=V, num_fourier=3)
     mix = jnp.full(V, 1 / V, jnp.float32)
     state = model.init(jax.random.key(0))
     starts = ascent_starts(jax.random.key(3), jnp.full(E, 1 / E), 10)
@@ -110,9 +108,7 @@ def test_rewards_in_other_units_change_nothing_but_the_units():
       reward = scale * jnp.stack([x[0] - x[1], 1 + x[2] ** 2])
       feedback = Feedback(reward, jnp.ones(V, jnp.int32))
       state = update(jax.random.key(0), state, mix, x, feedback)
-    features = polynomial.apply_features(
-      model.estimate.args[1].features, starts[0]
-    )
+    features = polynomial.apply_features(model.estimate.args[1], starts[0])
     mean = jnp.dot(multitask_ridge.mean(state, mix), features)
     width = jnp.sqrt(multitask_ridge.variance(state, features, mix))
     return float(mean), float(width)
@@ -133,7 +129,6 @@ def test_rewards_in_other_units_change_nothing_but_the_units():
     ({"num_starts": 0}, "num_starts=0"),
     ({"num_candidates": -1}, "num_candidates=-1"),
     ({"candidate_growth": 0.0}, "candidate_growth=0.0"),
-    ({"explore": 1.0}, "explore"),
     ({"exploration": -1.0}, "exploration=-1.0"),
   ],
 )

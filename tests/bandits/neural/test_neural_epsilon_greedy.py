@@ -4,34 +4,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from tanbr_jax.bandits import Context, neural_epsilon_greedy
+from tanbr_jax.bandits.neural import reward_network
 
 E, V, DRAWS = 3, 2, 4000
 MIX = jnp.asarray([0.3, 0.7], jnp.float32)
 
 
+POINTS = np.random.default_rng(2).dirichlet(np.ones(E), 6).astype(np.float32)
+
+
+def propose(key, state):
+  return jnp.asarray(POINTS), jnp.ones(6, bool)
+
+
 def select_often(**options):
+  """Decisions of many keys on the same six candidates, and their values."""
   bandit = neural_epsilon_greedy(
-    num_experts=E,
-    num_tasks=V,
-    candidates="grid",
-    num_candidates=6,
-    hidden=(8,),
-    initialisation="fan_in",
-    replay_capacity=8,
-    **options,
+    num_experts=E, num_tasks=V, hidden=(8,), replay_capacity=8, **options
   )
+  model, source, *rest = bandit.select.args
+  source = source._replace(propose=propose)
   state = bandit.init(jax.random.key(0))
-  # As after 15 slots: (1 + 15)^-.25 = 1/2.
-  model = state.model._replace(num_slots=jnp.int32(15))
-  state = state._replace(model=model)
+  # A network that is not zero, as after 15 slots: (1 + 15)^-.25 = 1/2.
+  learner = model.init.args[0]
+  replay = state.model.replay._replace(num_slots=jnp.int32(15))
+  params = reward_network.fan_in_init(
+    jax.random.key(3), learner.network, num_experts=E
+  )
+  start = state.model._replace(params=params, replay=replay)
+  state = state._replace(model=start)
   keys = jax.random.split(jax.random.key(1), DRAWS)
-  select = jax.jit(jax.vmap(bandit.select, (0, None, None)))
-  structure = bandit.select.args[1].model.init.args[0]
-  points, _ = bandit.select.args[1].source.propose(keys[0], ())
-  predict = jax.vmap(structure.network.apply, (None, 0))
-  values = predict(model.params, points) @ MIX
+  select = Partial(bandit.select.func, model, source, *rest)
+  select = jax.jit(jax.vmap(select, (0, None, None)))
+  values = jax.vmap(learner.network.apply, (None, 0))(params, POINTS) @ MIX
   return jax.tree.map(np.asarray, select(keys, state, Context(MIX)).aux), values
 
 
@@ -57,7 +65,7 @@ def test_without_epsilon_it_is_greedy():
   [
     ({"epsilon": 1.5}, "epsilon=1.5"),
     ({"decay": -1.0}, "decay=-1.0"),
-    ({"preset": "none"}, "preset='none'"),
+    ({"candidates": "none"}, "candidates='none'"),
   ],
 )
 def test_bad_input(options, words):

@@ -23,7 +23,6 @@ def played():
     regularisation=LAMBDA,
     hidden=(8, 5),
     num_steps=30,
-    batch_size=8,
     replay_capacity=64,
   )
 
@@ -35,7 +34,7 @@ def played():
     reward = jnp.stack([2 - jnp.sum((x - 0.4) ** 2), x[0]]) + noise
     feedback = Feedback(reward, count)
     state = bandit.update(key, state, Context(MIX), decision, feedback)
-    return state, state.model.network.params["params"]["output"]["bias"]
+    return state, state.model.learner.params["params"]["output"]["bias"]
 
   rng = np.random.default_rng(1)
   noises = NOISE * rng.standard_normal((SLOTS, V)).astype(np.float32)
@@ -48,13 +47,13 @@ def played():
 
 def closed_form(bandit, model, task, counts):
   """A, w and the weighted residual of a task, in float64."""
-  network = bandit.select.args[1].model.init.args[0].structure.network
-  weights = model.network.weights[:SLOTS]
+  network = bandit.select.args[0].init.args[0].learner.network
+  weights = model.learner.replay.weights[:SLOTS]
   features = jax.vmap(
-    lambda x: network.apply(model.network.params, x, method="features")
-  )(weights[: model.num_slots])
+    lambda x: network.apply(model.learner.params, x, features=True)
+  )(weights[: model.learner.replay.num_slots])
   features = np.asarray(features, np.float64)
-  rewards = np.asarray(model.network.rewards, np.float64)
+  rewards = np.asarray(model.learner.replay.rewards, np.float64)
   rewards = rewards[: len(features), task]
   count = counts[np.any(counts > 0, axis=1)][:, task].astype(np.float64)
   matrix = LAMBDA * np.eye(features.shape[1])
@@ -87,20 +86,20 @@ def test_the_network_is_trained_now_and_then_only(played):
   changes = np.flatnonzero(np.any(np.diff(biases, axis=0) != 0, axis=1)) + 1
   first = [int(np.argmax(learnt == slots)) for slots in (20, 40)]
   assert changes.tolist() == first
-  assert model.num_slots == learnt[-1]
+  assert model.learner.replay.num_slots == learnt[-1]
 
 
 def test_samples_have_the_posteriors_moments(played):
   bandit, model, _, counts = played
   draws = 4000
   x = jnp.asarray([0.1, 0.3, 0.6], jnp.float32)
-  estimate = bandit.select.args[1].model.estimate
+  estimate = bandit.select.args[0].estimate
   keys = jax.random.split(jax.random.key(3), draws)
   means, samples = jax.jit(jax.vmap(lambda key: estimate(key, model, MIX)(x)))(
     keys
   )
-  network = bandit.select.args[1].model.init.args[0].structure.network
-  phi = network.apply(model.network.params, x, method="features")
+  network = bandit.select.args[0].init.args[0].learner.network
+  phi = network.apply(model.learner.params, x, features=True)
   phi = np.asarray(phi, np.float64)
   mix = np.asarray(MIX, np.float64)
   wanted, variance = 0.0, 0.0
@@ -123,5 +122,5 @@ def test_bad_input():
     neural_linear(num_experts=E, num_tasks=V, retrain_every=0)
   with pytest.raises(ValueError, match="regularisation=0"):
     neural_linear(num_experts=E, num_tasks=V, regularisation=0.0)
-  with pytest.raises(ValueError, match="depth"):
-    neural_linear(num_experts=E, num_tasks=V, depth=2)
+  with pytest.raises(ValueError, match="noise=-1"):
+    neural_linear(num_experts=E, num_tasks=V, noise=-1.0)

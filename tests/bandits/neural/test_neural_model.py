@@ -1,61 +1,83 @@
 """The neural model's statistics against NumPy, and that it fits."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tanbr_jax.bandits import Feedback, reward_model
-from tanbr_jax.bandits.neural.neural_model import neural_model
-from tanbr_jax.bandits.neural.neural_structure import Numbers, Structure
+from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
+from tanbr_jax.bandits.neural.neural_model import Numbers, neural_model
+from tanbr_jax.bandits.neural.neural_training import ADAM
 
 E, V, LAMBDA, GAMMA = 3, 2, 0.5, 1.5
-NUMBERS = Numbers(GAMMA, LAMBDA, 0.0, 1e-2)
-SHAPES = Structure(num_experts=E, num_tasks=V, hidden=(16, 16), num_steps=4)
+MIX = jnp.full(V, 0.5, jnp.float32)
+NUMBERS = Numbers(GAMMA, LAMBDA, make_rates(1e-2))
+LEARNER = Learner(ADAM, E, V, (16, 16), num_steps=4, replay_capacity=4096)
 
 
 def truth(x):
   return jnp.stack([3 - 4 * (x[0] - 0.5) ** 2, 2 * x[1] + x[2] ** 2])
 
 
-@pytest.fixture(scope="module")
-def trained():
-  """A state after 400 slots, and the last-layer features that were played."""
-  model = neural_model(SHAPES, NUMBERS)
-  xs = np.random.default_rng(0).dirichlet(np.ones(E), 400).astype(np.float32)
-  mix = jnp.full(V, 0.5, jnp.float32)
+def run(confidence, num_slots):
+  """A state after some slots, and the features that were played."""
+  model = neural_model(LEARNER, NUMBERS, confidence=confidence)
+  xs = np.random.default_rng(0).dirichlet(np.ones(E), num_slots)
+  xs = jnp.asarray(xs, jnp.float32)
+  keys = jax.random.split(jax.random.key(0), num_slots)
 
   def step(state, row):
     x, key = row
-    network = SHAPES.network
-    phi = network.apply(state.params, x, method="features")
     feedback = Feedback(truth(x), jnp.ones(V, jnp.int32))
-    return model.update(key, state, mix, x, feedback), phi
+    features = gradient(confidence, state.learner.params, x)
+    return model.update(key, state, MIX, x, feedback), features
 
-  keys = jax.random.split(jax.random.key(0), 400)
-  run = jax.jit(lambda s: jax.lax.scan(step, s, (jnp.asarray(xs), keys)))
-  state, features = run(model.init(jax.random.key(1)))
+  play = jax.jit(lambda state: jax.lax.scan(step, state, (xs, keys)))
+  state, features = play(model.init(jax.random.key(1)))
   return model, state, xs, np.asarray(features, np.float64)
 
 
-def test_width_is_that_of_the_summed_outer_products(trained):
-  model, state, xs, features = trained
-  width = SHAPES.hidden[-1]
-  matrix = LAMBDA * np.eye(width + 1)
-  for phi in features:
-    matrix += np.outer(phi, phi) / width
-  rewards = np.array([truth(jnp.asarray(x)) for x in xs])
-  estimate = model.estimate(
-    jax.random.key(0), state, jnp.asarray([0.5, 0.5], jnp.float32)
-  )
+def gradient(confidence, params, x):
+  """The gradient features of MIX . f(x), by jax.grad or by the last layer."""
+  network = LEARNER.network
+  if confidence == "last_layer":
+    return network.apply(params, x, features=True)
+  grads = jax.grad(lambda p: jnp.dot(MIX, network.apply(p, x)))(params)
+  return jax.flatten_util.ravel_pytree(grads)[0]
+
+
+@pytest.fixture(scope="module")
+def trained():
+  """As `run`, with last-layer features, long enough to learn."""
+  return run("last_layer", 400)
+
+
+def check_widths(confidence, model, state, xs, features):
+  """Bonuses against a matrix that is summed and solved in float64."""
+  width = LEARNER.hidden[-1]
+  matrix = LAMBDA * np.eye(features.shape[1]) + features.T @ features / width
+  if confidence == "diagonal":
+    matrix = np.diag(np.diag(matrix))
+  rewards = np.array([truth(x) for x in xs])
+  estimate = model.estimate(jax.random.key(0), state, MIX)
   for x in xs[:4]:
-    x = jnp.asarray(x)
-    phi = SHAPES.network.apply(state.params, x, method="features")
-    phi = np.asarray(phi, np.float64)
-    form = phi @ np.linalg.solve(matrix, phi) / width
+    g = np.asarray(gradient(confidence, state.learner.params, x), np.float64)
+    form = g @ np.linalg.solve(matrix, g) / width
     wanted = GAMMA * rewards.std() * np.sqrt(form)
-    # 400 float32 updates, and the spread of 800 rewards.
+    # Float32 updates, and the spread of the rewards.
     np.testing.assert_allclose(estimate(x)[1], wanted, rtol=2e-3)
+
+
+def test_width_is_that_of_the_summed_outer_products(trained):
+  check_widths("last_layer", *trained)
+
+
+@pytest.mark.parametrize("confidence", ["diagonal", "full"])
+def test_width_of_all_parameters_gradients(confidence):
+  check_widths(confidence, *run(confidence, 20))
 
 
 def test_fits_a_smooth_function(trained):
@@ -84,15 +106,14 @@ def test_running_scale_is_that_of_all_rewards_seen():
   np.testing.assert_allclose(reward_model.spread(scale), seen.std(), rtol=1e-4)
 
 
+def test_bad_confidence():
+  with pytest.raises(ValueError, match="confidence='half'"):
+    neural_model(LEARNER, NUMBERS, confidence="half")
+
+
 @pytest.mark.parametrize(
-  "change, words",
-  [
-    ({"confidence": "half"}, "half"),
-    ({"batch_size": 0}, "batch_size=0"),
-    ({"num_steps": 0}, "num_steps=0"),
-  ],
+  "name", ["num_steps", "batch_size", "replay_capacity", "sparse_every"]
 )
-def test_bad_input(change, words):
-  shapes = Structure(num_experts=E, num_tasks=V, **change)
-  with pytest.raises(ValueError, match=words):
-    neural_model(shapes, NUMBERS)
+def test_bad_sizes_of_the_learner(name):
+  with pytest.raises(ValueError, match=f"{name}=0"):
+    dataclasses.replace(LEARNER, **{name: 0})

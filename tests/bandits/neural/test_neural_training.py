@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tanbr_jax.bandits.neural import neural_model, neural_training
-from tanbr_jax.bandits.neural.neural_structure import Numbers, Structure
+from tanbr_jax.bandits.neural import neural_training
+from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
+from tanbr_jax.bandits.neural.reward_network import symmetric_init
 
 E, V, WIDTH = 3, 2, 4
 # No multiple of the blocks of 128, so that the last one overlaps.
@@ -17,35 +18,37 @@ RIDGE, RATE, STEPS = 0.3, 0.7, 3
 @pytest.fixture(scope="module")
 def descent():
   """A state with SLOTS slots, before and after gradient descent."""
-  structure = Structure(
-    num_experts=E,
-    num_tasks=V,
-    hidden=(WIDTH,),
+  learner = Learner(
+    neural_training.GRADIENT_DESCENT,
+    E,
+    V,
+    (WIDTH,),
     num_steps=STEPS,
     replay_capacity=CAPACITY,
+    ntk=True,
+    initialise=symmetric_init,
     normalise_rewards=False,
-    parametrisation="ntk",
-    initialisation="symmetric",
-    training="gradient_descent",
   )
-  numbers = Numbers(1.0, 1.0, jnp.float32(RIDGE), jnp.float32(RATE))
   rng = np.random.default_rng(0)
-  state = neural_model.init_state(structure, numbers, jax.random.key(0))
+  state = learner.init(jax.random.key(0))
   weights, rewards = np.zeros((CAPACITY, E)), np.zeros((CAPACITY, V))
   counts = np.zeros((CAPACITY, V))
   weights[:SLOTS] = rng.dirichlet(np.ones(E), SLOTS)
   rewards[:SLOTS] = rng.standard_normal((SLOTS, V))
   counts[:SLOTS] = rng.integers(0, 3, (SLOTS, V))
-  state = state._replace(
+  replay = state.replay._replace(
     weights=jnp.asarray(weights, jnp.float32),
     rewards=jnp.asarray(rewards, jnp.float32),
     counts=jnp.asarray(counts, jnp.float32),
     num_slots=jnp.int32(SLOTS),
   )
-  train = jax.jit(neural_training.train, static_argnums=0)
+  state = state._replace(replay=replay)
+  train = jax.jit(learner.training.train)
   key = jax.random.key(1)
   return state, {
-    learnt: train(structure, numbers, key, state, jnp.asarray(learnt))
+    learnt: train(
+      learner, make_rates(RATE, RIDGE), key, state, jnp.asarray(learnt)
+    )
     for learnt in (True, False)
   }
 
@@ -61,10 +64,7 @@ def kernels(params):
 def test_gradient_descent_is_that_of_algorithm_2(descent):
   state, after = descent
   first, second = start = kernels(state.params)
-  ring = [
-    np.asarray(array, np.float64)
-    for array in (state.weights, state.rewards, state.counts)
-  ]
+  ring = [np.asarray(array, np.float64) for array in state.replay[:3]]
   eta = RATE / (RIDGE + SLOTS) / WIDTH
   for _ in range(STEPS):
     grads = [

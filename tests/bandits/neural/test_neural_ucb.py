@@ -1,4 +1,4 @@
-"""NeuralUCB's presets against references and formulas."""
+"""NeuralUCB's three forms against references and formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,13 @@ import neural_ucb_reference
 import numpy as np
 import pytest
 
-from tanbr_jax.bandits import REGISTRY, Context, Feedback, neural_ucb
+from tanbr_jax.bandits import (
+  Context,
+  Feedback,
+  neural_ucb,
+  neural_ucb_practical,
+  neural_ucb_theory,
+)
 from tanbr_jax.bandits.candidates import make_source
 from tanbr_jax.bandits.neural.neural_training import random_order
 
@@ -41,28 +47,30 @@ def truth(x):
   return jnp.stack([1 - jnp.sum((x - 0.5) ** 2), x[0] + 0.5 * x[2]])
 
 
-def structure_of(bandit):
-  return bandit.select.args[1].model.init.args[0]
+def learner_of(bandit):
+  return bandit.select.args[0].init.args[0].learner
 
 
 @pytest.fixture(scope="module")
 def recorded():
   """Our run: start, candidates, orders, decisions, states."""
-  bandit = neural_ucb(preset="practical", **OPTIONS)
-  source = make_source("dirichlet", num_experts=E, num_candidates=6)
+  bandit = neural_ucb_practical(**OPTIONS)
+  source = make_source("dirichlet", E, 6)
 
   def step(state, row):
     t, mix, noise, count = row
     select_key, update_key = jax.random.split(jax.random.key(t))
     context = Context(mix)
     decision = bandit.select(select_key, state, context)
-    candidates, _ = source.propose(jax.random.split(select_key)[1], ())
+    candidates, _ = source.propose(jax.random.split(select_key, 5)[1], ())
     reward = truth(decision.merge_weights) + noise
     state = bandit.update(
       update_key, state, context, decision, Feedback(reward, count)
     )
-    order = random_order(update_key, state.model.num_slots, CAPACITY)
-    params, diagonal = state.model.params, state.model.confidence
+    order = random_order(
+      update_key, state.model.learner.replay.num_slots, CAPACITY
+    )
+    params, diagonal = state.model.learner.params, state.model.confidence
     record = candidates, order, decision, reward, params, diagonal
     return state, record
 
@@ -70,7 +78,7 @@ def recorded():
   rows = (jnp.arange(ROUNDS, dtype=jnp.int32), mixes, noises, counts)
   start = bandit.init(jax.random.key(9))
   _, record = jax.jit(lambda s: jax.lax.scan(step, s, rows))(start)
-  return start.model.params, jax.tree.map(np.asarray, record)
+  return start.model.learner.params, jax.tree.map(np.asarray, record)
 
 
 def test_practical_is_the_public_codes_algorithm_step_by_step(recorded):
@@ -106,28 +114,29 @@ def test_practical_is_the_public_codes_algorithm_step_by_step(recorded):
   taken = np.array(slow.steps_taken)
   # The run went through every branch: cut off, stopped early, not trained.
   assert {0, 60} < set(taken) and np.any((taken > 0) & (taken < 60))
-  total = np.sum(np.asarray(z.high[-1], np.float64))
+  # Ours is Z / m.
+  total = 8 * np.sum(np.asarray(z.high[-1], np.float64))
   wanted = sum(np.sum(d) for d in slow.diagonal.values())
   np.testing.assert_allclose(total, wanted, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
 def theory():
-  """Twelve rounds of the theory preset: states, weights, mixes, gradients."""
-  bandit = neural_ucb(
-    num_experts=E, num_tasks=V, preset="theory", hidden=(8,), num_candidates=4
+  """Twelve rounds of the theory: states, weights, mixes, gradients."""
+  bandit = neural_ucb_theory(
+    num_experts=E, num_tasks=V, hidden=(8,), num_candidates=4
   )
-  structure = structure_of(bandit)
+  learner = learner_of(bandit)
 
   def psi_f(params, x, mix):
-    return jnp.dot(mix, structure.network.apply(params, x))
+    return jnp.dot(mix, learner.network.apply(params, x))
 
   def step(state, t):
     select_key, update_key = jax.random.split(jax.random.key(t))
     mix = jnp.stack([t, 11 - t]).astype(jnp.float32) / 11
     decision = bandit.select(select_key, state, Context(mix))
     x = decision.merge_weights
-    gradient = jax.grad(psi_f)(state.model.params, x, mix)
+    gradient = jax.grad(psi_f)(state.model.learner.params, x, mix)
     gradient = jax.flatten_util.ravel_pytree(gradient)[0]
     feedback = Feedback(truth(x), jnp.ones(V, jnp.int32))
     new = bandit.update(update_key, state, Context(mix), decision, feedback)
@@ -137,16 +146,16 @@ def theory():
   start = bandit.init(jax.random.key(0))
   run = jax.jit(lambda s: jax.lax.scan(step, s, jnp.arange(12)))
   state, record = run(start)
-  return structure, start, state, jax.tree.map(np.asarray, record)
+  return learner, start, state, jax.tree.map(np.asarray, record)
 
 
 def test_theory_starts_at_zero_with_gradients(theory):
-  structure, start, _, _ = theory
+  learner, start, _, _ = theory
   x = jnp.asarray([0.2, 0.3, 0.5], jnp.float32)
-  params = start.model.params
+  params = start.model.learner.params
   # sqrt(m) times a sum of cancelling halves: rounding only.
-  np.testing.assert_allclose(structure.network.apply(params, x), 0, atol=1e-6)
-  jacobian = jax.jacobian(structure.network.apply)(params, x)
+  np.testing.assert_allclose(learner.network.apply(params, x), 0, atol=1e-6)
+  jacobian = jax.jacobian(learner.network.apply)(params, x)
   assert all(
     np.any(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(jacobian)
   )
@@ -170,37 +179,48 @@ def test_theorys_bonus_is_gamma_t_times_the_width(theory):
   np.testing.assert_allclose(state.model.log_det, wanted, rtol=1e-4)
 
 
-def test_the_registry_has_the_presets():
-  for name, confidence, hidden in (
-    ("neural_ucb", "last_layer", (64, 64)),
-    ("neural_ucb_practical", "diagonal", (64,)),
-    ("neural_ucb_theory", "full", (32,)),
-  ):
-    bandit = REGISTRY[name](num_experts=E, num_tasks=V)
-    structure = structure_of(bandit)
-    assert (structure.confidence, structure.hidden) == (confidence, hidden)
+@pytest.mark.parametrize(
+  "options, words",
+  [
+    ({"candidates": "arms"}, "candidates='arms'"),
+    ({"num_candidates": 0}, "num_candidates=0"),
+    ({"regularisation": 0.0}, "regularisation=0.0"),
+    ({"exploration": -1.0}, "exploration=-1.0"),
+    ({"learning_rate": float("nan")}, "learning_rate=nan"),
+    ({"hidden": ()}, r"hidden=\(\)"),
+    ({"num_steps": 0}, "num_steps=0"),
+    ({"num_tasks": 0}, "num_tasks=0"),
+  ],
+)
+def test_bad_input(options, words):
+  with pytest.raises(ValueError, match=words):
+    neural_ucb(**{"num_experts": E, "num_tasks": V, **options})
 
 
 @pytest.mark.parametrize(
   "options, words",
   [
-    ({"preset": "best"}, "preset='best'"),
-    ({"depth": 3}, "depth"),
-    ({"candidates": "arms"}, "candidates='arms'"),
-    ({"num_candidates": 0}, "num_candidates=0"),
-    ({"candidates": "tree", "rho": 1.0}, "rho=1.0"),
-    ({"candidates": "tree", "split_scale": 0.0}, "split_scale=0.0"),
-    ({"candidates": "ascent", "num_starts": 0}, "num_starts=0"),
-    ({"regularisation": 0.0}, "regularisation=0.0"),
-    ({"exploration": -1.0}, "exploration=-1.0"),
-    ({"ridge": float("nan")}, "ridge=nan"),
     ({"failure": 1.0}, "failure=1.0"),
+    ({"noise": -1.0}, "noise=-1.0"),
+    ({"hidden": (5,)}, r"hidden=\(5,\)"),
     ({"hidden": ()}, r"hidden=\(\)"),
-    ({"preset": "theory", "hidden": (5,)}, r"hidden=\(5,\)"),
-    ({"confidence": "half"}, "confidence='half'"),
-    ({"training": "newton"}, "training='newton'"),
   ],
 )
-def test_bad_input(options, words):
+def test_bad_input_of_the_theory(options, words):
   with pytest.raises(ValueError, match=words):
-    neural_ucb(num_experts=E, num_tasks=V, **options)
+    neural_ucb_theory(num_experts=E, num_tasks=V, **options)
+
+
+@pytest.mark.parametrize(
+  "options, words",
+  [
+    ({"exploration": -1.0}, "exploration=-1.0"),
+    ({"regularisation": -1.0}, "regularisation=-1.0"),
+    ({"stop_loss": -1.0}, "stop_loss=-1.0"),
+    ({"sparse_every": 0}, "sparse_every=0"),
+    ({"hidden": ()}, r"hidden=\(\)"),
+  ],
+)
+def test_bad_input_of_the_public_code(options, words):
+  with pytest.raises(ValueError, match=words):
+    neural_ucb_practical(num_experts=E, num_tasks=V, **options)

@@ -7,10 +7,8 @@ import pytest
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import Context, Feedback
-from tanbr_jax.bandits.candidates import make_source
-from tanbr_jax.bandits.neural.neural_bandit import Rule, neural_bandit
+from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
 from tanbr_jax.bandits.reward_model import RewardModel
-from tanbr_jax.simplex.ascent import Ascent
 
 E, V = 3, 2
 BEST = np.array([0.5, 0.3, 0.2], np.float32)
@@ -31,9 +29,8 @@ MODEL = RewardModel(
 )
 
 
-def play(name, rule, rounds, count=1, **options):
-  source = make_source(name, num_experts=E, **options)
-  bandit = neural_bandit(MODEL, source, rule)
+def play(name, rounds, count=1, size=4):
+  bandit = model_bandit(MODEL, *named_candidates(name, E, size))
 
   def step(state, t):
     key = jax.random.key(t)
@@ -47,28 +44,23 @@ def play(name, rule, rounds, count=1, **options):
   return jax.tree.map(np.asarray, run(start))
 
 
-def test_a_grids_best_point_is_played():
-  _, decisions = play("grid", Rule("bonus"), 2, num_candidates=66)
-  # 66 = C(10 + 2, 2): multiples of a tenth, BEST among them.
-  np.testing.assert_allclose(decisions.merge_weights, [BEST] * 2, atol=1e-6)
-  np.testing.assert_allclose(decisions.aux["exploration_bonus"], 1, atol=1e-6)
-
-
-def test_the_mean_alone_does_not_see_the_bonus():
-  _, decisions = play("grid", Rule("mean"), 2, num_candidates=66)
-  assert decisions.aux["candidate"].tolist() == [0, 0]
+def test_the_best_of_the_draws_is_played():
+  _, decisions = play("dirichlet", 3, size=500)
+  # 500 draws have a neighbour of BEST within a few hundredths.
+  assert np.all(decisions.aux["exploration_bonus"] > 0.99)
+  np.testing.assert_allclose(decisions.merge_weights, [BEST] * 3, atol=0.1)
+  assert np.all(decisions.aux["predicted_reward"] == 0)
 
 
 def test_ascent_finds_the_maximum_between_candidates():
-  rule = Rule("bonus", Ascent(num_starts=2, num_steps=20))
-  state, decisions = play("ascent", rule, 2, num_candidates=4)
+  state, decisions = play("ascent", 2)
   # The last step is a hundredth of .25.
   np.testing.assert_allclose(decisions.merge_weights, [BEST] * 2, atol=5e-3)
   np.testing.assert_allclose(state.source, decisions.merge_weights[-1])
 
 
 def test_a_tree_grows_around_the_maximum_until_it_is_full():
-  state, decisions = play("tree", Rule("bonus"), 60, num_candidates=8)
+  state, decisions = play("tree", 60, size=8)
   leaves = decisions.aux["num_leaves"]
   assert leaves[0] == 1 and leaves[-1] == 8
   assert np.all(np.diff(leaves) >= 0)
@@ -81,9 +73,35 @@ def test_a_tree_grows_around_the_maximum_until_it_is_full():
 
 @pytest.mark.parametrize("name", ["tree", "ascent"])
 def test_a_slot_that_shows_nothing_leaves_the_source(name):
-  state, _ = play(name, Rule("bonus"), 3, count=0, num_candidates=4)
-  start = make_source(name, num_experts=E, num_candidates=4).init()
+  state, _ = play(name, 3, count=0)
+  start = named_candidates(name, E, 4)[0].init()
   for ours, wanted in zip(
     jax.tree.leaves(state.source), jax.tree.leaves(start), strict=True
   ):
     np.testing.assert_array_equal(ours, wanted)
+
+
+def test_no_key_is_used_twice():
+  used = []
+
+  def spy(function):
+    def spied(key, *args):
+      used.append(key)
+      return function(key, *args)
+
+    return spied
+
+  source, pick = named_candidates("dirichlet", E, 4)
+  bandit = model_bandit(
+    MODEL._replace(estimate=spy(MODEL.estimate)),
+    source._replace(propose=spy(source.propose)),
+    spy(pick),
+  )
+  key = jax.random.key(3)
+  bandit.select(key, bandit.init(key), CONTEXT)
+  bits = [tuple(jax.random.key_data(one).tolist()) for one in used]
+  assert len(set(bits)) == 3
+  # None was split by whoever used it, to make another of them.
+  for parent in used:
+    children = jax.random.key_data(jax.random.split(parent, 5)).tolist()
+    assert not set(map(tuple, children)) & set(bits)
