@@ -24,7 +24,7 @@ from tanbr_jax.environments import Environment
 from tanbr_jax.environments.landscapes.families import FAMILIES
 from tanbr_jax.online import rounds
 from tanbr_jax.partition.outlines import outlines
-from tanbr_jax.plots import curves
+from tanbr_jax.plots import parts
 from tanbr_jax.plots import ternary as plot_ternary
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
@@ -195,7 +195,7 @@ def draw(folder: str | Path) -> None:
     list(rows.values()),
     played_label=f"last {config['num_points']} played weights",
   )
-  curves.save(figure, folder / FIGURE)
+  parts.save(figure, folder / FIGURE)
 
 
 def _panel(
