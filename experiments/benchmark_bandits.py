@@ -50,16 +50,9 @@ from tanbr_jax.online import estimates, regret, rollout
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
-COMMAND_LINE = launch.Flags(
-  "configs/bandit_speed/quick.py", workdir="runs/benchmark"
-)
 FILE = "benchmark.json"
 FLOOR, TORCH = "environment alone", "PyTorch NeuralUCB"
 DEFAULT, PRACTICAL = "neural_ucb", "neural_ucb_practical"
-
-
-def main() -> None:
-  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
 
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
@@ -198,4 +191,6 @@ def show_regret(found: Mapping[str, float]) -> None:
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  launch.start(
+    run, config="configs/bandit_speed/quick.py", workdir="runs/benchmark"
+  )

@@ -29,12 +29,7 @@ from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 from tanbr_jax.timing import latency
 
-COMMAND_LINE = launch.Flags("configs/regret/latency.py", workdir="runs/latency")
 FILE, FIGURE = "latency.json", "latency.png"
-
-
-def main() -> None:
-  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
 
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
@@ -211,4 +206,4 @@ def series(
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  launch.start(run, config="configs/regret/latency.py", workdir="runs/latency")

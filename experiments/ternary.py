@@ -29,12 +29,7 @@ from tanbr_jax.plots import ternary as plot_ternary
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
-COMMAND_LINE = launch.Flags("configs/regret/ternary.py", workdir="runs/ternary")
 TREES, FIGURE = "trees.npz", "ternary.png"
-
-
-def main() -> None:
-  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
 
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
@@ -213,4 +208,4 @@ def _panel(
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  launch.start(run, config="configs/regret/ternary.py", workdir="runs/ternary")
