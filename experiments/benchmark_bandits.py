@@ -75,7 +75,7 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
       beside = pyxab_row(settings, method, environment)
       add(beside)
     for title, options in variants(settings, method).items():
-      bandit = streams.make_bandit(settings.synthetic, method, **options)
+      bandit = streams.make_bandit(settings, method, **options)
       for count in settings.seed_counts:
         row = time_bandit(settings, title, bandit, environment, count)
         add(compare(row, beside, "x_pyxab"))
@@ -92,16 +92,14 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
 
 def make_environment(settings: SpeedSettings) -> Environment:
   """The stream that every method plays on."""
-  return streams.make_environment(
-    settings.synthetic, settings.family, settings.mix
-  )
+  return streams.make_environment(settings, settings.family, settings.mix)
 
 
 def fixed(settings: SpeedSettings) -> bandits.Bandit:
   """Plays the same weights always: what is left is the environment."""
   return bandits.fixed(
-    num_experts=settings.synthetic.num_experts,
-    num_tasks=settings.synthetic.num_tasks,
+    num_experts=settings.num_experts,
+    num_tasks=settings.num_tasks,
   )
 
 
@@ -145,10 +143,10 @@ def beside_torch(
   # traced: the history is learnt by the program that is then timed.
   work = {"num_steps": sizes.max_steps, "stop_loss": 0.0}
   idle = streams.make_bandit(
-    settings.synthetic, PRACTICAL, **work | {"stop_loss": np.inf}
+    settings, PRACTICAL, **work | {"stop_loss": np.inf}
   )
-  practical = streams.make_bandit(settings.synthetic, PRACTICAL, **work)
-  default = streams.make_bandit(settings.synthetic, DEFAULT)
+  practical = streams.make_bandit(settings, PRACTICAL, **work)
+  default = streams.make_bandit(settings, DEFAULT)
   rows = [beside]
   for title, learns, bandit in (
     (f"{PRACTICAL}, equal work", idle, practical),
@@ -167,7 +165,7 @@ def preset_regret(
   finals = {}
   for method in (DEFAULT, PRACTICAL):
     trace = rollout.run(
-      streams.make_bandit(settings.synthetic, method),
+      streams.make_bandit(settings, method),
       environment,
       num_rounds=settings.regret_rounds,
       seeds=range(settings.regret_seeds),
