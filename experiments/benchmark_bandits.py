@@ -50,16 +50,9 @@ from tanbr_jax.online import estimates, regret, rollout
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
-COMMAND_LINE = launch.Flags(
-  "configs/bandit_speed/quick.py", workdir="runs/benchmark"
-)
 FILE = "benchmark.json"
 FLOOR, TORCH = "environment alone", "PyTorch NeuralUCB"
 DEFAULT, PRACTICAL = "neural_ucb", "neural_ucb_practical"
-
-
-def main() -> None:
-  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
 
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
@@ -82,7 +75,7 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
       beside = pyxab_row(settings, method, environment)
       add(beside)
     for title, options in variants(settings, method).items():
-      bandit = streams.make_bandit(settings.synthetic, method, **options)
+      bandit = streams.make_bandit(settings, method, **options)
       for count in settings.seed_counts:
         row = time_bandit(settings, title, bandit, environment, count)
         add(compare(row, beside, "x_pyxab"))
@@ -99,16 +92,14 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
 
 def make_environment(settings: SpeedSettings) -> Environment:
   """The stream that every method plays on."""
-  return streams.make_environment(
-    settings.synthetic, settings.family, settings.mix
-  )
+  return streams.make_environment(settings, settings.family, settings.mix)
 
 
 def fixed(settings: SpeedSettings) -> bandits.Bandit:
   """Plays the same weights always: what is left is the environment."""
   return bandits.fixed(
-    num_experts=settings.synthetic.num_experts,
-    num_tasks=settings.synthetic.num_tasks,
+    num_experts=settings.num_experts,
+    num_tasks=settings.num_tasks,
   )
 
 
@@ -152,10 +143,10 @@ def beside_torch(
   # traced: the history is learnt by the program that is then timed.
   work = {"num_steps": sizes.max_steps, "stop_loss": 0.0}
   idle = streams.make_bandit(
-    settings.synthetic, PRACTICAL, **work | {"stop_loss": np.inf}
+    settings, PRACTICAL, **work | {"stop_loss": np.inf}
   )
-  practical = streams.make_bandit(settings.synthetic, PRACTICAL, **work)
-  default = streams.make_bandit(settings.synthetic, DEFAULT)
+  practical = streams.make_bandit(settings, PRACTICAL, **work)
+  default = streams.make_bandit(settings, DEFAULT)
   rows = [beside]
   for title, learns, bandit in (
     (f"{PRACTICAL}, equal work", idle, practical),
@@ -174,7 +165,7 @@ def preset_regret(
   finals = {}
   for method in (DEFAULT, PRACTICAL):
     trace = rollout.run(
-      streams.make_bandit(settings.synthetic, method),
+      streams.make_bandit(settings, method),
       environment,
       num_rounds=settings.regret_rounds,
       seeds=range(settings.regret_seeds),
@@ -198,4 +189,6 @@ def show_regret(found: Mapping[str, float]) -> None:
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  launch.start(
+    run, config="configs/bandit_speed/quick.py", workdir="runs/benchmark"
+  )

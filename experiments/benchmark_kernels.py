@@ -22,14 +22,6 @@ from experiments.kernels.results import Results
 from experiments.kernels.settings import read
 from tanbr_jax.report import workdir as reporting
 
-COMMAND_LINE = launch.Flags("configs/kernels/gpu.py", workdir="runs/kernels")
-
-
-def main() -> None:
-  # PyTorch needs its share of the memory.
-  os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
-
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   """Measures every point, the ceilings first, and writes as it goes."""
@@ -59,4 +51,6 @@ def command(arguments: list[str]) -> str:
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  # PyTorch needs its share of the memory.
+  os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+  launch.start(run, config="configs/kernels/gpu.py", workdir="runs/kernels")

@@ -23,18 +23,13 @@ from experiments.common import launch, records, streams
 from experiments.common.streams import BanditSettings
 from tanbr_jax import bandits, partition
 from tanbr_jax.online.estimates import Estimate
-from tanbr_jax.plots import curves, sweeps
+from tanbr_jax.plots import parts, sweeps
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 from tanbr_jax.timing import latency
 
-COMMAND_LINE = launch.Flags("configs/regret/latency.py", workdir="runs/latency")
 FILE, FIGURE = "latency.json", "latency.png"
-
-
-def main() -> None:
-  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
 
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
@@ -161,7 +156,7 @@ def full_tree(
   return grow(make(num_experts=experts, capacity=capacity), num_leaves)
 
 
-def grow(parts: partition.Partition, num_leaves: int) -> partition.Tree:
+def grow(cells: partition.Partition, num_leaves: int) -> partition.Tree:
   """Splits the shallowest leaf, the oldest first, until there are N."""
 
   def is_smaller(tree: partition.Tree) -> jax.Array:
@@ -170,9 +165,9 @@ def grow(parts: partition.Partition, num_leaves: int) -> partition.Tree:
   def split(tree: partition.Tree) -> partition.Tree:
     far = jnp.iinfo(jnp.int32).max
     node = jnp.argmin(jnp.where(tree.is_leaf, tree.depths, far))
-    return parts.split(tree, node.astype(jnp.int32))
+    return cells.split(tree, node.astype(jnp.int32))
 
-  tree = jax.jit(lambda: jax.lax.while_loop(is_smaller, split, parts.init()))()
+  tree = jax.jit(lambda: jax.lax.while_loop(is_smaller, split, cells.init()))()
   found = int(np.sum(tree.is_leaf))
   if found < num_leaves:
     raise ValueError(f"the tree must have {num_leaves} leaves, got {found}")
@@ -196,7 +191,7 @@ def draw(folder: str | Path) -> None:
     f"leaves or candidates N (E = {experts})": series(by_size, "size"),
   }
   figure = sweeps.latency(panels, target=config["target_ms"])
-  curves.save(figure, folder / FIGURE)
+  parts.save(figure, folder / FIGURE)
 
 
 def series(
@@ -211,4 +206,4 @@ def series(
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  launch.start(run, config="configs/regret/latency.py", workdir="runs/latency")

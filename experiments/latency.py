@@ -48,14 +48,11 @@ from experiments.model_latency.table import markdown, time_key
 from tanbr_jax import models
 from tanbr_jax.report import workdir as reporting
 
-COMMAND_LINE = launch.Flags(
-  "configs/model_latency/quick.py", workdir="runs/model_latency"
-)
 MODULE = "experiments.latency"
 
 
-def main() -> None:
-  config, workdir = COMMAND_LINE.config, COMMAND_LINE.workdir
+def main(config: ml_collections.ConfigDict, *, workdir: str) -> None:
+  """Measures one model here, or each of several in its own process."""
   names = read(config).models
   if len(names) == 1:
     run(config, workdir=workdir)
@@ -134,4 +131,6 @@ def floors(
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  launch.start(
+    main, config="configs/model_latency/quick.py", workdir="runs/model_latency"
+  )

@@ -26,9 +26,6 @@ from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.timing import serving
 
-COMMAND_LINE = launch.Flags(
-  "configs/online/quick.py", workdir="runs/online_quick"
-)
 COLUMNS = (
   tables.Column("mean_reward", "mean reward", 4),
   tables.Column("last_quarter_reward", "last quarter", 4),
@@ -39,14 +36,6 @@ COLUMNS = (
   tables.Column("expert_bytes", "expert bytes", 0),
   tables.Column("slot_latency_ms", "slot, ms", 2),
 )
-
-
-def main() -> None:
-  run(
-    COMMAND_LINE.config,
-    workdir=COMMAND_LINE.workdir,
-    progress=COMMAND_LINE.progress,
-  )
 
 
 def run(
@@ -236,4 +225,9 @@ def _notes(config: Mapping, reward: str) -> list[str]:
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  launch.start(
+    run,
+    config="configs/online/quick.py",
+    workdir="runs/online_quick",
+    has_bars=True,
+  )

@@ -21,23 +21,12 @@ from tanbr_jax.report import workdir as reporting
 from tanbr_jax.training import mergeability, pretraining
 from tanbr_jax.training.pretraining import PretrainConfig
 
-COMMAND_LINE = launch.Flags(
-  "configs/pretrain/quick.py", workdir="runs/pretrain_quick"
-)
 COLUMNS = (
   tables.Column("task_accuracy", "accuracy, one task", 4),
   tables.Column("task_loss", "loss, one task", 4),
   tables.Column("mix_accuracy", "accuracy, concentrated mixes", 4),
   tables.Column("mix_loss", "loss, concentrated mixes", 4),
 )
-
-
-def main() -> None:
-  run(
-    COMMAND_LINE.config,
-    workdir=COMMAND_LINE.workdir,
-    progress=COMMAND_LINE.progress,
-  )
 
 
 def run(
@@ -108,4 +97,9 @@ def summarise(by_seed: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  launch.start(
+    run,
+    config="configs/pretrain/quick.py",
+    workdir="runs/pretrain_quick",
+    has_bars=True,
+  )

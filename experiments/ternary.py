@@ -8,7 +8,7 @@ between stages its tree is kept. Writes `trees.npz`, `summary.json` and
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,12 @@ from tanbr_jax.environments import Environment
 from tanbr_jax.environments.landscapes.families import FAMILIES
 from tanbr_jax.online import rounds
 from tanbr_jax.partition.outlines import outlines
-from tanbr_jax.plots import curves
+from tanbr_jax.plots import parts
 from tanbr_jax.plots import ternary as plot_ternary
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
-COMMAND_LINE = launch.Flags("configs/regret/ternary.py", workdir="runs/ternary")
 TREES, FIGURE = "trees.npz", "ternary.png"
-
-
-def main() -> None:
-  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
 
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
@@ -46,15 +41,7 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   folder = reporting.open_workdir(workdir, config, seeds=[config.seed])
   arrays, summary = {}, {}
   for method, bandit in learners.items():
-    snapshots = play(
-      bandit,
-      environment,
-      method=method,
-      seed=config.seed,
-      snapshots=config.snapshots,
-      num_points=config.num_points,
-    )
-    for count, snapshot in snapshots.items():
+    for count, snapshot in play(config, method, bandit, environment).items():
       name = f"{method}/{count}"
       arrays |= {f"{name}:{key}": value for key, value in snapshot.items()}
       summary[f"{name}/num_leaves"] = len(snapshot["visits"])
@@ -80,28 +67,14 @@ def check(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def play(
+  config: ml_collections.ConfigDict,
+  method: str,
   bandit: bandits.Bandit,
   environment: Environment,
-  *,
-  method: str,
-  seed: int,
-  snapshots: Sequence[int],
-  num_points: int,
 ) -> dict[int, dict[str, np.ndarray]]:
-  """Plays one seed and keeps the tree after some numbers of rounds.
-
-  Args:
-    bandit: has a tree.
-    environment: under a fixed mix.
-    method: the bandit's name, for errors.
-    seed: of the run.
-    snapshots: rising numbers of rounds.
-    num_points: how many of the last played weights are kept.
-
-  Returns:
-    The number of rounds -> what a picture needs.
-  """
-  seeds = np.asarray([seed], np.int32)
+  """Parts of a picture for each snapshot, by the number of rounds."""
+  snapshots, num_points = config.snapshots, config.num_points
+  seeds = np.asarray([config.seed], np.int32)
   carry = rounds.init(bandit, environment, seeds)
   # Stages of one length, so that the rounds compile once.
   stage = math.gcd(*snapshots)
@@ -195,7 +168,7 @@ def draw(folder: str | Path) -> None:
     list(rows.values()),
     played_label=f"last {config['num_points']} played weights",
   )
-  curves.save(figure, folder / FIGURE)
+  parts.save(figure, folder / FIGURE)
 
 
 def _panel(
@@ -213,4 +186,4 @@ def _panel(
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  launch.start(run, config="configs/regret/ternary.py", workdir="runs/ternary")

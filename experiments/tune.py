@@ -29,12 +29,6 @@ from tanbr_jax.online import rounds
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
-COMMAND_LINE = launch.Flags("configs/regret/tune.py", workdir="runs/tune")
-
-
-def main() -> None:
-  run(COMMAND_LINE.config, workdir=COMMAND_LINE.workdir)
-
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   """Tunes every learner, writes the run's folder and prints the best points."""
@@ -144,4 +138,4 @@ def final_regrets(
 
 
 if __name__ == "__main__":
-  launch.start(main, command_line=COMMAND_LINE)
+  launch.start(run, config="configs/regret/tune.py", workdir="runs/tune")

@@ -98,7 +98,7 @@ def pyxab_seconds(
   **options: Any,
 ) -> list[float]:
   """Seconds of each chunk of an algorithm of PyXAB, one seed."""
-  player = pyxab_player(name, settings.synthetic.num_experts, **options)
+  player = pyxab_player(name, settings.num_experts, **options)
   stream, seconds = Stream(environment), []
   for _ in range(settings.num_rounds // settings.chunk_size):
     if len(seconds) >= 3 and sum(seconds) > settings.pyxab_max_seconds:
@@ -130,8 +130,8 @@ def torch_seconds(
   """
   sizes = settings.torch
   agent = _Torch(
-    num_experts=settings.synthetic.num_experts,
-    num_tasks=settings.synthetic.num_tasks,
+    num_experts=settings.num_experts,
+    num_tasks=settings.num_tasks,
     max_steps=sizes.max_steps,
     stop_loss=0.0,
     dense_rounds=sizes.history + sizes.num_rounds,
@@ -139,9 +139,7 @@ def torch_seconds(
   rng = np.random.default_rng(0)
 
   def choose(t: int, mix: np.ndarray) -> np.ndarray:
-    points = rng.dirichlet(
-      np.ones(settings.synthetic.num_experts), NUM_CANDIDATES
-    )
+    points = rng.dirichlet(np.ones(settings.num_experts), NUM_CANDIDATES)
     return points[agent.select(points, mix)[0]]
 
   player = Player(

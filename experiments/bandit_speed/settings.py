@@ -17,14 +17,7 @@ MIN_CHUNKS = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TorchSettings:
-  """Rounds beside PyTorch.
-
-  Attributes:
-    history: rounds learnt without training.
-    num_rounds: rounds after them, all timed.
-    chunk_size: rounds of a chunk, of both.
-    max_steps: single samples that a round trains on.
-  """
+  """Rounds beside PyTorch."""
 
   history: int
   num_rounds: int
@@ -42,28 +35,9 @@ class TorchSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SpeedSettings:
-  """All that the study reads of its config.
+class SpeedSettings(streams.SyntheticSettings):
+  """All that the study reads; see configs/bandit_speed/quick.py."""
 
-  Attributes:
-    synthetic: sizes, methods and the stream.
-    family: of the rewards.
-    mix: process of task mixes.
-    bandits: names of the methods.
-    seed_counts: numbers of seeds.
-    loop: "vmap" or "map" over the seeds.
-    num_rounds: most rounds of a method.
-    chunk_size: rounds of a chunk.
-    max_seconds: after which a method is stopped.
-    pyxab_max_seconds: the same of PyXAB.
-    pyxab: ours -> options of both.
-    one_tree: ours -> options that make it as PyXAB's.
-    torch: rounds beside PyTorch.
-    regret_rounds: of NeuralUCB's presets; 0 leaves them out.
-    regret_seeds: of the same.
-  """
-
-  synthetic: streams.SyntheticSettings
   family: str
   mix: str
   bandits: list[str]
@@ -83,7 +57,10 @@ class SpeedSettings:
     """Raises a ValueError if a number is out of range or a name unknown."""
     launch.names(self.family, known=FAMILIES, kind="family")
     launch.names(self.mix, known=mixes.PROCESSES, kind="mix")
-    rollout.check_loop(self.loop)
+    if self.loop not in rollout.LOOPS:
+      raise ValueError(
+        f"loop must be one of {rollout.LOOPS}, got {self.loop!r}"
+      )
     _check_chunks("", self.num_rounds, self.chunk_size)
 
 
@@ -97,7 +74,6 @@ def read(config: ml_collections.ConfigDict) -> SpeedSettings:
   return records.read(
     SpeedSettings,
     config,
-    synthetic=records.read(streams.SyntheticSettings, config),
     bandits=launch.names(config.bandits, known=known, kind="bandit"),
     seed_counts=launch.counts(config.seed_counts, kind="seed_counts"),
     torch=TorchSettings(**config.torch),

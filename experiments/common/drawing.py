@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from tanbr_jax.online import trace
 from tanbr_jax.online.trace import Trace
-from tanbr_jax.plots import curves, learning
+from tanbr_jax.plots import curves, learning, parts
 from tanbr_jax.report import html, tables
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.report.html import ReportFigure
@@ -81,7 +81,7 @@ def draw_stream(
   for name, figure, caption in drawn:
     if figure is not None:
       file = f"{prefix}{name}.png"
-      curves.save(figure, Path(workdir) / file)
+      parts.save(figure, Path(workdir) / file)
       report.append(ReportFigure(file, _sentence(where + caption)))
   return report
 

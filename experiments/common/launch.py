@@ -16,71 +16,30 @@ from tanbr_jax.storage import cache
 ROOT = Path(__file__).parents[2]
 
 
-class Flags:
-  """The flags that every experiment has.
+def start(
+  run: Callable[..., Any], *, config: str, workdir: str, has_bars: bool = False
+) -> None:
+  """Parses the flags and calls `run(config, workdir=...)`.
 
-  They are defined when the experiment runs, not when its module is imported:
-  a module that is imported for its functions leaves absl's flags alone.
+  A known mistake costs one line: an unknown flag or field, a config file that
+  is not there, and a ValueError whose message is one line exit with 1. Every
+  other exception keeps its traceback, as do all with `--verbosity=1`.
 
-  Attributes:
-    default: the config file that is used when none is named.
-    default_workdir: the run's folder when none is named.
-  """
-
-  def __init__(self, default: str, *, workdir: str) -> None:
-    """Names the defaults.
-
-    Args:
-      default: a config file, relative to the repository.
-      workdir: a folder, relative to the current one.
-    """
-    self.default = str(ROOT / default)
-    self.default_workdir = workdir
-
-  def define(self) -> None:
-    """Defines `--config`, `--workdir` and `--progress`."""
-    self._config = config_flags.DEFINE_config_file(
-      "config", self.default, "The run's config file."
-    )
-    self._workdir = flags.DEFINE_string(
-      "workdir", self.default_workdir, "The run's folder."
-    )
-    self._progress = flags.DEFINE_bool("progress", True, "Draw progress bars.")
-    for name in ("config", "workdir", "progress"):  # what -h shows
-      flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
-
-  @property
-  def config(self) -> ml_collections.ConfigDict:
-    """The config with its overrides, frozen against typing mistakes."""
-    return self._config.value
-
-  @property
-  def workdir(self) -> str:
-    """The run's folder."""
-    return self._workdir.value
-
-  @property
-  def progress(self) -> bool:
-    """Whether to draw progress bars."""
-    return self._progress.value
-
-
-def start(main: Callable[[], Any], *, command_line: Flags) -> None:
-  """Parses the flags and calls `main`; a known mistake costs one line.
-
-  An unknown flag or field, a config file that is not there, and a ValueError
-  whose message is one line are such mistakes and exit with 1. Every other
-  exception keeps its traceback, as do all ValueErrors with `--verbosity=1`.
+  Args:
+    run: the experiment.
+    config: the default of `--config`, relative to the repository.
+    workdir: the default of `--workdir`, relative to the current folder.
+    has_bars: whether `run` also takes `progress`, which `--progress` decides.
   """
 
   def parse(argv: Sequence[str]) -> list[str]:
     bare = ["--helpshort" if a in ("-h", "--help") else a for a in argv]
     try:
-      command_line.define()
+      _define(config, workdir, has_bars)
       left = list(flags.FLAGS(bare))
       if len(left) > 1:
         _stop(f"unknown arguments {left[1:]}")
-      _keep_compiled_programs(command_line.config)
+      _keep_compiled_programs(flags.FLAGS.config)
     except (AttributeError, KeyError) as error:
       _stop(f"unknown config field {_innermost(error)}")
     except OSError as error:  # ml_collections' own, its last line says why.
@@ -91,12 +50,14 @@ def start(main: Callable[[], Any], *, command_line: Flags) -> None:
 
   def guarded(argv: Sequence[str]) -> None:
     del argv  # nothing is left of it
-    if flags.FLAGS.verbosity <= 0:
+    found = flags.FLAGS
+    if found.verbosity <= 0:
       logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
+    options = {"progress": found.progress} if has_bars else {}
     try:
-      main()
+      run(found.config, workdir=found.workdir, **options)
     except ValueError as error:
-      if "\n" in str(error) or flags.FLAGS.verbosity > 0:
+      if "\n" in str(error) or found.verbosity > 0:
         raise
       _stop(str(error))
 
@@ -144,6 +105,22 @@ def suggest(name: str, known: Iterable[str]) -> str:
   near = difflib.get_close_matches(name, known, n=1)
   hint = f", did you mean {near[0]!r}?" if near else ""
   return f"{hint} (known: {', '.join(known)})"
+
+
+def _define(config: str, workdir: str, has_bars: bool) -> None:
+  """Defines the flags, which -h then names.
+
+  They are defined when an experiment starts, not when its module is imported:
+  a module that is imported for its functions leaves absl's flags alone.
+  """
+  config_flags.DEFINE_config_file(
+    "config", str(ROOT / config), "The run's config file."
+  )
+  flags.DEFINE_string("workdir", workdir, "The run's folder.")
+  if has_bars:
+    flags.DEFINE_bool("progress", True, "Draw progress bars.")
+  for name in ("config", "workdir", "progress")[: 2 + has_bars]:
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
 def _keep_compiled_programs(config: ml_collections.ConfigDict) -> None:

@@ -1,14 +1,12 @@
 """Records that a config is read into, once, before any work."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
 
 from tanbr_jax.bandits import Bandit
 from tanbr_jax.environments import Environment
-from tanbr_jax.monitor.base import check_at_least_one
 from tanbr_jax.online import rollout
 from tanbr_jax.online.trace import Trace
 
@@ -33,15 +31,7 @@ def read(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
-  """Rounds, seeds and chunks of a run.
-
-  Attributes:
-    num_rounds: T.
-    num_seeds: S.
-    first_seed: the seeds are the S numbers from here on.
-    chunk_size: rounds between two saves.
-    loop: "vmap" or "map" over the seeds, see `rollout.run`.
-  """
+  """Rounds, seeds and chunks of a run; see `rollout.run`."""
 
   num_rounds: int
   num_seeds: int
@@ -50,41 +40,20 @@ class RunSettings:
   loop: str
 
   def __post_init__(self) -> None:
-    """Raises a ValueError if a number is out of range or a name unknown."""
-    check_at_least_one(
-      num_rounds=self.num_rounds,
-      num_seeds=self.num_seeds,
-      chunk_size=self.chunk_size,
-    )
-    if self.first_seed < 0:
-      raise ValueError(
-        f"first_seed must not be negative, got first_seed={self.first_seed}"
-      )
-    rollout.check_loop(self.loop)
+    """Raises a ValueError if a value is not allowed."""
+    rollout.check(**self._arguments())
 
   @property
   def seeds(self) -> range:
-    """The S seeds."""
+    """The seeds: so many numbers, from the first on."""
     return range(self.first_seed, self.first_seed + self.num_seeds)
 
   def play(
-    self,
-    bandit: Bandit,
-    environment: Environment,
-    *,
-    workdir: Path,
-    name: str,
-    progress: bool,
+    self, bandit: Bandit, environment: Environment, **options: Any
   ) -> Trace:
-    """Plays a method or resumes it, see `rollout.run`."""
-    return rollout.run(
-      bandit,
-      environment,
-      num_rounds=self.num_rounds,
-      seeds=self.seeds,
-      chunk_size=self.chunk_size,
-      workdir=workdir,
-      progress=progress,
-      name=name,
-      loop=self.loop,
-    )
+    """Calls `rollout.run` with these settings and the options."""
+    return rollout.run(bandit, environment, **self._arguments(), **options)
+
+  def _arguments(self) -> dict[str, Any]:
+    names = ("num_rounds", "seeds", "chunk_size", "loop")
+    return {name: getattr(self, name) for name in names}

@@ -13,13 +13,7 @@ Options = Mapping[str, Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BanditSettings:
-  """Sizes and options of the methods.
-
-  Attributes:
-    num_experts: E.
-    num_tasks: V.
-    methods: name -> options of methods of one's own, or of the registry's.
-  """
+  """Sizes and options of methods; see configs/regret/quick.py."""
 
   num_experts: int
   num_tasks: int
@@ -28,17 +22,7 @@ class BanditSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticSettings(BanditSettings):
-  """Synthetic streams, and the methods that play on them.
-
-  Attributes:
-    noise: of the reward of one request.
-    noise_kind: its law, see `synthetic`.
-    reward_drift: rounds between two landscapes that a task makes in a slot.
-    family_options: family -> options of its constructor.
-    mix_options: mix -> options of its process.
-    requests: of a slot; 0 shows every task in every slot, and the true mix.
-    monitor_decay: of the moving average that estimates the mix of requests.
-  """
+  """Synthetic streams and the methods on them; see configs/regret/quick.py."""
 
   noise: float
   requests: int

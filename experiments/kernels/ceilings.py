@@ -17,14 +17,7 @@ from tanbr_jax.timing.latency import Latency
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TimingSettings:
-  """Repeats and lengths of a timing, and sizes of what finds the ceilings.
-
-  Attributes:
-    repeats: times that each queue is timed.
-    min_ms: milliseconds that one of these takes at least.
-    ceiling_bytes: that are copied and read.
-    matmul_size: a side of the matrices that are multiplied.
-  """
+  """Repeats, and sizes of what finds ceilings; see configs/kernels/gpu.py."""
 
   repeats: int
   min_ms: float

@@ -23,16 +23,7 @@ GROUPS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KernelSettings(TimingSettings):
-  """All that the study reads of its config.
-
-  Attributes:
-    shapes: names of `SHAPES`.
-    tokens: numbers of tokens.
-    groups: names of `GROUPS`.
-    max_seconds: after which no further point is begun.
-    xla_max_tokens: most tokens of the reference.
-    threads: programs compiled at a time.
-  """
+  """All that the study reads of its config; see configs/kernels/gpu.py."""
 
   shapes: list[str]
   tokens: list[int]

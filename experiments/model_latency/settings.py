@@ -14,17 +14,7 @@ from tanbr_jax import models
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LatencySettings(TimingSettings):
-  """All that the study reads of its config.
-
-  Attributes:
-    models: names of `models.PRESETS`.
-    changes: model -> fields that differ from the preset's.
-    dtype: of parameters and computation.
-    implementation: of the experts' kernels; None for the best.
-    sizes: of the batches.
-    active_share: of the token-expert pairs that the masked form keeps.
-    max_seconds: in which the repeats must fit, but at least three.
-  """
+  """All that the study reads; see configs/model_latency/quick.py."""
 
   models: list[str]
   changes: Mapping[str, Mapping[str, Any]]

@@ -50,17 +50,7 @@ class OracleSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamSettings:
-  """Requests, their mix, and what a method sees of both.
-
-  Attributes:
-    requests: of a slot.
-    reward: "accuracy" or "log_likelihood" of the next byte.
-    mix: the process of task mixes.
-    mix_options: process -> options of its constructor.
-    monitor: of `MONITORS`.
-    monitor_decay: of the moving average.
-    monitor_window: slots of the sketch.
-  """
+  """Requests, their mix and its monitor; see configs/online/quick.py."""
 
   requests: int
   reward: str
@@ -98,19 +88,7 @@ class StreamSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnlineSettings:
-  """All that the main job reads of its config.
-
-  Attributes:
-    pretrain: the model and its training.
-    oracle: how the best weights are found.
-    stream: what is served.
-    run: rounds, seeds and chunks.
-    bandits: names of the methods that are played.
-    methods: name -> options of methods of one's own.
-    data_path: a folder of text; None for the built-in text.
-    cache_dir: where text and models are kept; None for the default.
-    latency_repeats: timed calls of each form of the model.
-  """
+  """All that the main job reads of its config; see configs/online/quick.py."""
 
   pretrain: PretrainConfig
   oracle: OracleSettings

@@ -4,4 +4,9 @@ from experiments.common import launch
 from experiments.regret import comparison
 
 if __name__ == "__main__":
-  launch.start(comparison.main, command_line=comparison.COMMAND_LINE)
+  launch.start(
+    comparison.run,
+    config="configs/regret/quick.py",
+    workdir="runs/regret_quick",
+    has_bars=True,
+  )

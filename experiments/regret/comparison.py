@@ -31,9 +31,6 @@ from tanbr_jax.online.trace import Trace
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
 
-COMMAND_LINE = launch.Flags(
-  "configs/regret/quick.py", workdir="runs/regret_quick"
-)
 COLUMNS = (
   tables.Column("expected_regret", "expected regret", 1),
   tables.Column("realised_regret", "realised regret", 1),
@@ -54,14 +51,6 @@ class Job(NamedTuple):
   method: str
   bandit: bandits.Bandit
   environment: Environment
-
-
-def main() -> None:
-  run(
-    COMMAND_LINE.config,
-    workdir=COMMAND_LINE.workdir,
-    progress=COMMAND_LINE.progress,
-  )
 
 
 def run(

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from experiments.common import drawing
 from tanbr_jax.online.estimates import Estimate
-from tanbr_jax.plots import curves, sweeps
 from tanbr_jax.plots import grid as plot_grid
+from tanbr_jax.plots import parts, sweeps
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.report.html import ReportFigure
 
@@ -48,7 +48,7 @@ def _streams(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
 def _curves(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
   groups = drawing.load_groups(workdir)
   figure = plot_grid.cumulative_regret(groups, log=config["log_scale"])
-  curves.save(figure, workdir / "curves.png")
+  parts.save(figure, workdir / "curves.png")
   caption = f"Cumulative expected regret: means, and bands of the {_INTERVAL}."
   return [ReportFigure("curves.png", caption)]
 
@@ -56,7 +56,7 @@ def _curves(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
 def _growth(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
   del config
   figure = plot_grid.regret_growth(drawing.load_groups(workdir))
-  curves.save(figure, workdir / "growth.png")
+  parts.save(figure, workdir / "growth.png")
   caption = (
     "Mean expected regret over the root of the round; flat is the square root "
     "law, a rise of slope 1/2 is linear regret."
@@ -84,7 +84,7 @@ def _ablation(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
     figure = _sweep(ratios, values, baseline=baseline, varied=varied)
   else:
     figure = sweeps.ablation_bars(ratios, reference=baseline)
-  curves.save(figure, workdir / "ablation.png")
+  parts.save(figure, workdir / "ablation.png")
   caption = (
     f"Final expected regret over that of {baseline}, geometric mean over "
     "paired seeds, for each stream and over all (black); bars are 95 % "
@@ -137,7 +137,7 @@ def _settings(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
       reference=1.0,
     )
     file = f"{stream.replace('/', '_')}_settings.png"
-    curves.save(figure, workdir / file)
+    parts.save(figure, workdir / file)
     caption = f"{where}: final expected regret over that of {baseline}."
     report.append(ReportFigure(file, caption))
   return report

@@ -72,7 +72,9 @@ def run(
   """
   # The first carry.
   chunk_size = min(chunk_size, num_rounds)
-  _check(num_rounds, seeds, chunk_size, name, loop)
+  check(num_rounds=num_rounds, seeds=seeds, chunk_size=chunk_size, loop=loop)
+  if not name or name.startswith("/") or ".." in name.split("/"):
+    raise ValueError(f"name must be a relative path without .., got {name!r}")
   bandit, environment = as_pytree(bandit), as_pytree(environment)
   seed_array = np.asarray(seeds, np.int32)
   carry = rounds.init(bandit, environment, seed_array)
@@ -115,9 +117,10 @@ def run(
   return join(chunks)
 
 
-def _check(
-  num_rounds: int, seeds: Sequence[int], chunk_size: int, name: str, loop: str
+def check(
+  *, num_rounds: int, seeds: Sequence[int], chunk_size: int, loop: str
 ) -> None:
+  """Raises a ValueError if `run` would refuse any of these arguments."""
   if num_rounds < 1:
     raise ValueError(f"num_rounds must be at least 1, got {num_rounds}")
   if chunk_size < 1:
@@ -129,13 +132,6 @@ def _check(
     )
   if min(seeds) < 0 or max(seeds) >= 2**31:
     raise ValueError(f"seeds must be in [0, 2**31), got {seeds}")
-  if not name or name.startswith("/") or ".." in name.split("/"):
-    raise ValueError(f"name must be a relative path without .., got {name!r}")
-  check_loop(loop)
-
-
-def check_loop(loop: str) -> None:
-  """Raises a ValueError if the loop over seeds is none of `LOOPS`."""
   if loop not in LOOPS:
     raise ValueError(f"loop must be one of {LOOPS}, got {loop!r}")
 

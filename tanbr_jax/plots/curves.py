@@ -1,11 +1,9 @@
 """Figures of a run, drawn from its traces alone.
 
 Every function returns a `matplotlib.figure.Figure` that no global state knows
-of; `save` writes it. Letters: S seeds, T rounds, V tasks, E experts.
+of; `parts.save` writes it. Letters: S seeds, T rounds, V tasks, E experts.
 """
 
-import io
-import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,14 +14,6 @@ from tanbr_jax.online import regret
 from tanbr_jax.online.trace import Trace
 from tanbr_jax.plots import labels as plot_labels
 from tanbr_jax.plots import parts
-from tanbr_jax.storage import atomic
-
-
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-  """Writes a figure as PNG, atomically."""
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format="png", dpi=200)
-  atomic.write_bytes(path, buffer.getvalue())
 
 
 def cumulative_regret(

@@ -3,7 +3,9 @@
 Letters: S seeds, T rounds, N shares.
 """
 
+import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -14,6 +16,7 @@ from matplotlib.figure import Figure
 
 from tanbr_jax.online import estimates, regret
 from tanbr_jax.online.trace import Trace
+from tanbr_jax.storage import atomic
 
 # Okabe and Ito's colours, which the colour-blind tell apart; yellow, too faint
 # for a line, is darkened.
@@ -45,6 +48,13 @@ LEGEND_COLUMNS = 4  # of a legend below a grid
 _MAX_POINTS = 400
 # With fewer seeds Student's interval is many times the range of the data.
 _FEW_SEEDS = 5
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+  """Writes a figure as PNG, atomically."""
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format="png", dpi=200)
+  atomic.write_bytes(path, buffer.getvalue())
 
 
 def make_figure(

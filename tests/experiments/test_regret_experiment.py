@@ -113,9 +113,9 @@ def test_bad_values(field, value, message):
 @pytest.mark.parametrize(
   "field, value, message",
   [
-    ("num_seeds", 0, "num_seeds must be at least 1, got num_seeds=0"),
-    ("chunk_size", 0, "chunk_size must be at least 1, got chunk_size=0"),
-    ("first_seed", -1, "first_seed must not be negative, got first_seed=-1"),
+    ("num_seeds", 0, r"seeds must be one or more .*, got \[\]"),
+    ("chunk_size", 0, "chunk_size must be at least 1, got 0"),
+    ("first_seed", -1, r"seeds must be in .*, got \[-1, 0\]"),
     ("loop", "scan", "loop must be one of .*, got 'scan'"),
   ],
 )

@@ -5,7 +5,7 @@ import pytest
 import toy
 
 from tanbr_jax.online import estimates, regret
-from tanbr_jax.plots import curves
+from tanbr_jax.plots import curves, parts
 
 ROUNDS = 50
 
@@ -105,7 +105,7 @@ def test_only_methods_with_a_tree_are_drawn(traces):
 
 
 def test_save_writes_a_readable_size(traces, tmp_path):
-  curves.save(curves.cumulative_regret(traces), tmp_path / "x.png")
+  parts.save(curves.cumulative_regret(traces), tmp_path / "x.png")
   header = (tmp_path / "x.png").read_bytes()[:24]
   # PNG: width and height are big-endian words at byte 16; 6.5 in at 200 dpi.
   assert int.from_bytes(header[16:20], "big") == 1300

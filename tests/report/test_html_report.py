@@ -1,7 +1,7 @@
 import base64
 import html.parser
 
-from tanbr_jax.plots import curves, parts
+from tanbr_jax.plots import parts
 from tanbr_jax.report import html as html_report
 from tanbr_jax.report import workdir
 
@@ -32,7 +32,7 @@ class Checker(html.parser.HTMLParser):
 
 def test_report_is_whole_escaped_and_offline(tmp_path):
   figure, _ = parts.make_figure(1, height=1.0)
-  curves.save(figure, tmp_path / "a.png")
+  parts.save(figure, tmp_path / "a.png")
   workdir.open_workdir(tmp_path, {"x": "<b>&"}, seeds=(0,))
   workdir.write_summary(tmp_path, {"tanbr/regret": 1.5})
   path = html_report.write_report(

@@ -72,7 +72,7 @@ def start(monkeypatch, capsys):
   def start(arguments):
     monkeypatch.setattr(sys, "argv", ["experiment", *arguments])
     with pytest.raises(SystemExit) as stop:
-      launch.start(print, command_line=launch.Flags(QUICK, workdir="run"))
+      launch.start(print, config=QUICK, workdir="run", has_bars=True)
     return stop.value.code, capsys.readouterr()
 
   yield start
