@@ -8,7 +8,6 @@
 Letters: E experts, N candidates, M tree capacity.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,9 +17,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax import partition as partitions
-from tanbr_jax.bandits.base import Decision, check_at_least
+from tanbr_jax.bandits.base import Decision, Shape, check_at_least
 from tanbr_jax.bandits.trees import tree_growth
 from tanbr_jax.partition import Partition
+from tanbr_jax.simplex.points import dirichlet_half, dirichlet_one
 
 # How many there are when a bandit is not told.
 DEFAULT_SIZES = {"dirichlet": 20, "tree": 128, "ascent": 32}
@@ -43,15 +43,6 @@ class Source(NamedTuple):
   propose: Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]]
   describe: Callable[..., dict[str, jax.Array]]
   update: Callable[[Any, Decision, jax.Array], Any]
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Draws:
-  """Shape of the weights that are drawn anew a round: fixes the program."""
-
-  number: int
-  num_experts: int
 
 
 class LeavesState(NamedTuple):
@@ -87,7 +78,7 @@ def make_source(
       partitions.simplex(num_experts=num_experts, capacity=2 * size - 1),
       num_experts=num_experts,
     )
-  draws, describe = Draws(size, num_experts), Partial(_describe)
+  draws, describe = Shape((size, num_experts)), Partial(_describe)
   if name == "ascent":
     return Source(
       Partial(_centre, draws),
@@ -125,23 +116,10 @@ def leaves(
   check_at_least("num_fresh", num_fresh, 0)
   return Source(
     Partial(_init_tree, partition),
-    Partial(_propose_leaves, Draws(num_fresh, num_experts)),
+    Partial(_propose_leaves, Shape((num_fresh, num_experts))),
     Partial(_describe_leaf, partition),
     Partial(_grow, partition, jnp.float32(rho), jnp.float32(split_scale)),
   )
-
-
-def dirichlet_half(key: chex.PRNGKey, shape: tuple[int, int]) -> jax.Array:
-  """Returns [N, E] draws of Dirichlet(1/2): squared normals, normalised.
-
-  `jax.random.dirichlet` draws by rejection, which is slow inside a scan.
-
-  Args:
-    key: random key, consumed.
-    shape: (N, E).
-  """
-  squares = jax.random.normal(key, shape) ** 2
-  return squares / jnp.sum(squares, axis=-1, keepdims=True)
 
 
 def ascent_starts(
@@ -165,12 +143,9 @@ def ascent_starts(
   )
 
 
-def _propose_dirichlet(draws: Draws, key, state) -> tuple[jax.Array, jax.Array]:
+def _propose_dirichlet(draws: Shape, key, state) -> tuple[jax.Array, jax.Array]:
   del state
-  # Normalised exponentials are Dirichlet(1).
-  exponentials = jax.random.exponential(key, (draws.number, draws.num_experts))
-  points = exponentials / jnp.sum(exponentials, axis=-1, keepdims=True)
-  return points, jnp.ones(draws.number, bool)
+  return dirichlet_one(key, draws), jnp.ones(draws[0], bool)
 
 
 def _describe(state, candidate, merge_weights) -> dict[str, jax.Array]:
@@ -183,12 +158,12 @@ def _keep(state, decision, seen) -> Any:
   return state
 
 
-def _centre(draws: Draws) -> jax.Array:
-  return jnp.full(draws.num_experts, 1 / draws.num_experts, jnp.float32)
+def _centre(draws: Shape) -> jax.Array:
+  return jnp.full(draws[1], 1 / draws[1], jnp.float32)
 
 
-def _propose_starts(draws: Draws, key, previous) -> tuple[jax.Array, jax.Array]:
-  points = ascent_starts(key, previous, draws.number)
+def _propose_starts(draws: Shape, key, previous) -> tuple[jax.Array, jax.Array]:
+  points = ascent_starts(key, previous, draws[0])
   return points, jnp.ones(points.shape[0], bool)
 
 
@@ -201,13 +176,13 @@ def _init_tree(partition) -> LeavesState:
   return LeavesState(tree, jnp.zeros_like(tree.depths))
 
 
-def _propose_leaves(draws: Draws, key, state) -> tuple[jax.Array, jax.Array]:
+def _propose_leaves(draws: Shape, key, state) -> tuple[jax.Array, jax.Array]:
   tree = state.tree
-  fresh = dirichlet_half(key, (draws.number, draws.num_experts))
+  fresh = dirichlet_half(key, draws)
   num_splits = jnp.sum(tree.is_leaf, dtype=jnp.int32) - 1
   return (
     jnp.concatenate([tree.representatives, fresh]),
-    jnp.concatenate([tree.is_leaf, jnp.arange(draws.number) < num_splits]),
+    jnp.concatenate([tree.is_leaf, jnp.arange(draws[0]) < num_splits]),
   )
 
 

@@ -84,7 +84,7 @@ def _draw(
     if name in shown:
       smooth = parts.trailing_mean(found[name], window)
       parts.band(axes, smooth, index, name, first_round=window)
-  if log:
+  if log and any((found[name] > 0).any() for name in shown):
     axes.set_yscale("log", nonpositive="mask")
     labels.plain_ticks(axes.yaxis)
   axes.set_xlim(left=0)

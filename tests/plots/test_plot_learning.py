@@ -48,6 +48,17 @@ def test_model_error_of_the_methods_that_predict(traces):
   assert learning.model_error({"plain": traces["plain"]}) is None
 
 
+def test_errors_of_zero_are_drawn_on_a_linear_axis(traces):
+  learner = traces["learner"]
+  right = {"predicted_reward": learner.expected_reward}
+  figure = learning.model_error(
+    {"learner": dataclasses.replace(learner, aux=right)}
+  )
+  assert not line(figure, "learner").get_ydata().any()
+  assert figure.axes[0].get_yscale() == "linear"
+  assert learning.model_error(traces).axes[0].get_yscale() == "log"
+
+
 def test_bonus_is_a_size(traces):
   drawn = line(learning.exploration_bonus(traces), "learner")
   bonus = np.abs(traces["learner"].aux["exploration_bonus"])
