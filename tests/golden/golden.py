@@ -5,7 +5,7 @@ and the processor that it was recorded with it must come again to the bit;
 elsewhere to 1e-5, as other versions add in other orders. A bandit that ascends
 a score that it has fitted amplifies such roundings from round to round (1e-4
 after ten rounds, .1 after a hundred, measured on jax 0.11.2): elsewhere, ten
-rounds of it come again to 1e-3, and all to .01 in the mean of each array. After
+rounds of it come again to 1e-3, and all to .02 in the mean of each array. After
 a change that is meant, record anew with
 
   RECORD_GOLDEN=1 pytest tests/golden
@@ -51,7 +51,7 @@ def check(name, trace, *, ascends):
         _compare(field, found, golden[field], 0 if is_here else 1e-5)
       else:
         _compare(field, found[:, :10], golden[field][:, :10], 1e-3)
-        _compare(field, found.mean(1), golden[field].mean(1), 1e-2)
+        _compare(field, found.mean(1), golden[field].mean(1), 2e-2)
 
 
 def _compare(field, found, expected, tolerance):

@@ -75,8 +75,17 @@ def lin_ts(
 ) -> Bandit:
   """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.
 
-  Args and errors are those of `lin_ucb`; `exploration` is the factor of the
-  draw's deviation from the mean.
+  Args:
+    num_experts: E.
+    num_tasks: V.
+    features: "quadratic" or "linear", of the weights.
+    exploration: factor of the draw's deviation from the mean.
+    regularisation: of the ridge regression, see `lin_ucb`.
+    constant_scale: of the constant feature, see `lin_ucb`.
+    num_candidates: fresh starts of the ascent, see `lin_ucb`.
+
+  Raises:
+    ValueError: as `lin_ucb`.
   """
   return lin_ucb(
     num_experts=num_experts,

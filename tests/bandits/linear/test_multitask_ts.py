@@ -35,8 +35,8 @@ def test_plays_no_worse_than_the_best_of_a_fine_grid_of_its_draw(bandit):
     [(a, b, 1 - a - b) for a in steps for b in steps if a + b <= 1 + 1e-9]
   )
   # The draw that `select` made, from the same key.
-  bound = bandit.select.args[1]
-  estimate = bound.model.estimate(
+  model = bandit.select.args[0]
+  estimate = model.estimate(
     jax.random.split(jax.random.key(9))[0], state.model, context.task_mix
   )
   decision = select(jax.random.key(9), state, context)
@@ -79,15 +79,17 @@ def test_starts_are_added_one_by_one():
       raise StopIteration
 
   bandit = bandits.multitask_ts(num_experts=E, num_tasks=V, num_fourier=2)
-  _, bound = bandit.select.args
+  model, shape, _, growth = bandit.select.args
   select = bandit.select.func
   context = Context(jnp.full(V, 1 / V, jnp.float32))
   state = bandit.init(jax.random.key(0))
   for rounds in (0, 9, 19, 29, 100_000):
     with pytest.raises(StopIteration):
       select(
+        model,
+        shape,
         Spy(),
-        bound,
+        growth,
         jax.random.key(0),
         state._replace(num_rounds=jnp.int32(rounds)),
         context,
