@@ -87,14 +87,7 @@ def tune(
   environments: Mapping[str, Environment],
   settings: RunSettings,
 ) -> list[dict[str, float]]:
-  """One row a point: its values, its regret in each stream, its score.
-
-  Args:
-    arms: G bandits of one structure.
-    options: of each of them.
-    environments: stream -> environment.
-    settings: of the run.
-  """
+  """One row a point: its values, its regret in each stream, its score."""
   stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arms)
   rows = [dict(point) for point in options]
   for stream, environment in environments.items():

@@ -22,8 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.data = ml_collections.ConfigDict({"path": ""})
   # Where text and trained models are kept; empty for the default.
   config.cache_dir = ""
-  # How the oracle is found, see `environments.oracle`, and how its error is
-  # estimated, see `environments.oracle_error`.
+  # How the oracle is found, see `environments.oracle.table`, and how its error
+  # is estimated, see `environments.oracle.error`.
   config.oracle = ml_collections.ConfigDict(
     {
       "seed": 0,

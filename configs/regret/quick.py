@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_rounds = 2000
   config.num_seeds = 4
   config.first_seed = 0
-  # Comma lists: of environments.families.FAMILIES, of
+  # Comma lists: of environments.landscapes.families.FAMILIES, of
   # environments.mixes.PROCESSES, of bandits.REGISTRY or of `methods` below.
   config.families = "quadratic,network,saturating"
   config.mixes = "drift"
