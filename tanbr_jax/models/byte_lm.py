@@ -8,6 +8,7 @@ Letters: B batch, S sequence, D model width, E experts, L layers.
 
 import contextlib
 import dataclasses
+import functools
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -94,7 +95,7 @@ class ByteLM:
     Returns:
       The float32 tree of `models.base.Params`.
     """
-    return _Network(self.config).init(key, jnp.zeros((1, 1), jnp.int32))
+    return _init(_Network(self.config), key)
 
   def apply(
     self,
@@ -162,6 +163,12 @@ class _Network(nn.Module):
     x = _norm(config, "final_norm", x)
     logits = _dense(NUM_BYTES, config, "logits")(x).astype(jnp.float32)
     return logits, seam.stack_layers(seen)
+
+
+# Compiled: drawn operation by operation it takes seconds.
+@functools.partial(jax.jit, static_argnums=0)
+def _init(network: _Network, key: jax.Array) -> Params:
+  return network.init(key, jnp.zeros((1, 1), jnp.int32))
 
 
 class _Embedding(nn.Module):

@@ -64,9 +64,12 @@ def against(trace: Trace, oracle: Trace) -> Trace:
   Raises:
     ValueError: if the runs did not serve the same slots.
   """
-  for field in ("seeds", "task_mix"):
+  # Two programs round a mix differently in its last bits, on a GPU at least.
+  for field, tolerance in (("seeds", 0), ("task_mix", 1e-4)):
     mine, theirs = getattr(trace, field), getattr(oracle, field)
-    if not np.array_equal(mine, theirs):
+    if mine.shape != theirs.shape or not np.allclose(
+      mine, theirs, rtol=0, atol=tolerance
+    ):
       raise ValueError(
         f"trace and oracle must have the same {field}, got shapes "
         f"{mine.shape} and {theirs.shape}, or other values"

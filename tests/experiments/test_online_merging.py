@@ -46,7 +46,7 @@ def make_config(folder):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, compile_once):
+def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("online")
   for task, text in (("up", "abcdefgh "), ("down", "hgfedcba, ")):
     path = folder / "text" / task

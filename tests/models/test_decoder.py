@@ -19,7 +19,7 @@ CLOSE = {"atol": 2e-5, "rtol": 0}
 
 @pytest.fixture(scope="module")
 def params():
-  return MODEL.init(jax.random.key(0))
+  return jax.jit(MODEL.init)(jax.random.key(0))
 
 
 @functools.cache

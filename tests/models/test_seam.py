@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import plain_moe
 import pytest
 from jax.tree_util import Partial
 
@@ -29,55 +30,63 @@ class Case(NamedTuple):
       self.params, self.ids if ids is None else ids, **given
     )
 
+  def see(self, input_ids=None, mask=None, **given):
+    """Logits, and what a generic reroute and observer saw; one program."""
+    input_ids = self.ids if input_ids is None else input_ids
+    run = see_program(self.model)
+    return run(self.params, input_ids, mask, change(self, **given))
+
 
 @functools.cache
 def compiled(model):
   return jax.jit(model.apply)
 
 
-@pytest.fixture(scope="module", params=["byte_lm", "decoder"])
-def case(request, tiny):
-  if request.param == "byte_lm":
-    return Case(tiny.model, tiny.params, tiny.ids[:, :6])
-  ids = jax.random.randint(jax.random.key(1), (2, 6), 0, 64)
-  return Case(DECODER, DECODER.init(jax.random.key(0)), ids)
+@functools.cache
+def see_program(model):
+  def run(params, ids, mask, tree):
+    return model.apply(
+      params,
+      ids,
+      attention_mask=mask,
+      reroute=Partial(changed, tree),
+      observe=Partial(see_pairs, ()),
+    )
+
+  return jax.jit(run)
 
 
-def of_case(case):
-  config = case.model.config
-  return config.num_layers, case.ids.size, config.num_experts
+class Change(NamedTuple):
+  """What a layer's routing becomes; leaves of [L, ...]."""
+
+  ids: jax.Array  # [L, K], everybody's experts where `is_forced`
+  is_forced: jax.Array  # [L] bool
+  scale: jax.Array  # [L], of the gates; forced ones are .5
 
 
-# Reroutes and observers are module-level functions: nothing compiles twice.
+def change(case, ids=None, scale=(1.0, 1.0)):
+  num_layers, num_selected = 2, case.model.config.num_selected
+  forced = jnp.zeros((num_layers, num_selected), jnp.int32)
+  if ids is not None:
+    forced = jnp.asarray(ids, jnp.int32)
+  is_forced = jnp.full(num_layers, ids is not None)
+  return Change(forced, is_forced, jnp.asarray(scale, jnp.float32))
+
+
+# Module-level functions: nothing compiles twice.
+def changed(tree, layer):
+  routing = layer.routing
+  gates = jnp.where(tree.is_forced, 0.5, routing.gates)
+  ids = jnp.broadcast_to(tree.ids[None], routing.expert_ids.shape)
+  return routing._replace(
+    expert_ids=jnp.where(tree.is_forced, ids, routing.expert_ids),
+    gates=gates * tree.scale,
+  )
+
+
 def same(tree, layer):
   del tree
   return layer.routing
-
-
-def nobody(tree, layer):
-  del tree
-  ids = jnp.full_like(layer.routing.expert_ids, moe.NO_EXPERT)
-  return layer.routing._replace(expert_ids=ids)
-
-
-def named(ids, layer):
-  """Everybody to these experts [K], at half gates."""
-  shape = (layer.hidden.shape[0], ids.shape[0])
-  return layer.routing._replace(
-    expert_ids=jnp.broadcast_to(ids[None], shape),
-    gates=jnp.full(shape, 0.5),
-  )
-
-
-def scaled(scale, layer):
-  return moe.scale_gates(layer.routing, 1.0)._replace(
-    gates=layer.routing.gates * scale
-  )
-
-
-def see_all(tree, layer, output):
-  del tree
-  return layer, output
 
 
 @moe.needs_pair_outputs
@@ -86,31 +95,23 @@ def see_pairs(tree, layer, output):
   return layer, output
 
 
-def test_no_reroute_is_the_identity_to_the_bit(case):
-  found = case(reroute=Partial(same, ()))
+@pytest.fixture(scope="module", params=["byte_lm", "decoder"])
+def case(request, tiny):
+  if request.param == "byte_lm":
+    return Case(tiny.model, tiny.params, tiny.ids[:, :6])
+  ids = jax.random.randint(jax.random.key(1), (2, 6), 0, 64)
+  return Case(DECODER, jax.jit(DECODER.init)(jax.random.key(0)), ids)
+
+
+def of_case(case):
+  config = case.model.config
+  return config.num_layers, case.ids.size, config.num_experts
+
+
+def test_the_identity_reroute_is_none_to_the_bit(case):
+  found, (layer, _) = case.see()
   np.testing.assert_array_equal(found, case())
-  found, _ = case(observe=Partial(moe.observe_experts, ()))
-  np.testing.assert_array_equal(found, case())
-
-
-def test_a_mask_is_the_masked_forward(case):
-  shape = of_case(case)
-  mask = jax.random.bernoulli(jax.random.key(3), 0.6, shape)
-  _, (layer, output) = case(
-    reroute=moe.mask_experts(mask), observe=Partial(see_all, ())
-  )
-  run = jax.jit(jax.vmap(moe.masked))
-  routing = jax.vmap(functools.partial(top_k, case))(layer.router_logits)
-  expected = run(layer.experts, layer.hidden, routing, mask)
-  np.testing.assert_allclose(output.output, expected, **CLOSE)
-  assert (np.asarray(layer.routing.expert_ids) == moe.NO_EXPERT).any()
-
-
-def top_k(case, logits):
-  renormalise = getattr(case.model.config, "renormalise", True)
-  return moe.top_k(
-    logits, case.model.config.num_selected, renormalise=renormalise
-  )
+  assert layer.token_mask.all()
 
 
 def test_without_experts_the_shared_block_is_left(case):
@@ -122,17 +123,15 @@ def test_without_experts_the_shared_block_is_left(case):
       stack, w_out=jnp.zeros_like(stack.w_out)
     )
     stripped[name] = {**stripped[name], "experts": experts}
+  found, (_, output) = case.see(ids=jnp.full((2, 2), moe.NO_EXPERT))
   expected = case._replace(params={"params": stripped})()
-  np.testing.assert_allclose(
-    case(reroute=Partial(nobody, ())), expected, **CLOSE
-  )
+  np.testing.assert_allclose(found, expected, **CLOSE)
+  assert not output.pair_outputs.any()
 
 
 def test_an_expert_that_is_named_twice_counts_twice(case):
-  once, twice = (
-    case(reroute=Partial(named, jnp.array(ids, jnp.int32)))
-    for ids in ([[1], [2]], [[1, 1], [2, 2]])
-  )
+  once, _ = case.see(ids=[[1, moe.NO_EXPERT], [2, moe.NO_EXPERT]])
+  twice, _ = case.see(ids=[[1, 1], [2, 2]])
   dense, merged = models.merge(
     case.model, case.params, jnp.eye(of_case(case)[2])[jnp.array([1, 2])]
   )
@@ -142,59 +141,80 @@ def test_an_expert_that_is_named_twice_counts_twice(case):
 
 
 def test_what_is_observed_is_what_the_layer_does(case):
-  _, (layer, output) = case(observe=Partial(see_pairs, ()))
+  _, (layer, output) = case.see()
   num_layers, num_tokens, num_experts = of_case(case)
   assert layer.router_logits.shape == (num_layers, num_tokens, num_experts)
-  assert layer.token_mask.all()
   for index in range(num_layers):
     one, out = jax.tree.map(lambda leaf, i=index: leaf[i], (layer, output))
     kernel = case.params["params"][f"layer_{index}"]["experts"]["router"]
     logits = np.float64(one.hidden) @ np.float64(kernel["kernel"])
     np.testing.assert_allclose(one.router_logits, logits, atol=1e-5)
-    gates = np.float64(one.routing.gates)
-    pairs = np.float64(out.pair_outputs)
+    gates, pairs = np.float64(one.routing.gates), np.float64(out.pair_outputs)
     total = np.einsum("nk,nkd->nd", gates, pairs)
-    if one.experts.shared is not None:
-      total += np.asarray(moe.apply(one.experts.shared, one.hidden))
+    arrays = plain_moe.to_float64(one.experts)
+    hidden = np.float64(one.hidden)
+    total += [plain_moe.shared(arrays, row) for row in hidden]
     np.testing.assert_allclose(out.output, total, **CLOSE)
     for token, pair in ((0, 0), (num_tokens - 1, 1)):
       expert = int(one.routing.expert_ids[token, pair])
-      own = dataclasses.replace(one.experts, shared=None)
-      block = moe.merge(own, jnp.eye(num_experts)[expert])
+      own = plain_moe.one_expert(arrays, expert)
       np.testing.assert_allclose(
-        pairs[token, pair],
-        moe.apply(block, one.hidden[token][None])[0],
-        **CLOSE,
+        pairs[token, pair], plain_moe.block(own, hidden[token]), **CLOSE
       )
 
 
-def test_pair_outputs_of_skipped_pairs_are_zero_and_unasked_ones_absent(case):
-  _, (_, output) = case(
-    reroute=Partial(nobody, ()), observe=Partial(see_pairs, ())
-  )
-  assert not output.pair_outputs.any()
-  _, (_, output) = case(observe=Partial(see_all, ()))
-  assert output.pair_outputs is None
+def test_a_mask_is_the_masked_forward_and_pairs_are_there_where_asked_for():
+  experts = moe.init_experts(jax.random.key(0), 3, model_dim=4, expert_dim=8)
+  x = jax.random.normal(jax.random.key(1), (5, 4))
+  logits = x[:, :3]
+  masks = jnp.array([[True, False, True], [False, True, True]])
+
+  def output_and_pairs(layer, output):
+    return output
+
+  def run(observe, layer):
+    return moe.apply_layer(
+      experts,
+      x,
+      logits,
+      moe.top_k(logits, 2),
+      reroute=seam.of_layer(moe.mask_experts(masks), layer),
+      observe=Partial(observe),
+    )
+
+  run = jax.jit(run, static_argnums=(0, 1))
+  for layer in range(2):
+    out, seen = run(output_and_pairs, layer)
+    assert seen.pair_outputs is None
+    masked = moe.masked(experts, x, moe.top_k(logits, 2), masks[layer])
+    np.testing.assert_allclose(out, masked, atol=1e-6)
+  _, seen = run(moe.needs_pair_outputs(lambda layer, output: output), 1)
+  assert seen.pair_outputs.shape == (5, 2, 4)
 
 
 def test_gradients_and_vmap_go_through_the_tree(case):
   @jax.jit
+  @jax.vmap
   def total(scale):
-    reroute = Partial(scaled, scale)
-    logits = case.model.apply(case.params, case.ids, reroute=reroute)
+    tree = change(case)._replace(scale=scale)
+    logits = case.model.apply(
+      case.params, case.ids, reroute=Partial(changed, tree)
+    )
     return jnp.sum(jnp.sin(logits))
 
   scale, step = jnp.array([0.8, 1.3]), 1e-2
-  grads = jax.grad(total)(scale)
   moved = scale[None] + step * jnp.concatenate([jnp.eye(2), -jnp.eye(2)])
-  values = np.float64(jax.vmap(total)(moved))
-  np.testing.assert_allclose(
-    values, [total(one) for one in moved], rtol=1e-5, atol=1e-3
+  grads = jax.grad(lambda scale: total(scale).sum())(
+    jnp.broadcast_to(scale[None], (4, 2))
   )
+  values = np.float64(total(moved))
+  for value, one in zip(values, moved, strict=True):
+    alone = np.float64(case.see(scale=one)[0])
+    assert value == pytest.approx(np.sin(alone).sum(), abs=1e-2)
   slopes = (values[:2] - values[2:]) / (2 * step)
   # The quotient errs by step^2 / 6 of a third derivative, and by the rounding
   # of a sum of hundreds of sines, 1e-4, over the step.
-  np.testing.assert_allclose(grads, slopes, rtol=0.02, atol=0.05)
+  np.testing.assert_allclose(grads[0], slopes, rtol=0.02, atol=0.05)
   assert np.abs(grads).min() > 0.05
 
 
@@ -207,7 +227,6 @@ def test_nothing_is_added_where_the_seam_is_not_used(case, monkeypatch):
   def plain(experts, hidden, router_logits, routing, **given):
     return moe.routed(experts, hidden, routing), None
 
-  monkeypatch.setattr(seam, "apply_layer", plain)
   monkeypatch.setattr(moe, "apply_layer", plain)
   decoder._run_layer.clear_cache()
   assert found == trace()
@@ -225,37 +244,35 @@ def padded(ids, lengths, side):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_nothing_and_is_not_observed(case, side):
-  lengths = (6, 4)
-  ids, mask = padded(np.asarray(case.ids), lengths, side)
-  observe = Partial(moe.observe_experts, ())
-  logits, seen = case(ids, attention_mask=mask, observe=observe)
+  ids, mask = padded(np.asarray(case.ids), (6, 4), side)
+  logits, (layer, _) = case.see(ids, mask)
   assert np.isfinite(logits).all()
-  parts = []
-  for row, length in enumerate(lengths):
-    alone, part = case(case.ids[row : row + 1, :length], observe=observe)
-    np.testing.assert_allclose(
-      np.asarray(logits)[row, np.asarray(mask)[row]], alone[0], **CLOSE
-    )
-    parts.append(part)
-  total = jax.tree.map(lambda one, other: one + other, *parts)
-  assert (seen.num_tokens == 10).all()
-  np.testing.assert_array_equal(seen.num_pairs, total.num_pairs)
-  np.testing.assert_allclose(seen.gate_mass, total.gate_mass, atol=1e-5)
-  np.testing.assert_allclose(seen.probability, total.probability, atol=1e-5)
-  # Not even a reroute wakes padding up.
-  everybody = jnp.zeros((2, 1), jnp.int32)
-  _, seen = case(
-    ids,
-    attention_mask=mask,
-    observe=observe,
-    reroute=Partial(named, everybody),
+  np.testing.assert_array_equal(
+    layer.token_mask, np.broadcast_to(mask.reshape(-1), (2, 12))
   )
-  np.testing.assert_array_equal(seen.num_pairs[:, 0], [10, 10])
+  is_padding = ~np.asarray(layer.token_mask)
+  assert (np.asarray(layer.routing.expert_ids)[is_padding] == -1).all()
+  whole, (expected, _) = case.see()
+  for row, length in enumerate((6, 4)):
+    # A later token changes nothing before it: the whole sequences will do.
+    here = np.asarray(mask)[row]
+    np.testing.assert_allclose(
+      np.asarray(logits)[row, here], whole[row, :length], **CLOSE
+    )
+    places = row * 6 + np.flatnonzero(here)
+    found = np.asarray(layer.router_logits)[:, places]
+    first = slice(row * 6, row * 6 + length)
+    np.testing.assert_allclose(found, expected.router_logits[:, first], **CLOSE)
+  # Not even a reroute wakes padding up.
+  forced = change(case, ids=[[0, 1], [1, 2]])
+  _, (layer, _) = see_program(case.model)(case.params, ids, mask, forced)
+  chosen = np.asarray(layer.routing.expert_ids)
+  assert (chosen[is_padding] == -1).all() and (chosen[~is_padding] >= 0).all()
 
 
 @pytest.mark.parametrize("side", [None, "left", "right"])
 def test_prefill_and_decoding_observe_what_the_whole_sequence_does(side):
-  params = DECODER.init(jax.random.key(0))
+  params = jax.jit(DECODER.init)(jax.random.key(0))
   ids = jax.random.randint(jax.random.key(2), (2, 6), 0, 64)
   lengths = (4, 4) if side is None else (4, 2)
   prompt, mask = padded(np.asarray(ids)[:, :4], lengths, side)
@@ -294,7 +311,7 @@ def test_refuses_what_does_not_fit(case):
   dense = models.dense_form(case.model)
   for given, message in (
     ({"reroute": Partial(same, jnp.ones(3))}, r"L=2, got \(3,\)"),
-    ({"observe": Partial(see_all, jnp.float32(1))}, r"observe .* got \(\)"),
+    ({"observe": Partial(see_pairs, jnp.float32(1))}, r"observe .* got \(\)"),
     ({"reroute": same}, "reroute must be a jax.tree_util.Partial"),
     ({"attention_mask": jnp.ones((2, 5))}, r"\(2, 6\), got \(2, 5\)"),
   ):

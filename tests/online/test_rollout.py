@@ -76,12 +76,7 @@ def whole():
 @pytest.fixture(scope="module")
 def killed_workdirs(tmp_path_factory):
   here = Path(__file__).parents[1]
-  env = dict(
-    os.environ,
-    JAX_PLATFORMS="cpu",
-    JAX_COMPILATION_CACHE_DIR=str(tmp_path_factory.mktemp("compiled")),
-    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-  )
+  env = dict(os.environ, JAX_PLATFORMS="cpu")
   env["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
   folders = [tmp_path_factory.mktemp(f"{when}{nth}") for when, nth in KILLS]
   cases = [

@@ -12,7 +12,7 @@ CONFIG = tiny_pretraining.CONFIG
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, compile_once):
+def trained(tmp_path_factory):
   return pretraining.pretrain(
     CONFIG,
     tiny_pretraining.corpus(),
