@@ -18,8 +18,8 @@ x PyTorch, in one regime: 200 rounds of history learnt without training, then 60
 rounds of which each trains. "neural_ucb_practical, equal work" and PyTorch take
 exactly 1,000 single-sample steps a round there (nothing stops them early), with
 20 candidates, 64 hidden units, V outputs and a diagonal Z; "neural_ucb, same
-rounds" is our default schedule, which trains less. The regret of the two
-presets, paired over seeds, says what that costs.
+rounds" is our default schedule, which trains less. The regrets of
+`neural_ucb` and `neural_ucb_practical`, paired over seeds, say what that costs.
 
 Writes `benchmark.json`. What is not installed is a row with its reason.
 """
@@ -96,7 +96,7 @@ def make_environment(settings: SpeedSettings) -> Environment:
 
 
 def fixed(settings: SpeedSettings) -> bandits.Bandit:
-  """Plays the same weights always: what is left is the environment."""
+  """Fixed weights, whose rounds cost what the environment alone costs."""
   return bandits.fixed(
     num_experts=settings.num_experts,
     num_tasks=settings.num_tasks,
@@ -117,7 +117,7 @@ def variants(settings: SpeedSettings, method: str) -> dict[str, dict[str, Any]]:
 def pyxab_row(
   settings: SpeedSettings, method: str, environment: Environment
 ) -> Row:
-  """The row of the algorithm of PyXAB beside ours, or why there is none."""
+  """The row of PyXAB's algorithm beside ours, or the reason it has none."""
   name = outside.PYXAB[method]
   title, options = f"PyXAB {name}", dict(settings.pyxab[method])
   if method == "hoo":
@@ -161,7 +161,7 @@ def beside_torch(
 def preset_regret(
   settings: SpeedSettings, environment: Environment
 ) -> dict[str, float]:
-  """Final expected regrets of NeuralUCB's presets, and their paired ratio."""
+  """Final expected regrets of NeuralUCB's two forms, and their paired ratio."""
   finals = {}
   for method in (DEFAULT, PRACTICAL):
     trace = rollout.run(
@@ -181,7 +181,7 @@ def preset_regret(
 
 
 def show_regret(found: Mapping[str, float]) -> None:
-  """Prints the presets' regrets, if they were played."""
+  """Prints the regrets of NeuralUCB's two forms, if they were played."""
   for key in (DEFAULT, PRACTICAL, "default_over_practical"):
     if key in found:
       low, high = found[f"{key}_low"], found[f"{key}_high"]

@@ -45,7 +45,7 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
 
 
 def command(arguments: list[str]) -> str:
-  """The command line without the folder, which is nobody else's."""
+  """The command line without `--workdir`, which means nothing elsewhere."""
   kept = [a for a in arguments if not a.startswith(("--workdir", "-workdir"))]
   return " ".join(["python -m experiments.benchmark_kernels", *kept])
 

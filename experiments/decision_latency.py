@@ -87,7 +87,7 @@ def points(config: ml_collections.ConfigDict) -> list[tuple[int, int]]:
 def time_methods(
   config: ml_collections.ConfigDict, settings: BanditSettings, size: int
 ) -> list[dict[str, Any]]:
-  """One row a method; what has no size is measured at the default alone."""
+  """One row a method; methods without a size only at the default size."""
   functions = {
     method: decide(settings, method, field, size)
     for method, field in config.sizes.items()

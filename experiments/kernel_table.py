@@ -138,7 +138,7 @@ def steps(lookup: Lookup) -> str:
 
 
 def reached(results: Mapping[str, Any]) -> str:
-  """Ratios beside what was aimed at."""
+  """The table of measured ratios beside their targets."""
   lines = [
     [
       target.title,

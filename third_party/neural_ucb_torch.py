@@ -1,4 +1,4 @@
-"""Plain PyTorch NeuralUCB with a diagonal Z: what our speed is compared with.
+"""Plain PyTorch NeuralUCB with a diagonal Z: our speed is compared with it.
 
 Our own writing of the algorithm of the authors' public code (Zhou, Li and Gu
 2020), for V tasks: `tanbr_jax.bandits.neural_ucb_practical` step by

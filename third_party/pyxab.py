@@ -152,7 +152,7 @@ def _play(
 
 @contextlib.contextmanager
 def _global_seed(seed: int) -> Iterator[None]:
-  """PyXAB draws from NumPy's global generator, which is put back after."""
+  """Seeds NumPy's global generator, which PyXAB uses, and restores it after."""
   saved = np.random.get_state()
   np.random.seed(seed)
   try:

@@ -66,7 +66,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.torch = ml_collections.ConfigDict(
     {"history": 200, "num_rounds": 60, "chunk_size": 20, "max_steps": 1000}
   )
-  # Of the presets of NeuralUCB, paired.
+  # The regrets of NeuralUCB's two forms, paired.
   config.regret_rounds = 1500
   config.regret_seeds = 4
   return config

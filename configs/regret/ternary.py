@@ -5,8 +5,8 @@
 
 Run time: about two minutes on two CPU cores, most of it compilation.
 Expected: cells are small around the best weights (the cross) and large
-elsewhere; at the end the practical preset plays beside the cross, the paper's
-only as near as the representatives of its few cells are.
+elsewhere; at the end `tanbr` plays beside the cross, `tanbr_paper` only as near
+as the representatives of its few cells are.
 """
 
 import ml_collections

@@ -108,7 +108,7 @@ def pyxab_seconds(
 
 
 class _Torch(TorchNeuralUCB):
-  """Can learn a history without training on it."""
+  """A NeuralUCB that can learn a history without training on it."""
 
   trains = False
 

@@ -152,7 +152,7 @@ def make_row(
 
 
 def compare(row: Row, outside: Row | None, key: str) -> Row:
-  """The row with its rate over an outside one's, if there is that."""
+  """Adds the ratio of its rate to an outside row's, where that has one."""
   if outside and "rate" in outside:
     row[key] = row["rate"] / outside["rate"]
   return row

@@ -159,7 +159,7 @@ class Peers:
       self._makers = []
 
   def queues(self, num_tokens: int) -> dict[str, Any]:
-    """Makes what is timed at this number of tokens."""
+    """Makes the queues that are timed at this number of tokens."""
     if not self._makers:
       return {}
     if self._weights is None:
@@ -174,7 +174,7 @@ class Peers:
 def split(
   queues: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Exception]]:
-  """Those that run once without an error, and the others' errors."""
+  """The queues that run once without an error, and the errors of the rest."""
   sound, errors = {}, {}
   for name, queue in queues.items():
     try:
@@ -217,9 +217,9 @@ def add_busy(
 
 
 def chain_length(work: Work, ceilings: Ceilings) -> int:
-  """Calls in a program: about a millisecond of them.
+  """The number of calls in a program that takes about a millisecond.
 
-  Their outputs live at a time, and a millisecond writes a few GB at most.
+  The outputs of all calls live at once; a millisecond writes a few GB at most.
   """
   wanted = math.ceil(1e-3 / kernel_shapes.floor_seconds(work, ceilings))
   return min(max(wanted, 2), 16)

@@ -144,7 +144,7 @@ class Block:
     )
 
   def all_experts(self, work: Work) -> Work:
-    """The same work, if every expert must be read."""
+    """The work if every expert must be read."""
     pairs = self.num_tokens * self.shape.num_selected
     most = routed_work(
       self.shape,

@@ -208,6 +208,6 @@ def part_work(
 
 
 def merging_bytes(shape: Shape, num_merges: int) -> int:
-  """Of one matrix: experts are read once and each result is written once."""
+  """Bytes to merge one matrix: experts read once, each result written once."""
   result = shape.matrix_bytes // shape.num_experts
   return shape.matrix_bytes + num_merges * result

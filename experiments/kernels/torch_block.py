@@ -83,7 +83,7 @@ def token_sets(shape: Shape, num_tokens: int) -> list[Any]:
 
 
 def as_in_out(weights: Weights) -> Weights:
-  """The same weights, [E, D, 2 F] and [E, F, D] in memory."""
+  """Copies the weights into the layouts [E, D, 2 F] and [E, F, D] in memory."""
   return weights._replace(
     up=weights.up.transpose(1, 2).contiguous().transpose(1, 2),
     down=weights.down.transpose(1, 2).contiguous().transpose(1, 2),
@@ -161,7 +161,7 @@ def queues(
   *,
   pool: Any = None,
 ) -> dict[str, TorchQueue | Exception]:
-  """The block in every layout and way to add; what cannot run says why."""
+  """The block in every layout and way to add, or the error of making it."""
   found: dict[str, TorchQueue | Exception] = {}
   layouts = {"out_in": weights, "in_out": [as_in_out(w) for w in weights]}
   for layout, add in itertools.product(LAYOUTS, SUMS):

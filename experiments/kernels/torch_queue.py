@@ -23,7 +23,7 @@ def device() -> str:
 
 
 def graph_pool() -> Any:
-  """Memory that the graphs of a point share; gives back what others left."""
+  """Returns memory that graphs share, after freeing what earlier ones left."""
   import torch
 
   if device() == "cpu":

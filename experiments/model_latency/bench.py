@@ -156,7 +156,7 @@ def with_both(
 
 
 def num_bytes(tree: Any) -> int:
-  """Of all arrays."""
+  """Bytes of all arrays of a tree."""
   return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 

@@ -85,12 +85,12 @@ def experts_in_use(
 
 
 def expert_parameters(config: DecoderConfig) -> int:
-  """Of one expert."""
+  """Parameters of one expert."""
   return (2 + config.is_gated) * config.model_dim * config.expert_dim
 
 
 def dense_parameters(config: DecoderConfig) -> int:
-  """Of one layer without its routed experts and its router."""
+  """Parameters of one layer without its routed experts and its router."""
   heads = 2 * config.num_heads + 2 * config.num_kv_heads
   shared = (2 + config.is_gated) * (config.shared_dim or 0)
   return config.model_dim * (heads * config.head_dim + shared)

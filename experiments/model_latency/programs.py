@@ -65,7 +65,7 @@ class Pair(NamedTuple):
 
 
 def make_pair(config: models.DecoderConfig, implementation: str | None) -> Pair:
-  """Both forms of a model with experts."""
+  """The routed and the merged form of a model with experts."""
   dense = dataclasses.replace(config, num_experts=None)
   return Pair(models.Decoder(config, implementation), models.Decoder(dense))
 

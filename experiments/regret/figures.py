@@ -1,4 +1,4 @@
-"""The figures of a regret run: which ones is a field of its config.
+"""The figures of a regret run, which a field of its config chooses.
 
 streams   every stream's own: regret, growth, reward, learning, trees
 curves    regret of all streams in one grid

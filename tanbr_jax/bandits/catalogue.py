@@ -1,7 +1,7 @@
 """The source and the needs of every registered bandit.
 
-The README's table of algorithms is made of this and of measured regret, by
-`experiments.algorithm_table`.
+`experiments.algorithm_table` makes the table in experiments/regret/README.md of
+this and of measured regret.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Environments: what answers a bandit's merge weights with rewards."""
+"""Environments, which answer a bandit's merge weights with rewards."""
 
 from tanbr_jax.environments.base import Environment, Outcome
 

@@ -1,4 +1,4 @@
-"""An environment that replays a table of what once was recorded.
+"""An environment that replays a recorded log of rewards.
 
 A log's N rows each hold weights that were played, the tasks' mean rewards and
 how many requests each mean is of. Rows with equal weights make an arm. Weights

@@ -40,7 +40,7 @@ class MoeSlotsState(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class _Settings:
-  """What the program's structure depends on."""
+  """The static settings, which fix the compiled program."""
 
   model: models.Model
   requests: int
@@ -51,7 +51,7 @@ class _Settings:
 
 
 class _Arrays(NamedTuple):
-  """What passes through `jit` as arguments."""
+  """The arrays and processes that `jit` takes as arguments."""
 
   params: models.Params
   text: data.TaskText
@@ -97,7 +97,7 @@ def moe_slots(
     params: its parameters.
     text: the test text of V tasks, each longer than `context`.
     task_mix: the process of task mixes.
-    optimal_table: best weights by mix (see `oracle`).
+    optimal_table: best weights by mix (see `oracle.table`).
     requests_per_slot: B.
     context: S, None for the model's own, where it has one.
     monitor: a `Monitor` that estimates the mix from the counts of the slots

@@ -45,7 +45,7 @@ def outer(lhs: jax.Array, grad: jax.Array, group_sizes: jax.Array) -> jax.Array:
 
 
 class _Blocks(NamedTuple):
-  """Where each block of rows begins and ends; G blocks, some not in use."""
+  """Groups and bounds of G blocks of rows, of which some are not in use."""
 
   group: jax.Array  # [G] int32
   start: jax.Array  # [G] int32
@@ -78,7 +78,7 @@ def _block_size(num_rows: int, num_groups: int, largest: int) -> int:
 def _rows_of(
   blocks: _Blocks, i: jax.Array, block: int, num_rows: int
 ) -> tuple[jax.Array, jax.Array]:
-  """First row of a slice that holds block i, and which of its rows are it.
+  """The first row of a slice that holds block i, and a mask of its rows.
 
   At the end of the array the slice begins before the block does, so that
   nothing has to be padded, which would copy the whole array.

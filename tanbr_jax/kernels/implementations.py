@@ -1,4 +1,4 @@
-"""How an operation picks one of its implementations, and why it may not."""
+"""Selects an operation's implementation, or says why one cannot run."""
 
 import functools
 import importlib

@@ -1,4 +1,4 @@
-"""Where each token-expert pair goes when pairs are sorted by expert.
+"""Finds the place of each token-expert pair in an order by expert.
 
 Letters: N tokens, K experts per token, E experts (groups).
 
@@ -23,7 +23,7 @@ _BLOCK = 128
 
 
 class Permutation(NamedTuple):
-  """Where each token-expert pair goes when pairs are sorted by expert.
+  """The places of token-expert pairs in an order by expert.
 
   Attributes:
     place: [N, K] int32, the pair's row among the sorted rows; N * K if the

@@ -1,4 +1,4 @@
-"""The weighted sum of stacked arrays: what merging experts costs.
+"""The weighted sum of stacked arrays, which merges experts.
 
 Letters: E experts, R results (weight vectors).
 

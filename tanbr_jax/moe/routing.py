@@ -14,7 +14,7 @@ NO_EXPERT = -1
 
 
 class Routing(NamedTuple):
-  """What a router decided for N tokens.
+  """The decision of a router for N tokens.
 
   Attributes:
     expert_ids: [N, K] int32, the chosen experts, the best first. A pair whose

@@ -56,7 +56,7 @@ def pick(values: jax.Array, ids: jax.Array) -> jax.Array:
 
 
 def pick_dense(values: jax.Array, ids: jax.Array) -> jax.Array:
-  """`pick` as a masked sum, whose gradient is one too and no scatter."""
+  """`pick` as a masked sum, whose gradient is a masked sum and no scatter."""
   experts = jnp.arange(values.shape[-1], dtype=ids.dtype)
   is_it = ids[..., None] == selection.with_rank(experts, ids.ndim + 1)
   return jnp.sum(jnp.where(is_it, values[..., None, :], 0), axis=-1)

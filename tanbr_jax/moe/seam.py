@@ -28,7 +28,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class MoeInput(NamedTuple):
-  """What a layer of experts is about to do.
+  """The state of a layer of experts before the experts run.
 
   Attributes:
     hidden: [N, D], the layer's input.
@@ -47,7 +47,7 @@ class MoeInput(NamedTuple):
 
 
 class MoeOutput(NamedTuple):
-  """What a layer of experts did.
+  """The outputs of a layer of experts.
 
   Attributes:
     output: [N, D], that of the whole layer, the shared block's included.

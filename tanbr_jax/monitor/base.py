@@ -1,4 +1,4 @@
-"""What every monitor is: an estimate of the task mix from request counts.
+"""The monitor's contract: an estimate of the task mix from request counts.
 
 At the start of a slot the paper's monitor gives the task mix from the history
 of requests (Han et al., arXiv 2509.19781: "an exponential moving average or a

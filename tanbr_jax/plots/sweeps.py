@@ -13,7 +13,7 @@ from tanbr_jax.online.estimates import Estimate
 from tanbr_jax.plots import labels as plot_labels
 from tanbr_jax.plots import parts
 
-# Of a series that sums up the others.
+# The name of a series that sums up the others.
 POOLED = "all"
 Series = Mapping[float, Estimate]
 _POOLED_STYLE = {"color": "black", "linestyle": "-", "linewidth": 2.0}

@@ -210,7 +210,7 @@ def busy(queue: Queue, *, programs: int = 8) -> float:
 
 
 def kernel_nanoseconds(planes: Iterable[Any]) -> float:
-  """The durations of all kernels in a profile; NaN if it has no GPU's."""
+  """The sum of the kernels' durations in a profile; NaN without a GPU's."""
   durations = [
     event.duration_ns
     for plane in planes

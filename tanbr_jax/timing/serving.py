@@ -1,6 +1,6 @@
-"""What serving costs: routed over all experts, or merged into one block.
+"""Costs of serving: routed over all experts, or merged into one block.
 
-Letters: B requests of a slot, S bytes of context, E experts.
+Letters: B requests of a slot, S tokens of context, E experts.
 """
 
 from typing import Any
@@ -24,15 +24,15 @@ def slot_costs(
   Args:
     model: a model with experts.
     params: its parameters.
-    merge_weights: [E], of the merged form; what they are does not matter.
+    merge_weights: [E], of the merged form; times do not depend on them.
     input_ids: [B, S] int32, the slot's requests.
     repeats: timed calls of each, in turns.
 
   Returns:
     `routed/slot_latency_ms`, `merged/slot_latency_ms` (the dense model, merged
     before) and `merged/merge_ms` (medians, with quartiles `_q1` and `_q3`),
-    `merged/latency_saving` (1 - merged / routed), and `routed/expert_bytes`,
-    `merged/expert_bytes`, what is resident to serve.
+    `merged/latency_saving` (1 - merged / routed), and the bytes of experts that
+    each form keeps resident, `routed/expert_bytes` and `merged/expert_bytes`.
   """
   dense, dense_params = models.merge(model, params, merge_weights)
   routed_forward = jax.jit(lambda p, ids: model.apply(p, input_ids=ids))

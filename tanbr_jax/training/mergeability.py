@@ -1,7 +1,7 @@
-"""How much the choice of merge weights matters for a model.
+"""Measures how much the choice of merge weights matters for a model.
 
 Merge weights are chosen on one text and scored on another. Letters: V tasks,
-E experts, X mixes, n windows a task, S bytes of context.
+E experts, X mixes, n windows a task, S tokens of context.
 """
 
 import functools
@@ -16,7 +16,7 @@ from tanbr_jax.simplex.search import maximise_on_simplex
 
 
 class Mergeability(NamedTuple):
-  """What `score_choices` found; every score is [X] over the mixes of text.
+  """Scores of every choice of weights, each [X] over the mixes of text.
 
   Attributes:
     mixes: [X, V] the mixes: each task alone, then pairs of tasks.

@@ -1,4 +1,4 @@
-"""What pre-training minimises: losses of the dense, merged and routed forms.
+"""Objectives of pre-training: losses of the dense, merged and routed forms.
 
 Every loss is a module-level function whose arrays and text are bound with
 `jax.tree_util.Partial`; it takes `({"model": params, "table": logits}, key)`.

@@ -8,7 +8,7 @@ takes a step, so that the router is of use. A short dense start trains one FFN
 whose copies become the experts. [R] reconstruction: the paper takes a
 pre-trained model as given and does not say how its experts became mergeable.
 
-Letters: V tasks, E experts, B windows, S bytes of context.
+Letters: V tasks, E experts, B windows, S tokens of context.
 """
 
 import dataclasses

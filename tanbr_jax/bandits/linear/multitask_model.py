@@ -34,7 +34,7 @@ MOST_EXPERTS_OF_PRODUCTS = 16
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Structure:
-  """What fixes the program."""
+  """The static choices, which fix the compiled program."""
 
   num_tasks: int
   rule: str  # of EXPLORATION_RULES

@@ -82,7 +82,7 @@ class Training(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Learner:
-  """A network, its start and its training: what fixes the program."""
+  """A network, its start and its training, which fix the compiled program."""
 
   training: Training  # ADAM, SGD or GRADIENT_DESCENT of `neural_training`
   num_experts: int

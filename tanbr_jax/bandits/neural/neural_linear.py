@@ -46,7 +46,7 @@ class NeuralLinearState(NamedTuple):
 
 
 class _Model(NamedTuple):
-  """What the reward model is made of; all but the learner is traced."""
+  """The parts of the reward model; all but the learner is traced."""
 
   learner: Learner
   regression: ridge.Ridge

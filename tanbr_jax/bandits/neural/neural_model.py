@@ -26,7 +26,7 @@ CONFIDENCES = ("last_layer", "diagonal", "full")
 
 
 class Theorem(NamedTuple):
-  """What gamma_t is made of; see `neural_ucb_theory`."""
+  """The constants of gamma_t; see `neural_ucb_theory`."""
 
   noise: chex.Numeric  # nu
   norm: chex.Numeric  # S
@@ -53,7 +53,7 @@ class NeuralState(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Structure:
-  """What fixes the program: the learner and one of CONFIDENCES."""
+  """The learner and one of CONFIDENCES, which fix the compiled program."""
 
   learner: Learner
   confidence: str

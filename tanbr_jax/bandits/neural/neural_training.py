@@ -1,4 +1,4 @@
-"""How the reward network is trained in a round: three schedules.
+"""Trains the reward network in a round, by one of three schedules.
 
   ADAM              J minibatch steps from the last parameters, on the mean
                     squared error [R]: the work does not grow with t

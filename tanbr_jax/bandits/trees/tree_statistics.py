@@ -81,7 +81,7 @@ def make_plan(
   capacity: int,
   max_depth: int,
 ) -> Plan:
-  """Returns the plan of a forest, from what all tree bandits are told.
+  """Returns the plan of a forest from the arguments of all tree bandits.
 
   Args:
     num_experts: E.

@@ -17,7 +17,7 @@ from tanbr_jax.simplex.points import dirichlet_half
 
 # 2^12 subsets of tasks: beyond it `plateau` would be slow, not wrong.
 _MAX_PLATEAU_TASKS = 12
-# Of the wheel's inside, per unit of scale.
+# Rewards inside the wheel, per unit of scale.
 _SAFE_REWARD = 0.2
 _LOW_REWARD = 0.0
 

@@ -44,7 +44,7 @@ _BOUND_MARGIN = 0.05
 
 
 class Objective(NamedTuple):
-  """An objective over the image, in which the families here differ.
+  """An objective over the image; it alone tells these families apart.
 
   Attributes:
     draw: `draw(key, num_tasks) -> tasks`, a tree of arrays [V, ...].

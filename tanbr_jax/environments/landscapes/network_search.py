@@ -117,7 +117,7 @@ def optimum(params: NetworkParams, task_mix: jax.Array) -> jax.Array:
 
 
 def _starts(key: jax.Array, num_experts: int) -> jax.Array:
-  """Some vertices, without which maxima at the rim are missed, and draws."""
+  """Draws, and some vertices, without which maxima at the rim are missed."""
   vertices = jnp.eye(num_experts)[:_NUM_VERTICES]
   num_draws = _NUM_STARTS - vertices.shape[0]
   draws = dirichlet_one(key, (num_draws, num_experts))

@@ -1,4 +1,4 @@
-"""The process whose mix stays: see the package. Letters: V tasks."""
+"""A process whose mix stays the same. Letters: V tasks."""
 
 import jax
 import jax.numpy as jnp

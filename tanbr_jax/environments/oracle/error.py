@@ -1,7 +1,7 @@
-"""What the oracle's table loses against a search for the mix itself.
+"""Compares the oracle's table with a search made for each mix alone.
 
 Letters: V tasks, E experts, M mixes, R starts, B windows of an ascent, n
-windows of a task, S bytes of context.
+windows of a task, S tokens of context.
 """
 
 import dataclasses
@@ -22,11 +22,12 @@ from tanbr_jax.simplex.points import dirichlet_one
 
 @dataclasses.dataclass(frozen=True)
 class SearchError:
-  """What the table loses on mixes that its grid does not hold.
+  """Rewards of the table and of a search, on mixes that the grid lacks.
 
   Attributes:
     mixes: [M, V] the mixes.
-    table: [M] reward of the table's choice, on text that nobody chose on.
+    table: [M] reward of the table's choice, on text that neither it nor
+      the search has seen.
     search: [M] reward of a fresh search's best weights, on the same text.
   """
 
@@ -41,7 +42,7 @@ class SearchError:
 
   @property
   def standard_error(self) -> float:
-    """Of `mean`, over the mixes; NaN with a single one."""
+    """Standard error of `mean` over the mixes; NaN with a single mix."""
     if self.table.size < 2:
       return float("nan")
     spread = np.std(self.search - self.table, ddof=1)

@@ -1,6 +1,7 @@
-"""What a merged byte model earns on windows of text.
+"""The rewards of a merged model on windows of text.
 
-Letters: V tasks, E experts, B windows, n windows of a task, S bytes of context.
+Letters: V tasks, E experts, B windows, n windows of a task, S tokens of
+context.
 """
 
 import jax
@@ -25,16 +26,16 @@ def window_rewards(
   merge_weights: jax.Array | None,
   reward: str,
 ) -> jax.Array:
-  """The mean reward over the predicted bytes of each window.
+  """The mean reward over the predicted tokens of each window.
 
   Args:
     model: a model with experts, or a dense one.
     params: its parameters.
-    windows: [B, S + 1] integer tokens; the last S bytes are predicted.
+    windows: [B, S + 1] integer tokens; the last S are predicted.
     merge_weights: [E] merges the experts and serves the dense model; None
       serves the model as it is.
-    reward: "accuracy", the share of bytes whose likeliest prediction is right,
-      or "log_likelihood", nats per byte, differentiable in the weights.
+    reward: "accuracy", the share of tokens whose likeliest prediction is right,
+      or "log_likelihood", nats per token, differentiable in the weights.
 
   Returns:
     [B] float32.

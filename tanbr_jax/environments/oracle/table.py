@@ -5,9 +5,10 @@ weights are found by gradient ascent for a grid of mixes. All weights that came
 up are candidates; every candidate's reward on each task is measured once, on
 text that the ascent did not see, and the oracle plays, for a mix psi, the
 candidate g with the largest psi . h_g: the best of a finite set, in G V
-operations, for any mix. `oracle_error` estimates what that loses against a
-search of the mix's own. Letters: V tasks, E experts, G candidates, M mixes, R
-starts, B windows of an ascent, n windows of a task, S bytes of context.
+operations, for any mix. `oracle.error` estimates what the table loses against
+a search made for each mix alone. Letters: V tasks, E experts, G candidates, M
+mixes, R starts, B windows of an ascent, n windows of a task, S tokens of
+context.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from tanbr_jax.simplex.search import maximise_on_simplex
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class OracleTable:
-  """Candidate weights and what they earn.
+  """Candidate weights and their rewards.
 
   Attributes:
     weights: [G, E] on the simplex.
@@ -87,9 +88,10 @@ def oracle_table(
 ) -> OracleTable:
   """Searches the best weights of a grid of mixes; see the module.
 
-  First each task alone, from uniform weights and from its guess. Every other
-  mix then starts from the average of those ends that the mix gives. The
-  guesses, the averages and the ends are all candidates.
+  The first ascents are for each task alone, from uniform weights and from the
+  task's guess. The ascent of every mix then starts from the average, weighted
+  by the mix, of where these ended. The guesses, the averages and all ends are
+  candidates.
 
   Args:
     key: random key, consumed.
@@ -103,7 +105,7 @@ def oracle_table(
       the model's training; None for uniform ones only.
     steps: of each ascent.
     search_windows: B, windows that one ascent sees, shared out by the mix.
-      The E - 1 free weights overfit little: on B S = 1,024 bytes they lose
+      The E - 1 free weights overfit little: on B S = 1,024 tokens they lose
       about (E - 1) / (2 B S) = .003 nats at E = 8.
     learning_rate: of Adam on the logits of the weights.
     reward: what candidates are selected by, "accuracy" or "log_likelihood".

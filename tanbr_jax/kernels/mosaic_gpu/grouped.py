@@ -87,7 +87,7 @@ def run(
 
 
 class _Refs(NamedTuple):
-  """What a block works on, and the tiles that are its own."""
+  """The arrays and barriers of one block, and the tiles that it computes."""
 
   table: Any
   num_tiles: Any

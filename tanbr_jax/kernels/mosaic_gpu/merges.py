@@ -67,7 +67,7 @@ def weighted_sums(
 
 
 class _Refs(NamedTuple):
-  """What a block works on, and the tiles that are its own."""
+  """The arrays and barriers of one block, and the tiles that it computes."""
 
   experts: Any  # [E, C / BOX, BOX]
   table: Any  # [E, ROW]

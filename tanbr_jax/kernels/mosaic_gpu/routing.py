@@ -1,4 +1,4 @@
-"""What a router needs, without sorts: the best experts, and places by counting.
+"""Routing without sorts: the best experts, and ranks of pairs by counting.
 
 One warpgroup takes 64 tokens and keeps their row of every expert in registers.
 """

@@ -1,4 +1,4 @@
-"""Where the tiles of a grouped product lie, and how their rows are stored."""
+"""Locates the tiles of a grouped product and stores their rows."""
 
 import jax
 import jax.numpy as jnp
