@@ -33,7 +33,7 @@ def run(
   config: ml_collections.ConfigDict, *, workdir: str, progress: bool
 ) -> None:
   """Trains and scores every seed, writes the folder, prints the table."""
-  # Everything that can be wrong, before anything that takes long.
+  # First everything that can be wrong, before anything that takes long.
   pretrain = PretrainConfig(**config.pretrain)
   sizes = ("num_seeds", "validation_windows", "test_windows", "search_steps")
   check_at_least_one(**{name: config[name] for name in sizes})
@@ -42,6 +42,7 @@ def run(
     config.data.path or None, cache, context=pretrain.context
   )
   pretrain.check_tasks(len(corpus.task_names))
+  # Weights are chosen on validation text and scored on test text.
   windows = {
     split: data.evaluation_windows(
       data.from_arrays(corpus.splits[split], min_length=pretrain.context + 1),
@@ -50,13 +51,14 @@ def run(
     )
     for split in ("validation", "test")
   }
+  # The folder refuses a run of another config before any training.
   seeds = range(config.first_seed, config.first_seed + config.num_seeds)
   folder = reporting.open_workdir(
     workdir, config, seeds=seeds, corpus_fingerprint=corpus.fingerprint
   )
   for message in corpus.messages:
     print(message)
-  # One seed after the other.
+  # Each seed trains a model of its own and scores it.
   summaries = {}
   for seed in seeds:
     trained = pretraining.pretrain(

@@ -42,7 +42,7 @@ def draw_stream(
   Returns:
     What to put into a report.
   """
-  # Name, figure and caption of each.
+  # The name, figure and caption of each, in the order of the report.
   drawn: list[tuple[str, Figure | None, str]] = [
     (
       "regret",
@@ -72,11 +72,12 @@ def draw_stream(
       "leaves and depth of the trees.",
     ),
   ]
+  # Merge weights come after the rewards that they earned.
   if shown in traces:
     weights = curves.merge_weights(traces[shown], task_names=task_names)
     caption = f"merge weights of {shown} in one seed, above the true task mix."
     drawn.insert(3, ("weights", weights, caption))
-  # Those that there are, written.
+  # A figure is None where the traces do not hold its values.
   report = []
   for name, figure, caption in drawn:
     if figure is not None:

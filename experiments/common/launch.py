@@ -33,6 +33,7 @@ def start(
   """
 
   def parse(argv: Sequence[str]) -> list[str]:
+    # -h shows the flags of the program and not those of every library.
     bare = ["--helpshort" if a in ("-h", "--help") else a for a in argv]
     try:
       _define(config, workdir, has_bars)
@@ -56,6 +57,7 @@ def start(
     options = {"progress": found.progress} if has_bars else {}
     try:
       run(found.config, workdir=found.workdir, **options)
+    # Only a message of one line is a user's mistake; others keep the traceback.
     except ValueError as error:
       if "\n" in str(error) or found.verbosity > 0:
         raise

@@ -236,9 +236,11 @@ class Decoder:
       config.num_layers, config.num_experts, reroute=reroute, observe=observe
     )
     tree = params["params"]
+    # A cache says where these tokens begin, and which keys are padding.
     start = jnp.zeros((), jnp.int32) if cache is None else cache.length
     key_mask = token_mask if cache is None else cache.mask
     x = tree["embedding"][input_ids]
+    # Each layer gets its own part of the cache and of both functions.
     layers, seen = [], []
     for index in range(config.num_layers):
       x, layer_cache, seen_here = _run_layer(
@@ -254,6 +256,7 @@ class Decoder:
       )
       layers.append(layer_cache)
       seen.append(seen_here)
+    # The new cache holds these tokens too.
     x = rms_norm(x, tree["final_norm"], config)
     cache = Cache(tuple(layers), start + input_ids.shape[1], key_mask)
     return x, cache, seam.stack_layers(seen)
@@ -283,6 +286,7 @@ def _run_layer(
 ) -> tuple[jax.Array, LayerCache, Any]:
   """[B, S, D] through attention and experts; the cache; what was seen."""
   config = model.config
+  # Attention, and the cache with the keys and values of these tokens.
   out, cache = attention(
     params["attention"],
     rms_norm(x, params["attention_norm"], config),
@@ -292,15 +296,18 @@ def _run_layer(
     mask=key_mask,
   )
   x = x + out
+  # The feed-forward half; a dense model has one block and no router.
   hidden = rms_norm(x, params["ffn_norm"], config)
   experts = params["experts"]
   if config.num_experts is None:
     return x + moe.apply(experts["stack"], hidden), cache, None
+  # The router sees tokens one by one, and computes in float32.
   tokens = hidden.reshape(-1, config.model_dim)
   router_logits = tokens.astype(jnp.float32) @ experts["router"]["kernel"]
   routing = moe.top_k(
     router_logits, config.num_selected, renormalise=config.renormalise
   )
+  # The experts, with what a method may change and look at.
   out, seen = moe.apply_layer(
     experts["stack"],
     tokens,

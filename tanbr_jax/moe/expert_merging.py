@@ -43,6 +43,7 @@ def merge(
       are not stacked, `off_simplex` is unknown, or it is "raise" and the
       weights are off the simplex or traced.
   """
+  # First what cannot be averaged, or not with these weights, is refused.
   check_arrays(experts)
   if experts.w_in.ndim != 3:
     raise ValueError(
@@ -60,6 +61,7 @@ def merge(
     )
   if off_simplex == "raise":
     check_simplex("merge_weights", merge_weights)
+  # Every array that the experts have is averaged, biases too.
   arrays = {name: getattr(experts, name) for name in ARRAYS}
   merged = {
     name: kernels.weighted_sum(
@@ -68,6 +70,7 @@ def merge(
     for name, array in arrays.items()
     if array is not None
   }
+  # What the experts share needs no average.
   return FeedForward(
     **merged,
     shared=experts.shared,

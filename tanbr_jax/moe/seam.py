@@ -150,11 +150,13 @@ def apply_layer(
   Raises:
     ValueError: as `routed`, of the routing that `reroute` returns too.
   """
+  # Padding goes to no expert, whether a method runs or not.
   if token_mask is not None:
     routing = keep_pairs(routing, token_mask[:, None])
   if reroute is None and observe is None:
     out = routed(experts, hidden, routing, implementation=implementation)
     return out, None
+  # A method may choose in the router's place, but not for padding.
   is_token = token_mask
   if is_token is None:
     is_token = jnp.ones(hidden.shape[0], bool)
@@ -163,6 +165,7 @@ def apply_layer(
     routing = reroute(layer)
     if token_mask is not None:
       routing = keep_pairs(routing, token_mask[:, None])
+  # Outputs by pair cost memory: only an observer that asks gets them.
   if getattr(getattr(observe, "func", None), "needs_pair_outputs", False):
     out, pairs = routed_pairs(
       experts, hidden, routing, implementation=implementation
@@ -172,5 +175,6 @@ def apply_layer(
     pairs = None
   if observe is None:
     return out, None
+  # The observer sees the routing that was used.
   layer = layer._replace(routing=routing)
   return out, observe(layer, MoeOutput(out, pairs))

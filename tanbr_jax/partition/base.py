@@ -157,15 +157,18 @@ def append_children(
     where to write the fields that are not shared, and the shared fields.
   """
   capacity = tree.parents.shape[0]
+  # A split is granted to a leaf that exists, if there is room for two.
   allocated = (node >= 0) & (node < tree.num_nodes)
   wanted = enabled & allocated & tree.is_leaf[node]
   granted = wanted & (tree.num_nodes + 2 <= capacity)
+  # A refused split writes out of range.
   slots = Slots(
     node=jnp.where(granted, node, capacity),
     children=jnp.where(
       granted, tree.num_nodes + jnp.arange(2, dtype=jnp.int32), capacity
     ),
   )
+  # The node becomes inner; a child without a feasible cell is no leaf.
   fields = dict(
     parents=tree.parents.at[slots.children].set(node, mode="drop"),
     children=tree.children.at[slots.node].set(slots.children, mode="drop"),

@@ -52,6 +52,7 @@ def maximise_on_simplex(
 
   def step(carry: _Carry, _: None) -> tuple[_Carry, None]:
     value, grad = jax.value_and_grad(value_at)(carry.logits)
+    # Adam may step past the best point, so it is kept.
     is_better = value > carry.best_value
     best_x = jnp.where(is_better, jax.nn.softmax(carry.logits), carry.best_x)
     best_value = jnp.where(is_better, value, carry.best_value)
@@ -63,11 +64,13 @@ def maximise_on_simplex(
 
   def climb(start: jax.Array) -> tuple[jax.Array, jax.Array]:
     num_experts = start.shape[0]
+    # A start on the border has no logits, hence the move inside.
     logits = jnp.log(0.999 * start + 0.001 / num_experts)
     carry = _Carry(logits, optimiser.init(logits), start, jnp.float32(-jnp.inf))
     carry, _ = jax.lax.scan(step, carry, length=steps)
     return carry.best_x, carry.best_value
 
+  # All starts climb at once; the best point of any of them wins.
   best_x, best_value = jax.vmap(climb)(starts.astype(jnp.float32))
   winner = jnp.argmax(best_value)
   return best_x[winner], best_value[winner]

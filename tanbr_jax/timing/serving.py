@@ -34,10 +34,12 @@ def slot_costs(
     `merged/latency_saving` (1 - merged / routed), and the bytes of experts that
     each form keeps resident, `routed/expert_bytes` and `merged/expert_bytes`.
   """
+  # Merged beforehand, because the merge is timed by itself.
   dense, dense_params = models.merge(model, params, merge_weights)
   routed_forward = jax.jit(lambda p, ids: model.apply(p, input_ids=ids))
   dense_forward = jax.jit(lambda p, ids: dense.apply(p, input_ids=ids))
   merge = jax.jit(lambda p, x: models.merge(model, p, x)[1])
+  # In turns, so that a slow moment of the machine meets all three.
   times = latency.wall_times(
     {
       "routed/slot_latency_ms": lambda: routed_forward(params, input_ids),
@@ -46,6 +48,7 @@ def slot_costs(
     },
     repeats=repeats,
   )
+  # Every median has its quartiles beside it.
   found: dict[str, Any] = {}
   for name, time in times.items():
     found |= {name: time.median, f"{name}_q1": time.low}

@@ -80,13 +80,16 @@ def score_choices(
       _search, model=model, steps=steps, learning_rate=learning_rate
     )
   )
+  # The searches start from uniform weights and from a guess for each mix.
   uniform = jnp.full(num_experts, 1 / num_experts)
   guesses = mixes @ (jnp.ones((num_tasks, 1)) * uniform[None])
   if task_weights is not None:
     guesses = mixes @ task_weights
+  # First one static choice for all tasks, from which the mixes start too.
   even = jnp.full(num_tasks, 1 / num_tasks)
   middle = jnp.mean(guesses, axis=0)
   static = find(params, choose_on, even, jnp.stack([uniform, middle]))
+  # Then the best weights of every mix.
   best = []
   for mix, guess in zip(mixes, guesses, strict=True):
     # Only the tasks of the mix are read: at most two of them.
@@ -94,10 +97,13 @@ def score_choices(
     starts = jnp.stack([static, guess])
     best.append(find(params, choose_on[tasks], mix[tasks], starts))
   best = jnp.stack(best)
+  # All choices are scored in one pass, on text that no search has read.
   score = jax.jit(functools.partial(_score_merged, model=model))
   rows = jnp.concatenate([uniform[None], static[None], best, guesses])
   scores = jax.tree.map(np.array, score(params, score_on, rows))
+  # The routed model takes no weights and is scored as it is.
   routed = jax.jit(functools.partial(_score_routed, model=model))
+  # Rows of `scores`: uniform, static, the best of each mix, its guess.
   num_mixes = mixes.shape[0]
 
   def of_mixes(first: int, *, is_own: bool) -> models.Score:

@@ -114,10 +114,13 @@ def merged_loss(
   """
   mix_key, task_key, window_key, noise_key = jax.random.split(key, 4)
   num_experts = params["table"].shape[1]
+  # A mix for each merged model, and the weights that the table gives it.
   mixes = jax.random.choice(mix_key, settings["mixes"], (num_mixes,))
   weights = mixes @ table_weights(params["table"], is_learnt=is_learnt)
+  # Noise trains the surroundings of these weights too.
   random = dirichlet_one(noise_key, (num_mixes, num_experts))
   weights += settings["weight_noise"] * (random - weights)
+  # Each mix draws its own windows of text.
   tasks = jax.random.categorical(
     task_key,
     jnp.log(mixes)[:, None],
@@ -127,6 +130,7 @@ def merged_loss(
     window_key, text, tasks.reshape(-1), context + 1
   )
 
+  # Each merged model is scored on the windows of its mix.
   def loss(weights: jax.Array, windows: jax.Array) -> jax.Array:
     dense, dense_params = models.merge(model, params["model"], weights)
     return jnp.mean(models.score(dense, dense_params, windows).loss)

@@ -110,6 +110,7 @@ def multitask_model(
     raise ValueError(
       f"rule must be one of {sorted(EXPLORATION_RULES)}, got {rule=}"
     )
+  # The model is linear in these fixed features of the merge weights.
   features = polynomial.fixed_features(
     num_experts,
     quadratic=num_experts <= MOST_EXPERTS_OF_PRODUCTS,
@@ -125,6 +126,7 @@ def multitask_model(
     strength=prior_strength,
     forgetting=forgetting,
   )
+  # What is bound is traced, except for the structure.
   structure = Structure(num_tasks, rule)
   return RewardModel(
     Partial(_init, structure, prior),

@@ -147,6 +147,7 @@ def regress(
   network = model.learner.network
   size = network.num_features
 
+  # A block of slots joins the triangle of every task.
   def add(triangles, weights, rewards, counts):
     features = jax.vmap(model.features, (None, 0))(state.params, weights)
 

@@ -112,6 +112,7 @@ def _sgd(
     sample = weights[i][None], rewards[i][None], counts[i][None]
     return _squared_error(learner, params, *sample)
 
+  # A step on one sample; the mean loss of an epoch is known at its end.
   def step(carry):
     i, params, total, epoch_loss = carry
     value, gradient = jax.value_and_grad(loss)(params, i)
@@ -126,6 +127,7 @@ def _sgd(
     total = jnp.where(ends, 0.0, total)
     return i + 1, params, total, jnp.where(ends, mean_loss, epoch_loss)
 
+  # Training ends after enough steps or with a low enough epoch.
   def goes_on(carry):
     i, _, _, epoch_loss = carry
     return (i < most_steps) & (epoch_loss > rates.stop_loss)

@@ -213,6 +213,7 @@ def sto_soo(
   Raises:
     ValueError: if an argument is out of range.
   """
+  # All trees share one pool of nodes.
   plan = tree_statistics.make_plan(
     num_experts=num_experts,
     num_tasks=num_tasks,
@@ -221,7 +222,8 @@ def sto_soo(
     capacity=capacity,
     max_depth=max_depth,
   )
-  # At n = 1 the logarithm is 0, and k would be infinite.
+  # The paper's k, h_max and delta follow from the horizon. At n = 1 the
+  # logarithm is 0, and k would be infinite.
   budget = in_range("horizon", horizon, above=2)
   if max_samples is None:
     max_samples = jnp.ceil(budget / jnp.log(budget) ** 3)
@@ -231,6 +233,7 @@ def sto_soo(
   if delta is None:
     delta = 1 / jnp.sqrt(budget)
   delta = in_range("delta", delta, above=0, below=1)
+  # A new value of these does not compile again.
   numbers = StoSooNumbers(
     noise_scale=in_range("noise_scale", noise_scale, above=0),
     budget=budget,

@@ -90,6 +90,7 @@ def search_error(
   shape = (mixes.shape[0], num_starts, table.weights.shape[1])
   # The first start of each mix is uniform.
   drawn = dirichlet_one(start_key, shape).at[:, 0].set(1 / shape[2])
+  # A fresh search for each mix, and the choice of the table.
   of_search = search(
     search_key,
     model=model,
@@ -103,10 +104,12 @@ def search_error(
     context=score_windows.shape[2] - 1,
   )
   of_table = jax.vmap(lambda mix: choose(table, mix)[0])(mixes)
+  # Both are scored on the same windows, which neither has seen.
   both = jnp.concatenate([of_table, of_search])
   scored = score_candidates(
     model, params, both, windows=score_windows, reward=reward
   )
   by_task = np.asarray(scored.rewards).reshape(2, *mixes.shape)
+  # A mix's reward is the mean of its tasks' rewards, weighted by the mix.
   values = np.sum(by_task * np.asarray(mixes)[None], axis=-1)
   return SearchError(np.asarray(mixes), values[0], values[1])

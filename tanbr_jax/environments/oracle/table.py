@@ -119,9 +119,11 @@ def oracle_table(
   check_reward(reward)
   num_tasks, num_experts = select_windows.shape[0], model.config.num_experts
   grid_key, alone_key, mix_key = jax.random.split(key, 3)
+  # The grid of mixes whose best weights are looked for.
   if mixes is None:
     mixes = grid_mixes(grid_key, num_tasks=num_tasks, num_random=0)
   _check_shapes(mixes, search_text, num_tasks)
+  # All ascents are alike but for their mixes and starts.
   climb = functools.partial(
     search,
     model=model,
@@ -132,12 +134,15 @@ def oracle_table(
     learning_rate=learning_rate,
     context=select_windows.shape[2] - 1,
   )
+  # Each task alone, from uniform weights and from its guess.
   uniform = jnp.full((num_tasks, num_experts), 1 / num_experts)
   guesses = uniform if guesses is None else jnp.asarray(guesses, jnp.float32)
   starts = jnp.stack([uniform, guesses], axis=1)
   alone = climb(alone_key, mixes=jnp.eye(num_tasks), starts=starts)
+  # Every mix, from the average of the tasks' best weights.
   averages = mixes @ alone
   ends = climb(mix_key, mixes=mixes, starts=averages[:, None])
+  # All of these are candidates; text that no ascent saw ranks them.
   candidates = jnp.concatenate([uniform[:1], guesses, alone, averages, ends])
   return score_candidates(
     model, params, candidates, windows=select_windows, reward=reward
@@ -215,6 +220,7 @@ def search(
     tasks = jnp.sum(passed, axis=1, dtype=jnp.int32)
     windows = data.sample_task_windows(key, text, tasks, context + 1)
 
+    # The log-likelihood, because accuracy has no gradient.
     def objective(x: jax.Array) -> jax.Array:
       return jnp.mean(
         window_rewards(

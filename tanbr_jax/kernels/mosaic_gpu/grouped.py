@@ -187,6 +187,7 @@ def _load(refs: _Refs, config: Config) -> None:
 
 def _multiply(refs: _Refs, config: Config, epilogue, warpgroup) -> None:
   """A compute warpgroup: products of its part of each tile, then the store."""
+  # A tall tile is shared out by rows, a flat one by columns.
   if config.tile_m > ROWS:
     width, row, column = config.tile_n, warpgroup * ROWS, 0
   else:
@@ -227,9 +228,11 @@ def _multiply(refs: _Refs, config: Config, epilogue, warpgroup) -> None:
       plgpu.ACC((ROWS, width), jnp.float32) for _ in refs.matrices
     ]
     products = pl.run_scoped(functools.partial(multiply, i), *accumulators)
+    # With the last products done, the last stage is free too.
     last = lax.rem(i * num_steps + num_steps - 1, config.stages)
     plgpu.barrier_arrive(refs.empty.at[last])
     result = epilogue(*products).astype(refs.out.dtype)
+    # The result leaves in strips, of which OUT_SLOTS are in flight.
     for j in range(width // COLUMNS):
       smem = refs.out_smem.at[warpgroup, j % OUT_SLOTS]
       plgpu.wait_smem_to_gmem(OUT_SLOTS - 1, wait_read_only=True)

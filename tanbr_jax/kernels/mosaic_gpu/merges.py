@@ -138,6 +138,7 @@ def _sum(refs: _Refs, num_blocks: int, warpgroup) -> None:
   """A compute warpgroup: its columns of every result, one tile at a time."""
   num_results, boxes = refs.out.shape[0], COLUMNS // BOX
   block = lax.axis_index("block")
+  # All stages use the weights, which are loaded once.
   plgpu.barrier_wait(refs.loaded)
 
   def add_stage(k, sums, *, tile_step):
@@ -155,6 +156,7 @@ def _sum(refs: _Refs, num_blocks: int, warpgroup) -> None:
         sums = tuple(add(total, scale, x) for total, scale in pairs)
       return sums
 
+    # Only a stage with a weight of 0 pays for leaving its expert out.
     sums = lax.cond(
       sum(refs.weights[row, num_results] for row in rows) > 0,
       functools.partial(add_experts, _add_selected),
@@ -165,6 +167,7 @@ def _sum(refs: _Refs, num_blocks: int, warpgroup) -> None:
     return sums
 
   def sum_tile(i, _):
+    # The sums of a tile stay in registers over all of its stages.
     layout = plgpu.Layout.WG_STRIDED((boxes, BOX), vec_size=8)
     sums = tuple(
       plgpu.layout_cast(jnp.zeros((boxes, BOX), jnp.float32), layout)
@@ -172,6 +175,7 @@ def _sum(refs: _Refs, num_blocks: int, warpgroup) -> None:
     )
     add = functools.partial(add_stage, tile_step=i * refs.num_steps)
     sums = lax.fori_loop(0, refs.num_steps, add, sums)
+    # Each warpgroup writes its own columns of every result.
     first = ((block + i * num_blocks) * COMPUTE + warpgroup) * boxes
     for r, total in enumerate(sums):
       refs.out[r, pl.ds(first, boxes)] = total.astype(refs.out.dtype)

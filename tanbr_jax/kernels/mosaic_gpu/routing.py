@@ -125,6 +125,7 @@ def _ranks(
   *,
   num_selected,
 ):
+  # The ids are on their way while the triangle of earlier tokens is made.
   block = lax.axis_index("block")
   rows = pl.ds(block * TOKENS, TOKENS)
   plgpu.copy_gmem_to_smem(ids.at[rows], ids_smem, barrier)
@@ -134,6 +135,7 @@ def _ranks(
   is_before = row > plgpu.broadcasted_iota(jnp.int32, square, 1, layout=_WGMMA)
   before_smem[...] = is_before.astype(jnp.float32).astype(jnp.bfloat16)
   plgpu.barrier_wait(barrier)
+  # A row for each token: how many of its pairs go to each group.
   loaded = plgpu.layout_cast(ids_smem[...], _WGMMA).astype(jnp.float32)
   column, group = _columns(packed, jnp.float32), _columns(shape, jnp.float32)
   chosen = [
@@ -144,6 +146,7 @@ def _ranks(
   is_in_smem[...] = is_in.astype(jnp.bfloat16)
   plgpu.commit_smem()
 
+  # The triangle times these rows counts the earlier pairs of each group.
   def count(accumulator):
     plgpu.wgmma(accumulator, before_smem, is_in_smem)
     return accumulator[...]
@@ -151,10 +154,12 @@ def _ranks(
   # Counts of at most 64 K pairs: exact in float32.
   earlier = pl.run_scoped(count, plgpu.ACC(shape, jnp.float32))
   counts_smem[0] = jnp.sum(is_in, axis=0).astype(jnp.int32)
+  # Every pair takes the count of its own group.
   found = plgpu.layout_cast(jnp.zeros(packed, jnp.float32), _WGMMA)
   for k, ids_k in enumerate(chosen):
     rank = jnp.sum(jnp.where(group == ids_k, earlier, 0.0), axis=1)
     found = jnp.where(column == k, _spread(rank, packed), found)
+  # Ranks overwrite the ids and leave with the counts.
   ids_smem[...] = found.astype(jnp.int32)
   plgpu.commit_smem()
   plgpu.copy_smem_to_gmem(ids_smem, ranks.at[rows])
