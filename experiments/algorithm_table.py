@@ -15,7 +15,7 @@ from typing import Any
 from absl import app
 
 from experiments.common import launch, readme_block
-from tanbr_jax.bandits.catalogue import CATALOGUE, Entry
+from tanbr_jax.bandits.registry import CATALOGUE, Entry
 from tanbr_jax.report import workdir
 
 RESULTS = launch.ROOT / "experiments" / "regret" / "all_methods.json"

@@ -83,7 +83,7 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
     for row in beside_torch(settings, environment):
       add(row)
     if settings.regret_rounds:
-      results["regret"] = preset_regret(settings, environment)
+      results["regret"] = regret_of_forms(settings, environment)
       atomic.write_json(folder / FILE, results)
   show(results["rows"])
   show_regret(results["regret"])
@@ -158,7 +158,7 @@ def beside_torch(
   return rows
 
 
-def preset_regret(
+def regret_of_forms(
   settings: SpeedSettings, environment: Environment
 ) -> dict[str, float]:
   """Final expected regrets of NeuralUCB's two forms, and their paired ratio."""

@@ -216,7 +216,7 @@ def _notes(config: Mapping, reward: str) -> list[str]:
     f"{config['mix']!r}. Expected regret is counted from what the oracle, "
     "which sees the true mix, earned on the same requests. Brackets are 95 % "
     "intervals over seeds: Student's, for exponents the bootstrap's.",
-    "tanbr is the practical preset, tanbr_paper the paper's as reconstructed; "
+    "tanbr_paper is the paper's form as reconstructed; "
     "best_static is the best fixed merge in hindsight; follow_task_mix plays "
     "the mix times the router's usage; routed serves all experts. Gap "
     "recovered is the share of the oracle's lead over best_static in the last "

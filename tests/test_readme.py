@@ -73,6 +73,7 @@ def test_the_bandit_of_ones_own_is_between_the_average_and_lin_ucb():
   assert 0 < final["lin_ucb"] < final["keep_best"] < final["uniform"]
 
 
+@pytest.mark.slow
 def test_the_program_of_the_forwards_computes_what_it_says(capsys):
   names = run("experiments/kernels/README.md", 0)
   assert capsys.readouterr().out == "(4, 16, 64) (3, 4, 16, 64)\n"

@@ -4,9 +4,6 @@ Every constructor takes `num_experts` and `num_tasks` and returns a `Bandit`;
 what else it takes has a default.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
 from tanbr_jax.bandits.arms.cats import cats
 from tanbr_jax.bandits.arms.classic_arms import epsilon_greedy, thompson, ucb1
 from tanbr_jax.bandits.arms.exp3 import exp3
@@ -36,6 +33,7 @@ from tanbr_jax.bandits.neural.neural_ucb import (
   neural_ucb_practical,
   neural_ucb_theory,
 )
+from tanbr_jax.bandits.registry import REGISTRY
 from tanbr_jax.bandits.trees.hct import hct
 from tanbr_jax.bandits.trees.hoo import hoo
 from tanbr_jax.bandits.trees.sto_soo import sto_soo
@@ -43,37 +41,6 @@ from tanbr_jax.bandits.trees.tanbr import tanbr, tanbr_paper
 from tanbr_jax.bandits.wrappers.delayed import delayed
 from tanbr_jax.bandits.wrappers.discounted import discounted, forget
 from tanbr_jax.bandits.wrappers.sliding_window import sliding_window
-
-REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
-  {
-    "cats": cats,
-    "epsilon_greedy": epsilon_greedy,
-    "exp3": exp3,
-    "fixed": fixed,
-    "follow_task_mix": follow_task_mix,
-    "gp_ucb": gp_ucb,
-    "hct": hct,
-    "hoo": hoo,
-    "lin_ts": lin_ts,
-    "lin_ucb": lin_ucb,
-    "multitask_ts": multitask_ts,
-    "neural_epsilon_greedy": neural_epsilon_greedy,
-    "neural_linear": neural_linear,
-    "neural_ts": neural_ts,
-    "neural_ucb": neural_ucb,
-    "neural_ucb_practical": neural_ucb_practical,
-    "neural_ucb_theory": neural_ucb_theory,
-    "oracle": oracle,
-    "random": random,
-    "sto_soo": sto_soo,
-    "tanbr": tanbr,
-    "tanbr_paper": tanbr_paper,
-    "thompson": thompson,
-    "ucb1": ucb1,
-    "uniform": uniform,
-    "zooming": zooming,
-  }
-)
 
 __all__ = [
   "REGISTRY",

@@ -92,7 +92,7 @@ def train(
   num_steps: int,
   seed: int,
   choose: Callable[[int], int] = lambda step: 0,
-  bytes_per_step: int = 0,
+  tokens_per_step: int = 0,
   checkpoint_dir: str | os.PathLike[str] | None = None,
   checkpoint_every: int = 200,
   check_every: int = 10,
@@ -109,12 +109,12 @@ def train(
     num_steps: steps in all, counted from the very first start.
     seed: fixes every step's key.
     choose: step -> the index of that step's loss.
-    bytes_per_step: text that a step reads, for the progress bar.
+    tokens_per_step: text that a step reads, for the progress bar.
     checkpoint_dir: folder of this training's checkpoints; None saves nothing.
       The state after the last step is always saved.
     checkpoint_every: steps between checkpoints.
     check_every: steps between two looks at the loss.
-    progress: whether a bar with loss and bytes/s is drawn on stderr.
+    progress: whether a bar with loss and tokens/s is drawn on stderr.
     name: the bar's title, and what an error names.
 
   Returns:
@@ -143,7 +143,7 @@ def train(
       if is_saved or (step + 1) % check_every == 0:
         mean = _check(pending, step, name)
         bar.update(len(pending))
-        bar.set_postfix_str(_postfix(bar, mean, bytes_per_step))
+        bar.set_postfix_str(_postfix(bar, mean, tokens_per_step))
         pending = []
       if is_saved:
         checkpoints.save(step + 1, state)
@@ -218,9 +218,9 @@ def _check(pending: Sequence[jax.Array], step: int, name: str) -> float:
   return float(values.mean())
 
 
-def _postfix(bar: tqdm.tqdm, loss: float, bytes_per_step: int) -> str:
-  rate = (bar.format_dict["rate"] or 0.0) * bytes_per_step
-  return f"loss {loss:.3f}, {rate:,.0f} bytes/s"
+def _postfix(bar: tqdm.tqdm, loss: float, tokens_per_step: int) -> str:
+  rate = (bar.format_dict["rate"] or 0.0) * tokens_per_step
+  return f"loss {loss:.3f}, {rate:,.0f} tokens/s"
 
 
 class _Checkpoints:

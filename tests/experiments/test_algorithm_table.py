@@ -2,7 +2,7 @@ import pytest
 
 from experiments import algorithm_table
 from experiments.common import readme_block
-from tanbr_jax.bandits.catalogue import CATALOGUE
+from tanbr_jax.bandits.registry import CATALOGUE
 from tanbr_jax.report import workdir
 from tanbr_jax.storage import atomic
 

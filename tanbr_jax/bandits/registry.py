@@ -1,12 +1,40 @@
-"""The source and the needs of every registered bandit.
+"""The constructor, the source and the needs of every registered bandit.
 
 `experiments.algorithm_table` makes the table in experiments/regret/README.md of
 this and of measured regret.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
+
+from tanbr_jax.bandits.arms.cats import cats
+from tanbr_jax.bandits.arms.classic_arms import epsilon_greedy, thompson, ucb1
+from tanbr_jax.bandits.arms.exp3 import exp3
+from tanbr_jax.bandits.arms.zooming import zooming
+from tanbr_jax.bandits.base import Bandit
+from tanbr_jax.bandits.controls import (
+  fixed,
+  follow_task_mix,
+  oracle,
+  random,
+  uniform,
+)
+from tanbr_jax.bandits.linear.gp_ucb import gp_ucb
+from tanbr_jax.bandits.linear.lin_ucb import lin_ts, lin_ucb
+from tanbr_jax.bandits.linear.multitask_ts import multitask_ts
+from tanbr_jax.bandits.neural.neural_epsilon_greedy import neural_epsilon_greedy
+from tanbr_jax.bandits.neural.neural_linear import neural_linear
+from tanbr_jax.bandits.neural.neural_ts import neural_ts
+from tanbr_jax.bandits.neural.neural_ucb import (
+  neural_ucb,
+  neural_ucb_practical,
+  neural_ucb_theory,
+)
+from tanbr_jax.bandits.trees.hct import hct
+from tanbr_jax.bandits.trees.hoo import hoo
+from tanbr_jax.bandits.trees.sto_soo import sto_soo
+from tanbr_jax.bandits.trees.tanbr import tanbr, tanbr_paper
 
 # What an algorithm may need besides a reward a slot.
 NEEDS: Mapping[str, str] = MappingProxyType(
@@ -23,7 +51,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
 
 
 class Entry(NamedTuple):
-  """One line of the catalogue.
+  """The source and the needs of one bandit.
 
   Attributes:
     source: authors of the paper, or what else it is.
@@ -65,11 +93,42 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     "oracle": Entry("control: the best", None, ("mix", "optimum")),
     "random": Entry("control: uniform on the simplex", None),
     "sto_soo": Entry("Valko, Carpentier, Munos", 2013, ("mix", "horizon")),
-    "tanbr": Entry("Han et al., practical preset", 2025, _MODEL),
+    "tanbr": Entry("Han et al., with our reward model", 2025, _MODEL),
     "tanbr_paper": Entry("Han et al., reconstructed", 2025, _MODEL),
     "thompson": Entry("Thompson", 1933, ("mix", "task rewards")),
     "ucb1": Entry("Auer, Cesa-Bianchi, Fischer", 2002, ("mix", "task rewards")),
     "uniform": Entry("control: the plain average", None),
     "zooming": Entry("Kleinberg, Slivkins, Upfal", 2008, (*_TREE, "horizon")),
+  }
+)
+
+REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
+  {
+    "cats": cats,
+    "epsilon_greedy": epsilon_greedy,
+    "exp3": exp3,
+    "fixed": fixed,
+    "follow_task_mix": follow_task_mix,
+    "gp_ucb": gp_ucb,
+    "hct": hct,
+    "hoo": hoo,
+    "lin_ts": lin_ts,
+    "lin_ucb": lin_ucb,
+    "multitask_ts": multitask_ts,
+    "neural_epsilon_greedy": neural_epsilon_greedy,
+    "neural_linear": neural_linear,
+    "neural_ts": neural_ts,
+    "neural_ucb": neural_ucb,
+    "neural_ucb_practical": neural_ucb_practical,
+    "neural_ucb_theory": neural_ucb_theory,
+    "oracle": oracle,
+    "random": random,
+    "sto_soo": sto_soo,
+    "tanbr": tanbr,
+    "tanbr_paper": tanbr_paper,
+    "thompson": thompson,
+    "ucb1": ucb1,
+    "uniform": uniform,
+    "zooming": zooming,
   }
 )

@@ -3,7 +3,7 @@ import inspect
 import pytest
 
 from tanbr_jax.bandits import REGISTRY
-from tanbr_jax.bandits.catalogue import CATALOGUE, NEEDS
+from tanbr_jax.bandits.registry import CATALOGUE, NEEDS
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
