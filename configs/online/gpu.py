@@ -3,7 +3,7 @@
   python -m experiments.online_merging --config=configs/online/gpu.py \
     --workdir=runs/online_gpu
 
-Run time: about eight minutes on one H100, two of them training.
+Run time: about six minutes on one H100.
 Expected: the table of experiments/online/README.md; `tanbr` lies between the
 best static merge and the oracle, the routed model above the oracle.
 """
