@@ -52,7 +52,7 @@ def run(
     bandit: what decides; plain functions are allowed.
     environment: what it is played against.
     num_rounds: T.
-    seeds: S different integers in [0, 2**31).
+    seeds: S different integers in [0, 2**31): a list, a range or an array.
     chunk_size: C, rounds between two saves. The last chunk runs in full and is
       cut, so that nothing compiles twice.
     workdir: the run's folder; None saves nothing.
@@ -68,7 +68,7 @@ def run(
   Raises:
     ValueError: an argument is out of range, `workdir` holds another run of
       this name, the weights or the expected reward ceased to be finite, or
-      the environment showed a task mix off the simplex.
+      the weights or the task mix that was shown were off the simplex.
   """
   # The first carry.
   chunk_size = min(chunk_size, num_rounds)
@@ -125,13 +125,16 @@ def check(
     raise ValueError(f"num_rounds must be at least 1, got {num_rounds}")
   if chunk_size < 1:
     raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
-  seeds = list(seeds)
-  if not seeds or len(set(seeds)) < len(seeds):
+  array = np.asarray(seeds)
+  if array.size and (array.ndim != 1 or array.dtype.kind not in "iu"):
+    got = " ".join(str(seeds).split())
+    raise ValueError(f"seeds must be a sequence of integers, got {got}")
+  if not array.size or np.unique(array).size < array.size:
     raise ValueError(
-      f"seeds must be one or more different numbers, got {seeds}"
+      f"seeds must be one or more different numbers, got {array.tolist()}"
     )
-  if min(seeds) < 0 or max(seeds) >= 2**31:
-    raise ValueError(f"seeds must be in [0, 2**31), got {seeds}")
+  if array.min() < 0 or array.max() >= 2**31:
+    raise ValueError(f"seeds must be in [0, 2**31), got {array.tolist()}")
   if loop not in LOOPS:
     raise ValueError(f"loop must be one of {LOOPS}, got {loop!r}")
 
@@ -171,21 +174,23 @@ def _timed_chunk(
     chunk_rounds=np.asarray([num_rounds], np.int64),
     **record,
   )
-  _check_mix(chunk, start)
+  _check_simplex("context.task_mix", chunk.shown_mix, chunk, start)
   _check_finite(chunk, start)
+  _check_simplex("merge_weights", chunk.merge_weights, chunk, start)
   return carry, chunk
 
 
-def _check_mix(chunk: Trace, start: int) -> None:
-  """Stops a run whose bandit was shown a mix off the simplex."""
-  mix = chunk.shown_mix
-  bad = ~is_on_simplex(mix)
+def _check_simplex(
+  name: str, points: np.ndarray, chunk: Trace, start: int
+) -> None:
+  """Stops a run whose mix or weights [S, C, ...] are off the simplex."""
+  bad = ~is_on_simplex(points)
   if bad.any():
     row, column = np.argwhere(bad)[0]
-    values = np.array2string(mix[row, column], precision=4, threshold=16)
+    values = np.array2string(points[row, column], precision=4, threshold=16)
     raise ValueError(
-      "context.task_mix must be non-negative and sum to 1, got "
-      f"{values} with seed {chunk.seeds[row]} in round {start + column}"
+      f"{name} must be non-negative and sum to 1, got {values} with seed "
+      f"{chunk.seeds[row]} in round {start + column}"
     )
 
 

@@ -309,6 +309,29 @@ def test_a_mix_off_the_simplex_stops_the_run():
   assert "seed 3" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_weights_off_the_simplex_stop_the_run(tmp_path):
+  bandit = toy.bandit()
+
+  def select(key, state, context):
+    decision = bandit.select(key, state, context)
+    factor = jnp.where(state.half < 0.1, 2.0, 1.0)  # from round 4 on
+    return decision._replace(merge_weights=factor * decision.merge_weights)
+
+  wrong = bandit._replace(select=select)
+  with pytest.raises(ValueError, match="seed 3 in round 4") as error:
+    rollout.run(wrong, toy.environment(), **RUN, workdir=tmp_path)
+  assert str(error.value).startswith("merge_weights must be non-negative and")
+  assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_seeds_may_be_any_sequence_of_integers(whole):
+  for seeds in (jnp.array([3, 7]), range(3, 8, 4), [np.int64(3), 7]):
+    found = rollout.run(
+      toy.bandit(), toy.environment(), **(RUN | {"seeds": seeds})
+    )
+    assert_same_bits(found, whole)
+
+
 def test_a_full_tree_is_told_once(monkeypatch, tmp_path):
   """From round 8 on for both seeds; the run goes on, also after a resume."""
   bandit = toy.bandit()
@@ -338,6 +361,11 @@ def test_a_full_tree_is_told_once(monkeypatch, tmp_path):
     ({"seeds": ()}, "different numbers, got \\[\\]"),
     ({"seeds": (1, 1)}, "different numbers, got \\[1, 1\\]"),
     ({"seeds": (-1,)}, "seeds must be in .*, got \\[-1\\]"),
+    ({"seeds": [2**31]}, "seeds must be in .*, got \\[2147483648\\]"),
+    ({"seeds": [0.2, 0.4]}, "sequence of integers, got \\[0.2, 0.4\\]"),
+    ({"seeds": {3, 7}}, "sequence of integers, got {3, 7}"),
+    ({"seeds": [True, False]}, "sequence of integers, got \\[True, False"),
+    ({"seeds": 3}, "sequence of integers, got 3"),
     ({"name": "../x"}, "relative path without .., got '../x'"),
     ({"loop": "scan"}, "loop must be one of .*, got 'scan'"),
   ],
