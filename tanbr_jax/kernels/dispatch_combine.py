@@ -177,7 +177,7 @@ def _combine_backward(
   gate = jnp.zeros(place.size, gates.dtype)
   gate = gate.at[place].set(gates, mode="drop", unique_indices=True)
   rows_grad = grad[source] * gate.astype(jnp.float32)[:, None]
-  picked = jnp.take(rows, place, axis=0, mode="fill", fill_value=0)
+  picked = rows.at[place].get(mode="fill", fill_value=0)
   picked = picked.astype(jnp.float32)
   gates_grad = jnp.sum(picked * grad[:, None], axis=-1)
   return rows_grad.astype(rows.dtype), None, gates_grad.astype(gates.dtype)

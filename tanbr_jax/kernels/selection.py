@@ -76,7 +76,8 @@ def with_rank(x: jax.Array, rank: int) -> jax.Array:
 
 def _xla(count: int, scores: jax.Array) -> jax.Array:
   def sort(scores: jax.Array) -> jax.Array:
-    return lax.top_k(scores, count)[1]
+    # 64 bits wide where those are enabled.
+    return lax.top_k(scores, count)[1].astype(jnp.int32)
 
   if scores.size * scores.shape[-1] > _MOST_COMPARISONS:
     return sort(scores)

@@ -113,6 +113,12 @@ class Decoder:
         an `observe`.
     """
     mask = check_attention_mask(attention_mask, input_ids)
+    length, longest = input_ids.shape[1], self.config.context
+    if longest is not None and length > longest:
+      raise ValueError(
+        "input_ids must be no longer than the context, got "
+        f"length={length}, context={longest}"
+      )
     x, _, seen = self._run(params, input_ids, None, mask, reroute, observe)
     logits = self._logits(params, x)
     return logits if observe is None else (logits, seen)
@@ -147,10 +153,11 @@ class Decoder:
     """
     mask = check_attention_mask(attention_mask, input_ids)
     batch_size, length = input_ids.shape
-    if length > capacity:
+    longest = self.config.context
+    if length > capacity or (longest is not None and capacity > longest):
       raise ValueError(
-        "capacity must hold the prompt, got "
-        f"capacity={capacity}, length={length}"
+        "capacity must hold the prompt and be at most the context, got "
+        f"capacity={capacity}, length={length}, context={longest}"
       )
     cache = self.init_cache(batch_size, capacity)
     if mask is not None:

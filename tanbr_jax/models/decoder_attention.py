@@ -88,13 +88,15 @@ def attention(
   if cache is None:
     cache = LayerCache(key, value)
   else:
-    place = (0, 0, start, 0)
+    zero = jnp.zeros((), start.dtype)
+    place = (zero, zero, start, zero)
     cache = LayerCache(
       lax.dynamic_update_slice(cache.keys, key, place),
       lax.dynamic_update_slice(cache.values, value, place),
     )
   out = _attend(query, cache, start, mask)
-  return out.reshape(*x.shape[:2], -1) @ params["output"], cache
+  width = config.num_heads * config.head_dim
+  return out.reshape(*x.shape[:2], width) @ params["output"], cache
 
 
 def _positions(

@@ -66,12 +66,11 @@ def task_usage(model: Model, params: Params, windows: jax.Array) -> jax.Array:
   """
   num_tasks, _, length = windows.shape
   inputs = windows.reshape(-1, length)[:, :-1].astype(jnp.int32)
+  _, seen = model.apply(params, inputs, observe=Partial(_probabilities))
+  by_task = seen.reshape(seen.shape[0], num_tasks, -1, seen.shape[-1])
+  return jnp.mean(by_task, axis=(0, 2))
 
-  def observe(layer: MoeInput, output: MoeOutput) -> jax.Array:
-    del output
-    probabilities = layer.routing.probabilities
-    by_task = probabilities.reshape(num_tasks, -1, probabilities.shape[-1])
-    return jnp.mean(by_task, axis=1)
 
-  _, usage = model.apply(params, inputs, observe=Partial(observe))
-  return jnp.mean(usage, axis=0)
+def _probabilities(layer: MoeInput, output: MoeOutput) -> jax.Array:
+  del output
+  return layer.routing.probabilities

@@ -73,7 +73,7 @@ def routed_pairs(
   """
   out, rows, place = _routed(experts, x, routing, implementation)
   # A skipped pair's place is past the last row.
-  return out, jnp.take(rows, place, axis=0, mode="fill", fill_value=0)
+  return out, rows.at[place].get(mode="fill", fill_value=0)
 
 
 def _routed(

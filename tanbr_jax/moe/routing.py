@@ -91,7 +91,8 @@ def normalise_gates(routing: Routing) -> Routing:
 
 def scale_gates(routing: Routing, scale: float) -> Routing:
   """Multiplies all gates (`routed_scaling_factor` of DeepSeek-V2 and V3)."""
-  return routing._replace(gates=routing.gates * jnp.float32(scale))
+  gates = routing.gates * jnp.asarray(scale, routing.gates.dtype)
+  return routing._replace(gates=gates)
 
 
 def dense_gates(routing: Routing) -> jax.Array:

@@ -9,7 +9,8 @@ enters at two points, and no model knows which one it runs:
   MoeOutput) -> any pytree` looks at the layer; what it returns is stacked over
   the layers.
 
-Every leaf of a tree has a leading [L], of which a layer gets its own part.
+Every leaf of a tree has a leading [L], of which a layer gets its own part. The
+functions are pure, and for speed one object each: what varies goes in the tree.
 Letters: N tokens, E experts, K experts per token, D model width, L layers.
 """
 
@@ -62,9 +63,19 @@ class MoeOutput(NamedTuple):
 
 
 def needs_pair_outputs(function: Function) -> Function:
-  """Marks a function for `observe` that reads `MoeOutput.pair_outputs`."""
-  function.needs_pair_outputs = True
+  """Marks a function for `observe` that reads `MoeOutput.pair_outputs`.
+
+  A function that calls marked ones needs a mark of its own. What is bound to
+  it, by `Partial` or `functools.partial` or as a method, keeps the mark.
+  """
+  _innermost(function).needs_pair_outputs = True
   return function
+
+
+def _innermost(function: Any) -> Any:
+  while hasattr(function, "func"):
+    function = function.func
+  return getattr(function, "__func__", function)
 
 
 def mask_experts(mask: jax.Array) -> Partial:
@@ -73,7 +84,14 @@ def mask_experts(mask: jax.Array) -> Partial:
   Args:
     mask: [L, E] bool for all tokens, or [L, N, E]; False is masked out. Gates
       are not scaled up for what is lost.
+
+  Raises:
+    ValueError: if the mask is of another type or rank.
   """
+  if mask.dtype != jnp.bool_ or mask.ndim not in (2, 3):
+    raise ValueError(
+      f"mask must be bool [L, E] or [L, N, E], got {mask.dtype}{mask.shape}"
+    )
   return Partial(_mask_experts, mask)
 
 
@@ -166,7 +184,7 @@ def apply_layer(
     if token_mask is not None:
       routing = keep_pairs(routing, token_mask[:, None])
   # Outputs by pair cost memory: only an observer that asks gets them.
-  if getattr(getattr(observe, "func", None), "needs_pair_outputs", False):
+  if getattr(_innermost(observe), "needs_pair_outputs", False):
     out, pairs = routed_pairs(
       experts, hidden, routing, implementation=implementation
     )

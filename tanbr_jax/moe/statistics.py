@@ -42,12 +42,18 @@ class TokenStatistics(NamedTuple):
   entropy: jax.Array
 
 
-def usage(routing: Routing) -> jax.Array:
-  """Returns [E] float32, each expert's share of the N * K pairs."""
-  # Comparisons and a sum: a bincount is a scatter, slow on a GPU, and counts
-  # NO_EXPERT as an expert.
-  counts = jnp.sum(is_expert(routing), axis=(0, 1), dtype=jnp.int32)
-  return counts.astype(jnp.float32) / jnp.float32(routing.expert_ids.size)
+def usage(routing: Routing, token_mask: jax.Array | None = None) -> jax.Array:
+  """Returns [E] float32, each expert's share of the N * K pairs.
+
+  Args:
+    routing: of N tokens; zeros if there are none.
+    token_mask: [N] bool, False for padding, which is left out; None for none.
+  """
+  found = expert_statistics(routing, token_mask)
+  num_pairs = found.num_tokens * routing.expert_ids.shape[1]
+  return found.num_pairs.astype(jnp.float32) / jnp.maximum(
+    num_pairs.astype(jnp.float32), 1
+  )
 
 
 def expert_statistics(
@@ -61,6 +67,8 @@ def expert_statistics(
   """
   if token_mask is None:
     token_mask = jnp.ones(routing.expert_ids.shape[0], bool)
+  # Comparisons and a sum: a bincount is a scatter, slow on a GPU, and counts
+  # NO_EXPERT as an expert.
   is_pair = is_expert(routing) & token_mask[:, None, None]
   sum_tokens = lambda rows: jnp.sum(  # noqa: E731
     jnp.where(token_mask[:, None], rows.astype(jnp.float32), 0), axis=0
@@ -73,20 +81,41 @@ def expert_statistics(
   )
 
 
-def token_statistics(routing: Routing) -> TokenStatistics:
-  """Returns each token's active pairs, gate mass and routing entropy."""
-  active = is_active(routing)
+def token_statistics(
+  routing: Routing, token_mask: jax.Array | None = None
+) -> TokenStatistics:
+  """Returns each token's active pairs, gate mass and routing entropy.
+
+  Args:
+    routing: of N tokens.
+    token_mask: [N] bool, False for padding, which gets zeros; None for none.
+  """
+  if token_mask is None:
+    token_mask = jnp.ones(routing.expert_ids.shape[0], bool)
+  active = is_active(routing) & token_mask[:, None]
   gates = jnp.where(active, routing.gates.astype(jnp.float32), 0)
+  entropy = jnp.sum(jax.scipy.special.entr(routing.probabilities), axis=-1)
   return TokenStatistics(
     num_active=jnp.sum(active, axis=-1, dtype=jnp.int32),
     gate_mass=jnp.sum(gates, axis=-1),
-    entropy=jnp.sum(jax.scipy.special.entr(routing.probabilities), axis=-1),
+    entropy=jnp.where(token_mask, entropy, 0),
   )
 
 
-def dropped_share(routing: Routing) -> jax.Array:
-  """Returns [] float32, the share of the N * K pairs that are skipped."""
-  return 1 - jnp.mean(is_active(routing).astype(jnp.float32))
+def dropped_share(
+  routing: Routing, token_mask: jax.Array | None = None
+) -> jax.Array:
+  """Returns [] float32, the share of the N * K pairs that are skipped.
+
+  Args:
+    routing: of N tokens; zero if there are none.
+    token_mask: [N] bool, False for padding, which is left out; None for none.
+  """
+  if token_mask is None:
+    token_mask = jnp.ones(routing.expert_ids.shape[0], bool)
+  dropped = ~is_active(routing) & token_mask[:, None]
+  num_pairs = jnp.sum(token_mask, dtype=jnp.float32) * dropped.shape[1]
+  return jnp.sum(dropped, dtype=jnp.float32) / jnp.maximum(num_pairs, 1)
 
 
 def observe_experts(
@@ -102,4 +131,4 @@ def observe_tokens(
 ) -> TokenStatistics:
   """For `observe=Partial(observe_tokens, ())`: `token_statistics`."""
   del tree, output
-  return token_statistics(layer.routing)
+  return token_statistics(layer.routing, layer.token_mask)

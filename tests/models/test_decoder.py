@@ -218,14 +218,25 @@ def test_bfloat16_stays_near_float32():
   assert low.dtype == np.float32
 
 
+def test_an_empty_batch_has_empty_logits(params):
+  for shape in ((0, 4), (2, 0)):
+    found = MODEL.apply(params, jnp.zeros(shape, jnp.int32))
+    assert found.shape == (*shape, CONFIG.vocab_size)
+
+
 def test_refuses_bad_input(params):
+  short = models.Decoder(dataclasses.replace(CONFIG, context=5))
+  with pytest.raises(ValueError, match="length=6, context=5"):
+    short.apply(params, IDS)
+  with pytest.raises(ValueError, match="capacity=9, length=4, context=5"):
+    short.prefill(params, IDS[:, :4], capacity=9)
   with pytest.raises(ValueError, match="capacity=5, length=6"):
     MODEL.prefill(params, IDS, capacity=5)
   with pytest.raises(ValueError, match=r"\[B, S\], got \(6,\)"):
     MODEL.apply(params, IDS[0])
   for mask, message in (
     (jnp.ones((2, 3), bool), r"bool\(3,\) for \[N, E\] = \(12, 4\)"),
-    (jnp.ones((2, 4)), r"float32\(4,\)"),
+    (jnp.ones((2, 4)), r"float32\(2, 4\)"),
     (jnp.ones((3, 4), bool), r"for L=2, got \(3, 4\)"),
   ):
     with pytest.raises(ValueError, match=message):

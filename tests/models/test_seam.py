@@ -188,8 +188,9 @@ def test_a_mask_is_the_masked_forward_and_pairs_are_there_where_asked_for():
     assert seen.pair_outputs is None
     masked = moe.masked(experts, x, moe.top_k(logits, 2), masks[layer])
     np.testing.assert_allclose(out, masked, atol=1e-6)
-  _, seen = run(moe.needs_pair_outputs(lambda layer, output: output), 1)
-  assert seen.pair_outputs.shape == (5, 2, 4)
+  asking = moe.needs_pair_outputs(lambda layer, output: output)
+  for observe in (asking, functools.partial(asking), Partial(asking)):
+    assert run(observe, 1)[1].pair_outputs.shape == (5, 2, 4)
 
 
 def test_gradients_and_vmap_go_through_the_tree(case):
@@ -268,6 +269,32 @@ def test_padding_changes_nothing_and_is_not_observed(case, side):
   _, (layer, _) = see_program(case.model)(case.params, ids, mask, forced)
   chosen = np.asarray(layer.routing.expert_ids)
   assert (chosen[is_padding] == -1).all() and (chosen[~is_padding] >= 0).all()
+
+
+def test_losses_and_statistics_leave_padding_out(case):
+  def see(tree, layer, output):
+    return (
+      moe.observe_losses(tree, layer, output),
+      moe.observe_tokens(tree, layer, output),
+    )
+
+  run = jax.jit(
+    lambda ids, mask: case.model.apply(
+      case.params, ids, attention_mask=mask, observe=Partial(see, ())
+    )[1]
+  )
+  ids = np.asarray(case.ids)
+  (losses, tokens), (alone, _) = (
+    run(*padded(ids, lengths, "right")) for lengths in ((4, 6), (6, 6))
+  )
+  short, mask = padded(ids, (4, 6), "right")
+  # The mean over ten tokens, from each token's own logits.
+  _, (layer, _) = case.see(short, mask)
+  logits = np.float64(layer.router_logits)[:, np.asarray(mask).reshape(-1)]
+  squares = np.log(np.exp(logits).sum(-1)) ** 2
+  np.testing.assert_allclose(losses.z, squares.mean(1), rtol=1e-5)
+  assert np.abs(losses.load_balance - alone.load_balance).max() > 1e-3
+  assert not np.asarray(tokens.entropy)[:, 4:6].any()
 
 
 @pytest.mark.parametrize("side", [None, "left", "right"])

@@ -31,6 +31,42 @@ def test_z_loss_is_the_squared_log_partition():
   )
 
 
+def test_padding_is_left_out():
+  """Four tokens, one for each expert, then four of padding for the first."""
+  logits = np.concatenate([10 * np.eye(4), 30 * np.eye(4)[[0] * 4]])
+  logits, is_token = jnp.asarray(logits, jnp.float32), jnp.arange(8) < 4
+  routing = moe.top_k(logits, 1)
+  # Balanced: shares and mean probabilities of a quarter.
+  assert float(moe.load_balance_loss(routing, is_token)) == pytest.approx(1.0)
+  skipped = moe.keep_pairs(routing, is_token[:, None])
+  assert float(moe.load_balance_loss(skipped)) == pytest.approx(1.0)
+  expected = np.log(np.exp(10) + 3) ** 2
+  found, grad = jax.value_and_grad(moe.z_loss)(logits, is_token)
+  assert float(found) == pytest.approx(expected, rel=1e-5)
+  assert not grad[4:].any()
+  np.testing.assert_allclose(moe.usage(routing, is_token), 0.25)
+  bias = moe.update_correction_bias(
+    jnp.zeros(4), routing, token_mask=is_token, rate=0.5
+  )
+  np.testing.assert_array_equal(bias, np.zeros(4))
+  assert float(moe.dropped_share(skipped)) == 0.5
+  assert float(moe.dropped_share(skipped, is_token)) == 0.0
+
+
+def test_no_token_has_no_loss_and_moves_no_bias():
+  def losses(logits):
+    routing = moe.top_k(logits, 2)
+    return moe.load_balance_loss(routing) + moe.z_loss(logits)
+
+  value, grad = jax.value_and_grad(losses)(jnp.zeros((0, 4)))
+  assert float(value) == 0.0 and grad.shape == (0, 4)
+  routing = moe.top_k(jnp.zeros((0, 4)), 2)
+  bias = jnp.array([0.5, 0.0, -0.5, 1.0])
+  np.testing.assert_array_equal(moe.update_correction_bias(bias, routing), bias)
+  np.testing.assert_array_equal(moe.usage(routing), np.zeros(4))
+  assert float(moe.dropped_share(routing)) == 0.0
+
+
 def test_correction_bias_moves_towards_an_even_load():
   routing = moe.top_k(jnp.array(LOGITS), 1)  # experts 2 and 0
   bias = moe.update_correction_bias(jnp.zeros(3), routing, rate=0.5)

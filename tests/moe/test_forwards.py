@@ -328,3 +328,18 @@ def test_refuses_what_disagrees():
     moe.routed(experts, x, choice, implementation="fast")
   with pytest.raises(ValueError, match="activation='swoosh'"):
     moe.routed(dataclasses.replace(experts, activation="swoosh"), x, choice)
+
+
+def test_no_token_has_gradients_of_zero():
+  case = moe_cases.draw("full")
+
+  def total(experts, x, gates):
+    ids = jnp.zeros((0, 2), jnp.int32)
+    out = moe.routed(experts, x, moe_cases.routing(ids, gates))
+    return jnp.sum(out**2)
+
+  value, grads = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(
+    case.experts, jnp.zeros((0, moe_cases.DIM)), jnp.zeros((0, 2))
+  )
+  assert float(value) == 0.0
+  assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(grads))

@@ -19,7 +19,6 @@ from tanbr_jax.simplex.points import dirichlet_half
 _MAX_PLATEAU_TASKS = 12
 # Rewards inside the wheel, per unit of scale.
 _SAFE_REWARD = 0.2
-_LOW_REWARD = 0.0
 
 
 def plateau(
