@@ -28,6 +28,7 @@ def tiny_config(**changes):
   return config
 
 
+@pytest.mark.slow
 def test_a_run_writes_every_row(tmp_path, monkeypatch, capsys):
   reason = "PyTorch is not installed"
   monkeypatch.setattr(kernel_bench.torch_queue, "why_not", lambda: reason)
