@@ -124,15 +124,22 @@ class Generator(Model, Protocol):
 
 
 def check_attention_mask(
-  attention_mask: jax.Array | None, input_ids: jax.Array
+  attention_mask: jax.Array | None, input_ids: jax.Array, context: int | None
 ) -> jax.Array | None:
   """Returns an attention mask as booleans.
 
   Raises:
-    ValueError: if the tokens are not [B, S], or the mask has another shape.
+    ValueError: if the tokens are not [B, S] or more than the context, or the
+      mask has another shape.
   """
   if input_ids.ndim != 2:
     raise ValueError(f"input_ids must be [B, S], got {input_ids.shape}")
+  length = input_ids.shape[1]
+  if context is not None and length > context:
+    raise ValueError(
+      "input_ids must be no longer than the context, got "
+      f"length={length}, context={context}"
+    )
   if attention_mask is None:
     return None
   if attention_mask.shape != input_ids.shape:

@@ -123,15 +123,10 @@ class ByteLM:
         or a dense model is given a `reroute` or an `observe`.
     """
     config = self.config
-    mask = check_attention_mask(attention_mask, input_ids)
+    mask = check_attention_mask(attention_mask, input_ids, config.context)
     seam.check_seam(
       config.num_layers, config.num_experts, reroute=reroute, observe=observe
     )
-    if input_ids.shape[1] > config.context:
-      raise ValueError(
-        "input_ids must be no longer than the context, got "
-        f"length={input_ids.shape[1]}, context={config.context}"
-      )
     logits, seen = _Network(config).apply(
       params, input_ids, mask, reroute, observe
     )

@@ -112,13 +112,8 @@ class Decoder:
       ValueError: if a shape is wrong, or a dense model is given a `reroute` or
         an `observe`.
     """
-    mask = check_attention_mask(attention_mask, input_ids)
-    length, longest = input_ids.shape[1], self.config.context
-    if longest is not None and length > longest:
-      raise ValueError(
-        "input_ids must be no longer than the context, got "
-        f"length={length}, context={longest}"
-      )
+    longest = self.config.context
+    mask = check_attention_mask(attention_mask, input_ids, longest)
     x, _, seen = self._run(params, input_ids, None, mask, reroute, observe)
     logits = self._logits(params, x)
     return logits if observe is None else (logits, seen)
@@ -151,9 +146,9 @@ class Decoder:
     Raises:
       ValueError: as `apply`, or if the prompts are longer than the capacity.
     """
-    mask = check_attention_mask(attention_mask, input_ids)
-    batch_size, length = input_ids.shape
     longest = self.config.context
+    mask = check_attention_mask(attention_mask, input_ids, longest)
+    batch_size, length = input_ids.shape
     if length > capacity or (longest is not None and capacity > longest):
       raise ValueError(
         "capacity must hold the prompt and be at most the context, got "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tanbr_jax.moe.routing import Routing, is_active
+from tanbr_jax.moe.routing import Routing, all_tokens, is_active
 from tanbr_jax.moe.seam import MoeInput, MoeOutput
 from tanbr_jax.moe.statistics import expert_statistics, usage
 
@@ -70,8 +70,7 @@ def z_loss(
     router_logits: [N, E]; the loss of no token is zero.
     token_mask: [N] bool, False for padding, which is left out; None for none.
   """
-  if token_mask is None:
-    token_mask = jnp.ones(router_logits.shape[0], bool)
+  token_mask = all_tokens(token_mask, router_logits.shape[0])
   # Not the padding's own values, whose gradients would be multiplied by zero.
   logits = jnp.where(token_mask[:, None], router_logits.astype(jnp.float32), 0)
   squares = jnp.square(jax.nn.logsumexp(logits, axis=-1))

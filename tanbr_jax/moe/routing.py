@@ -42,6 +42,11 @@ def is_active(routing: Routing) -> jax.Array:
   return (routing.expert_ids >= 0) & (routing.expert_ids < num_experts)
 
 
+def all_tokens(token_mask: jax.Array | None, num_tokens: int) -> jax.Array:
+  """Returns a token mask [N], or one that masks nothing for None."""
+  return jnp.ones(num_tokens, bool) if token_mask is None else token_mask
+
+
 def keep_pairs(routing: Routing, is_kept: jax.Array) -> Routing:
   """Skips the pairs that are not kept; the gates of the others stay.
 

@@ -23,7 +23,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax.moe.experts import Experts
 from tanbr_jax.moe.forwards import routed, routed_pairs
-from tanbr_jax.moe.routing import Routing, apply_mask, keep_pairs
+from tanbr_jax.moe.routing import Routing, all_tokens, apply_mask, keep_pairs
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -175,9 +175,7 @@ def apply_layer(
     out = routed(experts, hidden, routing, implementation=implementation)
     return out, None
   # A method may choose in the router's place, but not for padding.
-  is_token = token_mask
-  if is_token is None:
-    is_token = jnp.ones(hidden.shape[0], bool)
+  is_token = all_tokens(token_mask, hidden.shape[0])
   layer = MoeInput(hidden, router_logits, routing, is_token, experts)
   if reroute is not None:
     routing = reroute(layer)

@@ -8,7 +8,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tanbr_jax.moe.routing import Routing, dense_gates, is_active, is_expert
+from tanbr_jax.moe.routing import (
+  Routing,
+  all_tokens,
+  dense_gates,
+  is_active,
+  is_expert,
+)
 from tanbr_jax.moe.seam import MoeInput, MoeOutput
 
 
@@ -65,8 +71,7 @@ def expert_statistics(
     routing: of N tokens.
     token_mask: [N] bool, False for padding, which is left out; None for none.
   """
-  if token_mask is None:
-    token_mask = jnp.ones(routing.expert_ids.shape[0], bool)
+  token_mask = all_tokens(token_mask, routing.expert_ids.shape[0])
   # Comparisons and a sum: a bincount is a scatter, slow on a GPU, and counts
   # NO_EXPERT as an expert.
   is_pair = is_expert(routing) & token_mask[:, None, None]
@@ -90,8 +95,7 @@ def token_statistics(
     routing: of N tokens.
     token_mask: [N] bool, False for padding, which gets zeros; None for none.
   """
-  if token_mask is None:
-    token_mask = jnp.ones(routing.expert_ids.shape[0], bool)
+  token_mask = all_tokens(token_mask, routing.expert_ids.shape[0])
   active = is_active(routing) & token_mask[:, None]
   gates = jnp.where(active, routing.gates.astype(jnp.float32), 0)
   entropy = jnp.sum(jax.scipy.special.entr(routing.probabilities), axis=-1)
@@ -111,8 +115,7 @@ def dropped_share(
     routing: of N tokens; zero if there are none.
     token_mask: [N] bool, False for padding, which is left out; None for none.
   """
-  if token_mask is None:
-    token_mask = jnp.ones(routing.expert_ids.shape[0], bool)
+  token_mask = all_tokens(token_mask, routing.expert_ids.shape[0])
   dropped = ~is_active(routing) & token_mask[:, None]
   num_pairs = jnp.sum(token_mask, dtype=jnp.float32) * dropped.shape[1]
   return jnp.sum(dropped, dtype=jnp.float32) / jnp.maximum(num_pairs, 1)
