@@ -13,6 +13,7 @@ from tanbr_jax.bandits.base import (
   Context,
   Decision,
   Feedback,
+  Needs,
   check_sizes,
 )
 from tanbr_jax.bandits.controls import (
@@ -48,6 +49,7 @@ __all__ = [
   "Context",
   "Decision",
   "Feedback",
+  "Needs",
   "cats",
   "check_sizes",
   "delayed",

@@ -53,10 +53,22 @@ class Feedback(NamedTuple):
       value is meaningless (but finite) where `task_count` is 0.
     task_count: [V] int32, requests of each task in the slot. A task with count
       0 was not seen and must not be learnt from.
+    gradient: [E] float32, the derivative of the slot's mean log-likelihood (or
+      reward) in the merge weights at the point played, without its mean; None
+      where an environment does not give it.
+    usage: [E] float32 on the simplex, how much the router would use each expert
+      for the served tokens; None where an environment does not give it.
   """
 
   task_reward: jax.Array
   task_count: jax.Array
+  gradient: jax.Array | None = None
+  usage: jax.Array | None = None
+
+
+@jax.tree_util.register_static
+class Needs(tuple):
+  """Names of optional fields of `Feedback` that a bandit cannot do without."""
 
 
 class Bandit(NamedTuple):
@@ -66,11 +78,14 @@ class Bandit(NamedTuple):
     init: `init(key) -> state`.
     select: `select(key, state, context) -> Decision`; the state is unchanged.
     update: `update(key, state, context, decision, feedback) -> state`.
+    needs: names of the optional fields of `Feedback` that `update` reads; a run
+      whose environment does not give them is refused before it starts.
   """
 
   init: Callable[[jax.Array], State]
   select: Callable[[jax.Array, State, Context], Decision]
   update: Callable[[jax.Array, State, Context, Decision, Feedback], State]
+  needs: Needs = Needs()
 
 
 @jax.tree_util.register_static
@@ -96,8 +111,10 @@ def as_pytree(functions: Any) -> Any:
   """
   return type(functions)(
     *(
-      function if isinstance(function, Partial) else Partial(function)
-      for function in functions
+      Partial(part)
+      if callable(part) and not isinstance(part, Partial)
+      else part
+      for part in functions
     )
   )
 

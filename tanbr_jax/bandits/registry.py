@@ -41,7 +41,7 @@ NEEDS: Mapping[str, str] = MappingProxyType(
   {
     "mix": "decides by the slot's task mix",
     "task rewards": "learns from the reward of every task, not of the slot",
-    "gradients": "differentiates a model of its own, to train or to ascend it",
+    "own gradients": "differentiates a model of its own, to train or ascend it",
     "horizon": "is told beforehand how many rounds there will be",
     "smoothness": "is told how fast rewards may change with the weights",
     "table": "is given weights for every task",
@@ -64,19 +64,19 @@ class Entry(NamedTuple):
   needs: tuple[str, ...] = ()
 
 
-_MODEL = ("mix", "task rewards", "gradients")
+_MODEL = ("mix", "task rewards", "own gradients")
 _TREE = ("mix", "smoothness")
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
   {
-    "cats": Entry("Majzoubi et al.", 2020, ("mix", "gradients")),
+    "cats": Entry("Majzoubi et al.", 2020, ("mix", "own gradients")),
     "epsilon_greedy": Entry(
       "Auer, Cesa-Bianchi, Fischer", 2002, ("mix", "task rewards")
     ),
     "exp3": Entry("Auer et al.", 2002),
     "fixed": Entry("control: one static merge", None),
     "follow_task_mix": Entry("control: x = psi R", None, ("mix", "table")),
-    "gp_ucb": Entry("Srinivas et al.", 2010, ("mix", "gradients")),
+    "gp_ucb": Entry("Srinivas et al.", 2010, ("mix", "own gradients")),
     "hct": Entry("Azar, Lazaric, Brunskill", 2014, _TREE),
     "hoo": Entry("Bubeck et al., truncated", 2011, (*_TREE, "horizon")),
     "lin_ts": Entry("Agrawal, Goyal", 2013, _MODEL),

@@ -124,7 +124,7 @@ def _hide_nonfinite(feedback: Feedback) -> tuple[Feedback, jax.Array]:
   """Marks tasks whose reward is not finite as not seen, and counts them."""
   finite = jnp.isfinite(feedback.task_reward)
   hidden = jnp.logical_and(~finite, feedback.task_count > 0)
-  clean = Feedback(
+  clean = feedback._replace(
     task_reward=jnp.where(finite, feedback.task_reward, 0),
     task_count=jnp.where(finite, feedback.task_count, 0),
   )

@@ -16,6 +16,7 @@ from tanbr_jax.bandits import (
   Bandit,
   Context,
   Feedback,
+  Needs,
   delayed,
   discounted,
   sliding_window,
@@ -330,4 +331,6 @@ def test_lists_name_registered_bandits():
 
 def test_a_bandit_is_a_pytree_of_partials(subject):
   assert isinstance(subject.bandit, Bandit)
-  assert all(isinstance(part, jax.tree_util.Partial) for part in subject.bandit)
+  *functions, needs = subject.bandit
+  assert all(isinstance(part, jax.tree_util.Partial) for part in functions)
+  assert isinstance(needs, Needs)

@@ -109,8 +109,8 @@ def delayed(bandit: Bandit, *, delay: int, num_tasks: int) -> Bandit:
   check_at_least("num_tasks", num_tasks, 1)
   bandit = as_pytree(bandit)
   ring = Shape((delay, num_tasks))
-  return Bandit(
-    Partial(_init, bandit, ring),
-    Partial(_select, bandit),
-    Partial(_update, bandit),
+  return bandit._replace(
+    init=Partial(_init, bandit, ring),
+    select=Partial(_select, bandit),
+    update=Partial(_update, bandit),
   )

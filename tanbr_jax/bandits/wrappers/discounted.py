@@ -140,4 +140,4 @@ def discounted(bandit: Bandit, *, factor: float) -> Bandit:
   jax.eval_shape(
     lambda key: forget(bandit.init(key), factor), jax.random.key(0)
   )
-  return Bandit(bandit.init, bandit.select, Partial(_update, bandit, factor))
+  return bandit._replace(update=Partial(_update, bandit, factor))

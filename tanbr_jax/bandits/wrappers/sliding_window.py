@@ -106,8 +106,8 @@ def sliding_window(bandit: Bandit, *, window: int) -> Bandit:
   if window < 2 or window % 2:
     raise ValueError(f"window must be even and at least 2, got window={window}")
   bandit, half = as_pytree(bandit), jnp.int32(window // 2)
-  return Bandit(
-    Partial(_init, bandit),
-    Partial(_select, bandit),
-    Partial(_update, bandit, half),
+  return bandit._replace(
+    init=Partial(_init, bandit),
+    select=Partial(_select, bandit),
+    update=Partial(_update, bandit, half),
   )
