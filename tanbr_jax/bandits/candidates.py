@@ -139,7 +139,7 @@ def ascent_starts(
   centre = jnp.full((1, num_experts), 1 / num_experts, jnp.float32)
   fresh = dirichlet_half(key, (num_fresh, num_experts))
   return jnp.concatenate(
-    [jnp.eye(num_experts), centre, previous[None, :], fresh]
+    [jnp.eye(num_experts, dtype=jnp.float32), centre, previous[None, :], fresh]
   )
 
 
@@ -182,7 +182,9 @@ def _propose_leaves(draws: Shape, key, state) -> tuple[jax.Array, jax.Array]:
   num_splits = jnp.sum(tree.is_leaf, dtype=jnp.int32) - 1
   return (
     jnp.concatenate([tree.representatives, fresh]),
-    jnp.concatenate([tree.is_leaf, jnp.arange(draws[0]) < num_splits]),
+    jnp.concatenate(
+      [tree.is_leaf, jnp.arange(draws[0], dtype=jnp.int32) < num_splits]
+    ),
   )
 
 

@@ -44,7 +44,7 @@ def highest(key, estimate, points, active) -> tuple[jax.Array, ...]:
 def highest_draw(key, estimate, points, active) -> tuple[jax.Array, ...]:
   """Picks that of the highest draw, normal for each candidate anew."""
   means, bonuses = jax.vmap(estimate)(points)
-  bonuses = bonuses * jax.random.normal(key, bonuses.shape)
+  bonuses = bonuses * jax.random.normal(key, bonuses.shape, jnp.float32)
   return _highest(means, bonuses, points, active)
 
 
@@ -69,8 +69,10 @@ def _select(model, source, pick, epsilon, key, state, context) -> Decision:
   aux = {"exploration_bonus": bonus}
   # Sometimes a random candidate instead.
   if epsilon is not None:
-    explores = jax.random.uniform(coin_key) < epsilon(state.model)
-    draws = jax.random.uniform(explore_key, active.shape)
+    explores = jax.random.uniform(coin_key, dtype=jnp.float32) < epsilon(
+      state.model
+    )
+    draws = jax.random.uniform(explore_key, active.shape, jnp.float32)
     drawn = jnp.argmax(jnp.where(active, draws, -1.0)).astype(jnp.int32)
     candidate = jnp.where(explores, drawn, candidate)
     weights = jnp.where(explores, points[candidate], weights)

@@ -208,7 +208,8 @@ def _step(
   squares = jnp.sum((table.arms - merge_weights[None, :]) ** 2, axis=1)
   arm = jnp.argmin(squares)
   draw = (
-    jax.random.uniform(key) * table.num_rows[arm].astype(jnp.float32)
+    jax.random.uniform(key, dtype=jnp.float32)
+    * table.num_rows[arm].astype(jnp.float32)
   ).astype(jnp.int32)
   # Rounding can make the product equal to the number of rows.
   row = table.first_row[arm] + jnp.minimum(draw, table.num_rows[arm] - 1)

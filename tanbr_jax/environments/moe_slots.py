@@ -262,7 +262,7 @@ def _feedback(
 ) -> Feedback:
   count = count_tasks(tasks, num_tasks=num_tasks)
   # Not a scatter-add, whose order and hence bits a GPU leaves open.
-  is_task = tasks[:, None] == jnp.arange(num_tasks)[None, :]
+  is_task = tasks[:, None] == jnp.arange(num_tasks, dtype=jnp.int32)[None, :]
   total = jnp.sum(jnp.where(is_task, rewards[:, None], 0.0), axis=0)
   seen = jnp.maximum(count, 1).astype(jnp.float32)
   return Feedback(task_reward=total / seen, task_count=count)

@@ -195,7 +195,7 @@ def _show_all(
 ) -> tuple[Feedback, jax.Array]:
   """The feedback of all tasks, and the share [V] of each in the slot's mean."""
   _, noise_key = jax.random.split(key)
-  tasks = jnp.arange(mix.shape[0])
+  tasks = jnp.arange(mix.shape[0], dtype=jnp.int32)
   count = jnp.ones(mix.shape[0], jnp.int32)
   return Feedback(sampler(noise_key, mean_reward, tasks, count), count), mix
 

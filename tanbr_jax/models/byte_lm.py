@@ -295,7 +295,7 @@ def _init_stack(key: jax.Array, config: ByteLMConfig) -> moe.Experts:
 
 def _init_dense(key: jax.Array, config: ByteLMConfig) -> moe.FeedForward:
   one = dataclasses.replace(config, num_experts=1, num_selected=1)
-  return moe.merge(_init_stack(key, one), jnp.ones(1))
+  return moe.merge(_init_stack(key, one), jnp.ones(1, jnp.float32))
 
 
 def _cast(tree: T, dtype: str) -> T:

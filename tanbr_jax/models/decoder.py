@@ -162,7 +162,7 @@ class Decoder:
     last = x[:, -1]
     if mask is not None:
       from_end = jnp.argmax(mask[:, ::-1], axis=1).astype(jnp.int32)
-      last = x[jnp.arange(batch_size), length - 1 - from_end]
+      last = x[jnp.arange(batch_size, dtype=jnp.int32), length - 1 - from_end]
     logits = self._logits(params, last)
     return (logits, cache) if observe is None else (logits, cache, seen)
 

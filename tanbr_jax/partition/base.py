@@ -126,7 +126,7 @@ def root_fields(size: Size, representative: jax.Array) -> dict[str, jax.Array]:
     parents=jnp.full([capacity], Tree.NO_PARENT, jnp.int32),
     children=jnp.full([capacity, 2], Tree.NO_CHILD, jnp.int32),
     depths=jnp.zeros([capacity], jnp.int32),
-    is_leaf=jnp.arange(capacity) == Tree.ROOT,
+    is_leaf=jnp.arange(capacity, dtype=jnp.int32) == Tree.ROOT,
     representatives=jnp.tile(representative[None, :], (capacity, 1)),
     num_nodes=jnp.int32(1),
     full=jnp.asarray(False),

@@ -138,7 +138,9 @@ def init(prior: Prior, num_tasks: int) -> MultitaskState:
   """The posterior before any slot."""
   size = prior.groups.shape[0]
   precision = jnp.stack([prior.task_precision, prior.common_precision])
-  roots = lax.rsqrt(precision)[:, None, None] * jnp.eye(size)[None]
+  roots = (
+    lax.rsqrt(precision)[:, None, None] * jnp.eye(size, dtype=jnp.float32)[None]
+  )
   high = jnp.concatenate([jnp.tile(roots[:1], (num_tasks, 1, 1)), roots[1:]])
   zeros = jnp.zeros((num_tasks + 1, size), jnp.float32)
   return MultitaskState(
@@ -168,7 +170,7 @@ def sample_deviation(
 ) -> jax.Array:
   """Returns a draw [P] of the mix's coefficients less their mean."""
   parts, size = state.weights.shape
-  draws = jax.random.normal(key, (parts, size))
+  draws = jax.random.normal(key, (parts, size), jnp.float32)
   draws = draws * parts_of_mix(task_mix)[:, None]
   flat = _dot(draws.reshape(-1), state.high.reshape(parts * size, size))
   return jnp.sqrt(state.noise) * flat

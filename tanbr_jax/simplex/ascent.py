@@ -140,7 +140,7 @@ def climb(
       last.step_sizes * jnp.where(gains, 1.5, 0.4),
     )
 
-  step_sizes = jnp.full(starts.shape[0], step_size)
+  step_sizes = jnp.full(starts.shape[0], step_size, jnp.float32)
   start = _Climb(starts, *value_and_slope(starts), step_sizes)
   end = jax.lax.fori_loop(0, num_steps, step, start)
   return end.points, end.values

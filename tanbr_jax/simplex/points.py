@@ -23,7 +23,7 @@ def dirichlet_one(key: chex.PRNGKey, shape: tuple[int, ...]) -> jax.Array:
     key: random key, consumed.
     shape: (..., E).
   """
-  return _normalise(jax.random.exponential(key, shape))
+  return _normalise(jax.random.exponential(key, shape, jnp.float32))
 
 
 def dirichlet_half(key: chex.PRNGKey, shape: tuple[int, ...]) -> jax.Array:
@@ -35,7 +35,7 @@ def dirichlet_half(key: chex.PRNGKey, shape: tuple[int, ...]) -> jax.Array:
     key: random key, consumed.
     shape: (..., E).
   """
-  return _normalise(jax.random.normal(key, shape) ** 2)
+  return _normalise(jax.random.normal(key, shape, jnp.float32) ** 2)
 
 
 def dirichlet(
@@ -49,7 +49,9 @@ def dirichlet(
     shape: (..., E).
   """
   # In logarithms, because Gamma(0.05) often underflows float32.
-  return jax.nn.softmax(jax.random.loggamma(key, concentration, shape), -1)
+  return jax.nn.softmax(
+    jax.random.loggamma(key, concentration, shape, jnp.float32), -1
+  )
 
 
 def is_on_simplex(points: chex.ArrayNumpy | chex.Array) -> np.ndarray:

@@ -104,8 +104,10 @@ def _select(
   leaf = route(state.classifiers, context.task_mix)
   window = windows(state.classifiers.shape[0] + 1, numbers.bandwidth)[leaf]
   explores = jax.random.bernoulli(explore_key, numbers.epsilon)
-  low, high = jnp.where(explores, jnp.array([0.0, 1.0]), window)
-  action = low + (high - low) * jax.random.uniform(action_key)
+  anywhere = jnp.array([0.0, 1.0], jnp.float32)
+  low, high = jnp.where(explores, anywhere, window)
+  place = jax.random.uniform(action_key, dtype=jnp.float32)
+  action = low + (high - low) * place
   density = smoothed_density(window, action)
   density = (1 - numbers.epsilon) * density + numbers.epsilon
   aux = {"leaf": leaf, "action": action, "density": density}

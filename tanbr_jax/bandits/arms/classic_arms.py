@@ -159,7 +159,7 @@ def _choose_thompson(numbers, key, statistics: ArmStatistics, mix):
   mean = means @ mix
   # Tasks are independent: one draw of the weighted sum is enough.
   deviation = exploration * jnp.sqrt(variances @ mix**2)
-  bonus = deviation * jax.random.normal(key, mean.shape)
+  bonus = deviation * jax.random.normal(key, mean.shape, jnp.float32)
   arm = jnp.argmax(mean + bonus).astype(jnp.int32)
   return arm, {"predicted_reward": mean[arm], "exploration_bonus": bonus[arm]}
 

@@ -106,7 +106,7 @@ def _kernel(mix_kernel, numbers: GpNumbers, one, other):
 
 def _filled(state: GpState) -> jax.Array:
   capacity = state.rewards.shape[0]
-  return jnp.arange(capacity) >= capacity - state.num_slots
+  return jnp.arange(capacity, dtype=jnp.int32) >= capacity - state.num_slots
 
 
 def _covariance(mix_kernel, numbers, state: GpState, point) -> jax.Array:

@@ -65,7 +65,7 @@ def _ucb_bonus(key, posterior, task_mix):
 
 def _thompson_bonus(key, posterior, task_mix):
   shape = posterior.root.high.shape[:2]
-  draws = task_mix[:, None] * jax.random.normal(key, shape)
+  draws = task_mix[:, None] * jax.random.normal(key, shape, jnp.float32)
   sample = jnp.sum(jax.vmap(square_root.colour)(posterior.root, draws), axis=0)
 
   def bonus(features):

@@ -187,7 +187,7 @@ def fold_slots(replay: Replay, add: Callable[..., Any], start: Any) -> Any:
     # The last block of a ring that is no multiple of blocks begins earlier;
     # what it shares with the one before must not count twice.
     first = jnp.minimum(i * block, capacity - block)
-    fresh = first + jnp.arange(block) >= i * block
+    fresh = first + jnp.arange(block, dtype=jnp.int32) >= i * block
     weights, rewards, counts = (
       jax.lax.dynamic_slice_in_dim(array, first, block) for array in replay[:3]
     )

@@ -77,7 +77,7 @@ def _noise_variance(model: _Model, state: NeuralLinearState) -> jax.Array:
 def _estimate(model: _Model, key, state: NeuralLinearState, task_mix):
   posterior = state.posterior
   mean = (posterior.weights + posterior.weights_low) @ task_mix
-  draws = jax.random.normal(key, posterior.root.high.shape[:2])
+  draws = jax.random.normal(key, posterior.root.high.shape[:2], jnp.float32)
   draws = draws * (task_mix * jnp.sqrt(_noise_variance(model, state)))[:, None]
   sample = jnp.sum(jax.vmap(square_root.colour)(posterior.root, draws), axis=0)
   sample = model.exploration * sample
@@ -159,14 +159,14 @@ def regress(
     return jax.vmap(one_task, (0, 1, 1))(triangles, rewards, counts)
 
   # T of every task, from the prior's rows on.
-  prior = jnp.sqrt(model.regularisation) * jnp.eye(size)
+  prior = jnp.sqrt(model.regularisation) * jnp.eye(size, dtype=jnp.float32)
   prior = jnp.pad(prior, (0, 1))
   triangles = jnp.tile(prior, (network.num_tasks, 1, 1))
   triangles = fold_slots(state.replay, add, triangles)
   # S and the coefficients.
   solve = functools.partial(jax.scipy.linalg.solve_triangular, lower=False)
   corners = triangles[:, :size, :size]
-  roots = jax.vmap(solve, (0, None))(corners, jnp.eye(size))
+  roots = jax.vmap(solve, (0, None))(corners, jnp.eye(size, dtype=jnp.float32))
   weights = jax.vmap(solve)(corners, triangles[:, :size, size]).T
   posterior = ridge.RidgeState(
     root=square_root.SquareRoot(roots, jnp.zeros_like(roots)),

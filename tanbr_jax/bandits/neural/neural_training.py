@@ -57,7 +57,11 @@ def _adam(
     params, opt_state = carry
     # Draw a minibatch, differentiate, step.
     rows = jax.random.randint(
-      step_key, (learner.batch_size,), 0, jnp.maximum(replay.num_filled, 1)
+      step_key,
+      (learner.batch_size,),
+      0,
+      jnp.maximum(replay.num_filled, 1),
+      jnp.int32,
     )
     rewards = replay.standardise(replay.rewards[rows])
     gradient = jax.grad(loss)(
@@ -104,7 +108,7 @@ def _sgd(
   # The samples of all steps, in the order in which they are taken.
   order = random_order(key, replay.num_filled, learner.replay_capacity)
   filled = jnp.maximum(replay.num_filled, 1)
-  rows = order[jnp.arange(learner.num_steps) % filled]
+  rows = order[jnp.arange(learner.num_steps, dtype=jnp.int32) % filled]
   weights, counts = replay.weights[rows], replay.counts[rows]
   rewards = replay.standardise(replay.rewards[rows])
 

@@ -83,11 +83,13 @@ def _draw_waves(
 ) -> WaveTasks:
   shape = (num_tasks, _NUM_WAVES)
   length_key, angle_key, phase_key = jax.random.split(key, 3)
-  lengths = low + (high - low) * jax.random.uniform(length_key, shape)
-  angles = 2.0 * jnp.pi * jax.random.uniform(angle_key, shape)
+  lengths = low + (high - low) * jax.random.uniform(
+    length_key, shape, jnp.float32
+  )
+  angles = 2.0 * jnp.pi * jax.random.uniform(angle_key, shape, jnp.float32)
   return WaveTasks(
     lengths[..., None] * jnp.stack([jnp.cos(angles), jnp.sin(angles)], -1),
-    2.0 * jnp.pi * jax.random.uniform(phase_key, shape),
+    2.0 * jnp.pi * jax.random.uniform(phase_key, shape, jnp.float32),
     scale,
   )
 
@@ -99,4 +101,4 @@ def _waves_value(tasks: WaveTasks, y: jax.Array) -> jax.Array:
 
 def _no_landmarks(tasks: WaveTasks) -> jax.Array:
   del tasks
-  return jnp.zeros((0, 2))
+  return jnp.zeros((0, 2), jnp.float32)

@@ -142,7 +142,8 @@ def _best_mean_centre(
 
 def _deal_corners(shape: Shape, scale: jax.Array, key: jax.Array) -> jax.Array:
   num_tasks, num_experts = shape
-  order = jax.random.permutation(key, num_experts)
+  experts = jnp.arange(num_experts, dtype=jnp.int32)
+  order = jax.random.permutation(key, experts)
   corners = jnp.tile(order, -(-num_tasks // num_experts))[:num_tasks]
   own = jax.nn.one_hot(corners, num_experts, dtype=jnp.float32)
   return scale * own
@@ -166,5 +167,5 @@ def _best_corner(
   num_experts = corners.shape[1]
   paid = task_mix @ corners
   vertex = jax.nn.one_hot(jnp.argmax(paid), num_experts, dtype=jnp.float32)
-  middle = jnp.full(num_experts, 1.0 / num_experts)
+  middle = jnp.full(num_experts, 1.0 / num_experts, jnp.float32)
   return jnp.where(jnp.max(paid) > _SAFE_REWARD * scale, vertex, middle)

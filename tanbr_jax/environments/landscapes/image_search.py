@@ -150,7 +150,7 @@ def _optimum(
 def _points_of_line(landmarks: jax.Array) -> tuple[jax.Array, jax.Array]:
   sizes = _SIZES[1]
   points = jnp.concatenate(
-    [jnp.linspace(0.0, 1.0, sizes.side), landmarks[:, 0]]
+    [jnp.linspace(0.0, 1.0, sizes.side, dtype=jnp.float32), landmarks[:, 0]]
   )
   padding = -points.shape[0] % sizes.block
   points = jnp.pad(points, (0, padding), constant_values=1.0)
@@ -160,10 +160,10 @@ def _points_of_line(landmarks: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _points_of_plane(landmarks: jax.Array) -> tuple[jax.Array, jax.Array]:
-  side = jnp.linspace(-1.0, 1.0, _SIZES[2].side)
+  side = jnp.linspace(-1.0, 1.0, _SIZES[2].side, dtype=jnp.float32)
   lattice = jnp.stack(jnp.meshgrid(side, side, indexing="ij"), axis=-1)
   points = jnp.concatenate([lattice.reshape(-1, 2), landmarks])
-  return points, jnp.full(points.shape[0], side[1] - side[0])
+  return points, jnp.full(points.shape[0], side[1] - side[0], jnp.float32)
 
 
 def _best_of_blocks(
@@ -174,14 +174,16 @@ def _best_of_blocks(
   num_points = scores.shape[0]
   num_lattice = num_points if dims == 1 else sizes.side**2
   shape = (num_points,) if dims == 1 else (sizes.side, sizes.side)
-  index = jnp.arange(num_lattice).reshape(shape)
+  index = jnp.arange(num_lattice, dtype=jnp.int32).reshape(shape)
   peaks = _keep_peaks(scores[:num_lattice].reshape(shape))
   blocks, index = _in_blocks(peaks, sizes), _in_blocks(index, sizes)
   best = jnp.argmax(blocks, axis=1)[:, None]
   values = jnp.take_along_axis(blocks, best, axis=1)[:, 0]
   index = jnp.take_along_axis(index, best, axis=1)[:, 0]
   values = jnp.concatenate([values, scores[num_lattice:]])
-  index = jnp.concatenate([index, jnp.arange(num_lattice, num_points)])
+  index = jnp.concatenate(
+    [index, jnp.arange(num_lattice, num_points, dtype=jnp.int32)]
+  )
   return index[jax.lax.top_k(values, sizes.num_searched)[1]]
 
 

@@ -133,7 +133,9 @@ def _line_family(
 
 
 def _draw_peaks(scale: jax.Array, key: jax.Array, num_tasks: int) -> LineTasks:
-  peaks = jax.random.uniform(key, (num_tasks,), minval=0.05, maxval=0.95)
+  peaks = jax.random.uniform(
+    key, (num_tasks,), minval=0.05, maxval=0.95, dtype=jnp.float32
+  )
   return LineTasks(peaks, scale)
 
 
@@ -159,7 +161,7 @@ def _difficult_value(tasks: LineTasks, y: jax.Array) -> jax.Array:
   distance = _rounded(y[0] - tasks.peaks, _DIFFICULT_ROUNDING)
   # A square wave: 0 in the lower half of a period of log d, 1 in the upper.
   wave = -jnp.sin(2.0 * jnp.pi * jnp.log(distance))
-  steepness = 0.5 / np.sin(2.0 * np.pi * _HALF_RAMP)
+  steepness = float(0.5 / np.sin(2.0 * np.pi * _HALF_RAMP))
   upper = jnp.clip(0.5 + steepness * wave, 0.0, 1.0)
   root = jnp.sqrt(distance)
   return tasks.scale * (upper * (root - distance**2) - root)

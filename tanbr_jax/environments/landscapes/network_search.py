@@ -61,13 +61,14 @@ def draw(sizes: Shape, key: jax.Array) -> NetworkParams:
   """
   num_tasks, num_experts, num_hidden = sizes
   keys = jax.random.split(key, 5)
-  readout = jax.random.normal(keys[2], (num_tasks, num_hidden))
+  readout = jax.random.normal(keys[2], (num_tasks, num_hidden), jnp.float32)
   params = NetworkParams(
-    hidden=2.0 * jax.random.normal(keys[0], (num_hidden, num_experts)),
-    bias=0.5 * jax.random.normal(keys[1], (num_hidden,)),
+    hidden=2.0
+    * jax.random.normal(keys[0], (num_hidden, num_experts), jnp.float32),
+    bias=0.5 * jax.random.normal(keys[1], (num_hidden,), jnp.float32),
     readout=0.4 * readout / jnp.sqrt(jnp.float32(num_hidden)),
-    candidates=jnp.zeros((0, num_experts)),
-    rewards=jnp.zeros((0, num_tasks)),
+    candidates=jnp.zeros((0, num_experts), jnp.float32),
+    rewards=jnp.zeros((0, num_tasks), jnp.float32),
   )
   mixes = _search_mixes(keys[3], num_tasks)
   starts = _starts(keys[4], num_experts)
@@ -108,7 +109,8 @@ def optimum(params: NetworkParams, task_mix: jax.Array) -> jax.Array:
   groups guard against that; an argmax in each is cheaper than a top-k.
   """
   scores = (params.rewards @ task_mix).reshape(-1, _NUM_POLISHED)
-  best = jnp.argmax(scores, axis=0) * _NUM_POLISHED + jnp.arange(_NUM_POLISHED)
+  rows = jnp.argmax(scores, axis=0).astype(jnp.int32)
+  best = rows * _NUM_POLISHED + jnp.arange(_NUM_POLISHED, dtype=jnp.int32)
   ends, values = _climb(
     params, task_mix, params.candidates[best], num_steps=_NUM_POLISH_STEPS
   )
@@ -118,7 +120,7 @@ def optimum(params: NetworkParams, task_mix: jax.Array) -> jax.Array:
 
 def _starts(key: jax.Array, num_experts: int) -> jax.Array:
   """Draws, and some vertices, without which maxima at the rim are missed."""
-  vertices = jnp.eye(num_experts)[:_NUM_VERTICES]
+  vertices = jnp.eye(num_experts, dtype=jnp.float32)[:_NUM_VERTICES]
   num_draws = _NUM_STARTS - vertices.shape[0]
   draws = dirichlet_one(key, (num_draws, num_experts))
   return jnp.concatenate([draws, vertices])
@@ -127,7 +129,7 @@ def _starts(key: jax.Array, num_experts: int) -> jax.Array:
 def _search_mixes(key: jax.Array, num_tasks: int) -> jax.Array:
   # Half as concentrated as a stream's phases, half broader. One call: a gamma
   # draw takes seconds to compile.
-  is_sharp = jnp.arange(_NUM_MIXES) // (_NUM_MIXES // 2) == 0
+  is_sharp = jnp.arange(_NUM_MIXES, dtype=jnp.int32) // (_NUM_MIXES // 2) == 0
   concentration = jnp.where(is_sharp, 0.15, 0.7)[:, None]
   return dirichlet(key, concentration, (_NUM_MIXES, num_tasks))
 

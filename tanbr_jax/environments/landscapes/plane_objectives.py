@@ -142,7 +142,7 @@ def _draw_views(
   num_tasks: int,
 ) -> PlaneTasks:
   """Origins uniform in the disc of radius `rim`, turns uniform."""
-  draws = jax.random.uniform(key, (3, num_tasks))
+  draws = jax.random.uniform(key, (3, num_tasks), jnp.float32)
   angles = 2.0 * jnp.pi * draws[:2]
   cos, sin = jnp.cos(angles), jnp.sin(angles)
   origins = rim * jnp.sqrt(draws[2])[:, None] * jnp.stack([cos[0], sin[0]], -1)

@@ -116,7 +116,7 @@ def _water_filling(
 
 
 def _draw_slopes(shape: Shape, scale: jax.Array, key: jax.Array) -> jax.Array:
-  return scale * jax.random.normal(key, shape)
+  return scale * jax.random.normal(key, shape, jnp.float32)
 
 
 def _linear_reward(slopes: jax.Array, merge_weights: jax.Array) -> jax.Array:

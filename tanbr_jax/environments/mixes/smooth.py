@@ -103,7 +103,7 @@ def periodic(
 
 
 def _draw_logits(shape: Shape, scale: jax.Array, key: jax.Array) -> jax.Array:
-  return scale * jax.random.normal(key, shape)
+  return scale * jax.random.normal(key, shape, jnp.float32)
 
 
 def _walk(
@@ -111,7 +111,9 @@ def _walk(
 ) -> jax.Array:
   keep = 1.0 - rate
   spread = scale * jnp.sqrt(rate * (1.0 + keep))
-  return keep * logits + spread * jax.random.normal(key, logits.shape)
+  return keep * logits + spread * jax.random.normal(
+    key, logits.shape, jnp.float32
+  )
 
 
 def _draw_seasons(

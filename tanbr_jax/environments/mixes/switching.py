@@ -186,7 +186,7 @@ def _count_slot(key: jax.Array, state: PiecewiseState) -> PiecewiseState:
 def _jump(
   rate: jax.Array, key: jax.Array, state: PiecewiseState
 ) -> PiecewiseState:
-  jumps = jax.random.uniform(key) < rate
+  jumps = jax.random.uniform(key, dtype=jnp.float32) < rate
   return state._replace(slot=state.slot + jumps.astype(jnp.int32))
 
 
@@ -200,8 +200,8 @@ def _draw_base(
   base_key, task_key, burst_key = jax.random.split(key, 3)
   return BurstyState(
     dirichlet(base_key, concentration, shape),
-    jax.random.randint(task_key, (), 0, shape[0]),
-    jax.random.uniform(burst_key) < start / (start + stop),
+    jax.random.randint(task_key, (), 0, shape[0], jnp.int32),
+    jax.random.uniform(burst_key, dtype=jnp.float32) < start / (start + stop),
   )
 
 
@@ -215,11 +215,11 @@ def _burst_step(
   start: jax.Array, stop: jax.Array, key: jax.Array, state: BurstyState
 ) -> BurstyState:
   switch_key, task_key = jax.random.split(key)
-  switches = jax.random.uniform(switch_key) < jnp.where(
+  switches = jax.random.uniform(switch_key, dtype=jnp.float32) < jnp.where(
     state.is_burst, stop, start
   )
   begins = switches & ~state.is_burst
-  drawn = jax.random.randint(task_key, (), 0, state.base.shape[0])
+  drawn = jax.random.randint(task_key, (), 0, state.base.shape[0], jnp.int32)
   return state._replace(
     task=jnp.where(begins, drawn, state.task),
     is_burst=state.is_burst ^ switches,

@@ -64,11 +64,11 @@ def grid_mixes(
   Returns:
     [V + V (V - 1) / 2 + 1 + num_random, V]; the first V are one-hot.
   """
-  alone = jnp.eye(num_tasks)
+  alone = jnp.eye(num_tasks, dtype=jnp.float32)
   first, second = np.triu_indices(num_tasks, 1)
   pairs = (alone[first] + alone[second]) / 2
   drawn = dirichlet_half(key, (num_random, num_tasks))
-  even = jnp.full((1, num_tasks), 1 / num_tasks)
+  even = jnp.full((1, num_tasks), 1 / num_tasks, jnp.float32)
   return jnp.concatenate([alone, pairs, even, drawn])
 
 
@@ -135,10 +135,12 @@ def oracle_table(
     context=select_windows.shape[2] - 1,
   )
   # Each task alone, from uniform weights and from its guess.
-  uniform = jnp.full((num_tasks, num_experts), 1 / num_experts)
+  uniform = jnp.full((num_tasks, num_experts), 1 / num_experts, jnp.float32)
   guesses = uniform if guesses is None else jnp.asarray(guesses, jnp.float32)
   starts = jnp.stack([uniform, guesses], axis=1)
-  alone = climb(alone_key, mixes=jnp.eye(num_tasks), starts=starts)
+  alone = climb(
+    alone_key, mixes=jnp.eye(num_tasks, dtype=jnp.float32), starts=starts
+  )
   # Every mix, from the average of the tasks' best weights.
   averages = mixes @ alone
   ends = climb(mix_key, mixes=mixes, starts=averages[:, None])
