@@ -132,7 +132,7 @@ def _outer_loop(
 
 def _gather_blocks(x: jax.Array, blocks: _Blocks, block: int) -> jax.Array:
   """Rows of every block [G, block, ...], zeros where it is padding."""
-  rows = blocks.start[:, None] + jnp.arange(block)[None, :]
+  rows = blocks.start[:, None] + jnp.arange(block, dtype=jnp.int32)[None, :]
   rows = jnp.where(rows < blocks.stop[:, None], rows, x.shape[0])
   return x.at[rows].get(mode="fill", fill_value=0)
 

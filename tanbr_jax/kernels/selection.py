@@ -66,7 +66,8 @@ def ids_by_rank(scores: jax.Array, count: int) -> jax.Array:
   wanted = jnp.arange(count, dtype=jnp.int32)[:, None]
   index = jnp.arange(scores.shape[-1], dtype=jnp.int32)
   wanted, index = with_rank(wanted, rank.ndim), with_rank(index, rank.ndim)
-  return jnp.sum(jnp.where(rank == wanted, index, 0), axis=-1)
+  ids = jnp.where(rank == wanted, index, 0)
+  return jnp.sum(ids, axis=-1, dtype=jnp.int32)
 
 
 def with_rank(x: jax.Array, rank: int) -> jax.Array:

@@ -179,9 +179,9 @@ class _Embedding(nn.Module):
     shape = (NUM_PREVIOUS + 1, NUM_BYTES, config.model_dim)
     # Looked up in float32, whatever the type: the gradient is a scatter-add of
     # many tokens into few rows, which has no fast bfloat16 form on a GPU.
-    table = self.param("bytes", init, shape)
+    table = self.param("bytes", init, shape, jnp.float32)
     shape = (config.context, config.model_dim)
-    position = self.param("position", init, shape)
+    position = self.param("position", init, shape, jnp.float32)
     if mask is None:
       x = position[None, :length] + table[0][input_ids]
     else:

@@ -148,12 +148,12 @@ def check_shapes(
     num_experts: E.
 
   Raises:
-    ValueError: if they disagree.
+    ValueError: if they disagree, or ids are not integers.
   """
   ids, gates, probabilities = routing
   if (
     ids.ndim != 2
-    or ids.dtype != jnp.int32
+    or not jnp.issubdtype(ids.dtype, jnp.integer)
     or ids.shape[0] != num_tokens
     or gates.shape != ids.shape
     or probabilities.shape != (num_tokens, num_experts)

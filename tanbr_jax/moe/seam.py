@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from tanbr_jax import kernels
 from tanbr_jax.moe.experts import Experts
 from tanbr_jax.moe.forwards import routed, routed_pairs
 from tanbr_jax.moe.routing import Routing, all_tokens, apply_mask, keep_pairs
@@ -179,6 +180,8 @@ def apply_layer(
   layer = MoeInput(hidden, router_logits, routing, is_token, experts)
   if reroute is not None:
     routing = reroute(layer)
+    ids = kernels.as_int32(routing.expert_ids, experts.num_experts)
+    routing = routing._replace(expert_ids=ids)
     if token_mask is not None:
       routing = keep_pairs(routing, token_mask[:, None])
   # Outputs by pair cost memory: only an observer that asks gets them.
