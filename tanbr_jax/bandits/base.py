@@ -11,12 +11,15 @@ argument, hence a new value of a hyper-parameter does not compile again and
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from jax.tree_util import Partial
 
+from tanbr_jax.simplex.varying import alike
+
 State = Any
+T = TypeVar("T")
 
 
 class Context(NamedTuple):
@@ -98,10 +101,12 @@ class Shape(tuple):
   """
 
 
-def begin(state: State, key: jax.Array) -> State:
-  """The `init` of a bandit that always begins in the same state, bound."""
-  del key
-  return state
+def begin(state: T, key: jax.Array) -> T:
+  """Returns a state as `init` has to: it varies over devices as its key does.
+
+  Bound to a state it is the `init` of a bandit that always begins alike.
+  """
+  return alike(state, key)
 
 
 def as_pytree(functions: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
@@ -21,12 +22,17 @@ from tanbr_jax.bandits.base import (
 from tanbr_jax.simplex.points import check_simplex, dirichlet_one
 
 
-def _keep_state(key, state, context, decision, feedback) -> tuple[()]:
+def _count(key, state, context, decision, feedback) -> jax.Array:
   del key, context, decision, feedback
-  return state
+  return state + jnp.int32(1)
 
 
-_NO_STATE, _KEEP = Partial(begin, ()), Partial(_keep_state)
+def _control(play: Partial) -> Bandit:
+  """A bandit whose state is the slots played, [] int32.
+
+  An empty state could not be saved by Orbax.
+  """
+  return Bandit(Partial(begin, jnp.int32(0)), play, Partial(_count))
 
 
 def _play(weights: chex.Array, key, state, context: Context) -> Decision:
@@ -75,19 +81,35 @@ def fixed(
       "weights must have one entry an expert, got "
       f"weights.shape={weights.shape}, num_experts={num_experts}"
     )
-  return Bandit(_NO_STATE, Partial(_play, weights), _KEEP)
+  return _control(Partial(_play, weights))
 
 
 def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
-  """Plays the plain average of the experts in every slot."""
+  """Plays the plain average of the experts in every slot.
+
+  Args:
+    num_experts: E.
+    num_tasks: V (not used: every constructor takes both).
+
+  Raises:
+    ValueError: if E < 2 or V < 1.
+  """
   return fixed(num_experts=num_experts, num_tasks=num_tasks)
 
 
 def random(*, num_experts: int, num_tasks: int) -> Bandit:
-  """Plays weights drawn uniformly from the simplex."""
+  """Plays weights drawn uniformly from the simplex, anew in every slot.
+
+  Args:
+    num_experts: E.
+    num_tasks: V (not used: every constructor takes both).
+
+  Raises:
+    ValueError: if E < 2 or V < 1.
+  """
   check_sizes(num_experts, num_tasks)
   play = Partial(_play_random, Shape((num_experts,)))
-  return Bandit(_NO_STATE, play, _KEEP)
+  return _control(play)
 
 
 def follow_task_mix(
@@ -115,7 +137,7 @@ def follow_task_mix(
       f"table.shape={table.shape}, num_tasks={num_tasks}, "
       f"num_experts={num_experts}"
     )
-  return Bandit(_NO_STATE, Partial(_play_table, table), _KEEP)
+  return _control(Partial(_play_table, table))
 
 
 def oracle(
@@ -139,4 +161,4 @@ def oracle(
   if policy is None:
     return follow_task_mix(num_experts=num_experts, num_tasks=num_tasks)
   policy = policy if isinstance(policy, Partial) else Partial(policy)
-  return Bandit(_NO_STATE, Partial(_play_policy, policy), _KEEP)
+  return _control(Partial(_play_policy, policy))

@@ -12,7 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  begin,
+)
 from tanbr_jax.bandits.candidates import Source, make_source
 from tanbr_jax.bandits.reward_model import RewardModel, observed
 from tanbr_jax.simplex.ascent import Ascent
@@ -56,7 +62,7 @@ def climb(ascent: Ascent, key, estimate, points, active) -> tuple:
 
 
 def _init(model: RewardModel, source: Source, key) -> ModelBanditState:
-  return ModelBanditState(model.init(key), source.init())
+  return begin(ModelBanditState(model.init(key), source.init()), key)
 
 
 def _select(model, source, pick, epsilon, key, state, context) -> Decision:

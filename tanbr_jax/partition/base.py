@@ -13,6 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tanbr_jax.simplex.varying import alike
+
 
 class Partition(NamedTuple):
   """A partition of the simplex as six pure functions.
@@ -219,7 +221,7 @@ def descend(
     side, coordinates = step(tree, node, coordinates)
     return tree.children[node, side], coordinates
 
-  start = (jnp.int32(Tree.ROOT), coordinates)
+  start = alike((jnp.int32(Tree.ROOT), coordinates), tree, target)
   return jax.lax.while_loop(is_on_the_way, go_down, start)[0]
 
 

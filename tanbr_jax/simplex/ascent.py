@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax.simplex.projection import project, project_by_sorting
+from tanbr_jax.simplex.varying import alike
 
 Score = Callable[[jax.Array], jax.Array]
 ValueAndSlope = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
@@ -67,7 +68,7 @@ class Ascent:
     """
     values = jnp.where(active, jax.vmap(score)(candidates), -jnp.inf)
     best_values, starts = jax.lax.top_k(values, max(self.num_starts, 1))
-    points = candidates[starts]
+    points = alike(candidates, values)[starts]
     if self.num_steps:
       points, best_values = self._climb(score, points, best_values)
     best = jnp.argmax(best_values)

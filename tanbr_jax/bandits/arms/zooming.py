@@ -29,7 +29,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  begin,
+)
 from tanbr_jax.bandits.trees import tree_statistics
 from tanbr_jax.bandits.trees.tree_statistics import Forest, Plan, in_range
 from tanbr_jax.partition import Partition
@@ -44,8 +50,7 @@ class ZoomingNumbers(NamedTuple):
 
 
 def _init(plan: Plan, key) -> Forest:
-  del key
-  return tree_statistics.plant(plan)
+  return begin(tree_statistics.plant(plan), key)
 
 
 def _radius(numbers: ZoomingNumbers, visits: jax.Array) -> jax.Array:

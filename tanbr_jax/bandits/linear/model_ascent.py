@@ -12,7 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Shape
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Shape,
+  begin,
+)
 from tanbr_jax.bandits.candidates import ascent_starts
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.simplex.ascent import Ascent
@@ -34,7 +40,7 @@ class ModelAscentState(NamedTuple):
 
 def _init(model: RewardModel, shape: Shape, key) -> ModelAscentState:
   centre = jnp.full(shape[1:], 1 / shape[1], jnp.float32)
-  return ModelAscentState(model.init(key), centre, jnp.int32(0))
+  return begin(ModelAscentState(model.init(key), centre, jnp.int32(0)), key)
 
 
 def _select(

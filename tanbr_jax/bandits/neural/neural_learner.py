@@ -15,6 +15,7 @@ from tanbr_jax.bandits.base import Feedback, check_at_least, check_sizes
 from tanbr_jax.bandits.neural import reward_network
 from tanbr_jax.bandits.neural.reward_network import RewardNetwork
 from tanbr_jax.bandits.reward_model import RewardScale
+from tanbr_jax.simplex.varying import alike
 
 # Slots that `fold_slots` takes at once.
 _BLOCK = 128
@@ -194,4 +195,4 @@ def fold_slots(replay: Replay, add: Callable[..., Any], start: Any) -> Any:
     return add(carry, weights, rewards, jnp.where(fresh[:, None], counts, 0.0))
 
   num_blocks = (replay.num_filled + block - 1) // block
-  return jax.lax.fori_loop(0, num_blocks, body, start)
+  return jax.lax.fori_loop(0, num_blocks, body, alike(start, replay))

@@ -25,6 +25,7 @@ from tanbr_jax.bandits.neural.neural_learner import (
   Training,
   fold_slots,
 )
+from tanbr_jax.simplex.varying import alike
 
 _OPTIMISER = optax.scale_by_adam()
 
@@ -137,6 +138,7 @@ def _sgd(
     return (i < most_steps) & (epoch_loss > rates.stop_loss)
 
   start = (jnp.int32(0), state.params, jnp.float32(0), jnp.float32(jnp.inf))
+  start = alike(start, replay)
   params = jax.lax.while_loop(goes_on, step, start)[1]
   return state._replace(params=params)
 

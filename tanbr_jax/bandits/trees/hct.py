@@ -25,7 +25,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  begin,
+)
 from tanbr_jax.bandits.trees import tree_bounds, tree_statistics
 from tanbr_jax.bandits.trees.tree_statistics import (
   UNBOUNDED,
@@ -61,9 +67,8 @@ class HctNumbers(NamedTuple):
 
 
 def _init(plan: Plan, key) -> HctState:
-  del key
   forest, bounds = tree_bounds.sprout(plan)
-  return HctState(forest, bounds, jnp.full_like(bounds, UNBOUNDED))
+  return begin(HctState(forest, bounds, jnp.full_like(bounds, UNBOUNDED)), key)
 
 
 def _log_term(numbers: HctNumbers, round_index: jax.Array) -> jax.Array:

@@ -21,7 +21,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  begin,
+)
 from tanbr_jax.bandits.trees import tree_bounds, tree_statistics
 from tanbr_jax.bandits.trees.tree_statistics import Forest, Plan, in_range
 from tanbr_jax.partition import Partition
@@ -50,8 +56,7 @@ class HooNumbers(NamedTuple):
 
 
 def _init(plan: Plan, key) -> HooState:
-  del key
-  return HooState(*tree_bounds.sprout(plan))
+  return begin(HooState(*tree_bounds.sprout(plan)), key)
 
 
 def _select(plan: Plan, key, state: HooState, context: Context) -> Decision:

@@ -26,7 +26,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  begin,
+)
 from tanbr_jax.bandits.trees import tree_statistics
 from tanbr_jax.bandits.trees.tree_statistics import (
   UNBOUNDED,
@@ -64,14 +70,14 @@ class StoSooNumbers(NamedTuple):
 
 
 def _init(plan: Plan, key) -> StoSooState:
-  del key
   count = plan.num_trees
-  return StoSooState(
+  start = StoSooState(
     forest=tree_statistics.plant(plan),
     next_leaf=jnp.arange(count, dtype=jnp.int32),
     next_depth=jnp.ones(count, jnp.int32),
     floor=jnp.full(count, -UNBOUNDED, jnp.float32),
   )
+  return begin(start, key)
 
 
 def _recommend(forest: Forest, index: jax.Array) -> jax.Array:

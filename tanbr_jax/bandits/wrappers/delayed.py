@@ -18,6 +18,7 @@ from tanbr_jax.bandits.base import (
   Feedback,
   Shape,
   as_pytree,
+  begin,
   check_at_least,
 )
 from tanbr_jax.bandits.reward_model import observed
@@ -52,7 +53,8 @@ def _init(bandit: Bandit, ring: Shape, key) -> DelayedState:
     lambda leaf: jnp.zeros((delay, *leaf.shape), leaf.dtype),
     (context, decision, feedback),
   )
-  return DelayedState(state, waiting, jnp.int32(0), jnp.asarray(False))
+  start = DelayedState(state, waiting, jnp.int32(0), jnp.asarray(False))
+  return begin(start, key)
 
 
 def _select(bandit: Bandit, key, state, context: Context) -> Decision:

@@ -21,6 +21,7 @@ from tanbr_jax.bandits.base import (
   Decision,
   Feedback,
   as_pytree,
+  begin,
 )
 
 
@@ -44,7 +45,7 @@ def _init(bandit: Bandit, key) -> SlidingWindowState:
   fresh = bandit.init(key)
   # Copies: two leaves that share one buffer could not both be donated.
   older, younger = (jax.tree.map(jnp.copy, fresh) for _ in range(2))
-  return SlidingWindowState(older, younger, fresh, jnp.int32(0))
+  return begin(SlidingWindowState(older, younger, fresh, jnp.int32(0)), key)
 
 
 def _select(bandit: Bandit, key, state, context: Context) -> Decision:
