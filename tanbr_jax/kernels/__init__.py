@@ -1,6 +1,7 @@
 """Operations that a device may want its own kernel for."""
 
 from tanbr_jax.kernels.activations import ACTIVATIONS, activate
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.dispatch_combine import combine, dispatch
 from tanbr_jax.kernels.grouped_ffn import grouped_ffn
 from tanbr_jax.kernels.grouped_matmul import grouped_matmul
@@ -12,6 +13,7 @@ __all__ = [
   "ACTIVATIONS",
   "Permutation",
   "activate",
+  "check_is_array",
   "combine",
   "dispatch",
   "grouped_ffn",

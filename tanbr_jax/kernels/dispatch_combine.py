@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.implementations import Implementation
 from tanbr_jax.kernels.multilinear import Multilinear
 from tanbr_jax.kernels.permutation import Permutation
@@ -39,6 +40,7 @@ def dispatch(
   Raises:
     ValueError: if shapes disagree, or the implementation cannot run.
   """
+  check_is_array(x=x)
   if x.ndim != 2 or x.shape[0] != permutation.place.shape[0]:
     raise ValueError(
       "x must be [N, D] for a permutation of N tokens, got "
@@ -72,6 +74,7 @@ def combine(
   Raises:
     ValueError: if shapes disagree, or the implementation cannot run.
   """
+  check_is_array(rows=rows, gates=gates)
   place = permutation.place
   if (
     rows.ndim != 2 or rows.shape[0] != place.size or gates.shape != place.shape

@@ -13,6 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from tanbr_jax.kernels import implementations, mosaic_tpu, tokamax
 from tanbr_jax.kernels.activations import ACTIVATIONS, activate
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.grouped_matmul import grouped_matmul
 from tanbr_jax.kernels.grouped_matmul import zero_tail as with_zero_tail
 from tanbr_jax.kernels.implementations import Implementation
@@ -73,6 +74,9 @@ def _check(
       f"got activation={activation!r}"
     )
   gate = w_in if w_gate is None else w_gate
+  check_is_array(
+    x=x, w_in=w_in, w_out=w_out, w_gate=gate, group_sizes=group_sizes
+  )
   if (
     (x.ndim, w_in.ndim) != (2, 3)
     or x.shape[1] != w_in.shape[1]

@@ -15,6 +15,7 @@ from tanbr_jax.kernels import (
   mosaic_tpu,
   tokamax,
 )
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.implementations import Implementation
 from tanbr_jax.kernels.multilinear import Multilinear
 
@@ -46,6 +47,7 @@ def grouped_matmul(
   Raises:
     ValueError: if shapes or types disagree, or the implementation cannot run.
   """
+  check_is_array(lhs=lhs, rhs=rhs, group_sizes=group_sizes)
   if (
     (lhs.ndim, rhs.ndim) != (2, 3)
     or lhs.shape[1] != rhs.shape[1]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.implementations import Implementation
 from tanbr_jax.kernels.multilinear import Multilinear, alike
 
@@ -32,7 +33,8 @@ def weighted_sum(
   Products and sums are taken in float32 whatever the experts' type, and the
   result is cast back. An expert whose weight is exactly 0 adds nothing even
   if it holds NaN or infinity; the gradient with respect to its weight is its
-  inner product with the cotangent all the same.
+  inner product with the cotangent all the same. Derivatives of every order, in
+  either mode, are those of a function that is linear in both arguments.
 
   Args:
     experts: [E, ...] floating.
@@ -45,18 +47,20 @@ def weighted_sum(
     [...] or [R, ...] of the experts' type.
 
   Raises:
-    ValueError: if the axes of experts differ, they are not floating, or the
-      implementation cannot run.
+    ValueError: if the axes of experts differ, there are no weights, one of the
+      two is no floating array, or the implementation cannot run.
   """
+  check_is_array(experts=experts, weights=weights)
   if (
     weights.ndim not in (1, 2)
     or 0 in weights.shape
     or experts.shape[:1] != weights.shape[-1:]
+    or not jnp.issubdtype(weights.dtype, jnp.floating)
     or not jnp.issubdtype(experts.dtype, jnp.floating)
   ):
     raise ValueError(
-      "weights must be [E] or [R, E], not empty, for floating experts "
-      f"[E, ...], got weights {weights.shape}, "
+      "weights must be floating [E] or [R, E], not empty, for floating experts "
+      f"[E, ...], got weights {weights.dtype}{weights.shape}, "
       f"experts {experts.dtype}{experts.shape}"
     )
   rows = jnp.atleast_2d(weights)
