@@ -22,6 +22,7 @@ from tanbr_jax.bandits.base import (
 from tanbr_jax.bandits.candidates import Source, make_source
 from tanbr_jax.bandits.reward_model import RewardModel, observed
 from tanbr_jax.simplex.ascent import Ascent
+from tanbr_jax.simplex.search import best
 
 # `pick(key, estimate, points [N, E], active [N])` gives the weights [E], the
 # candidate and the bonus as it was added to the mean.
@@ -36,9 +37,8 @@ class ModelBanditState(NamedTuple):
 
 
 def _highest(means, bonuses, points, active):
-  values = jnp.where(active, means + bonuses, -jnp.inf)
-  best = jnp.argmax(values).astype(jnp.int32)
-  return points[best], best, bonuses[best]
+  chosen = best(jnp.where(active, means + bonuses, -jnp.inf))
+  return points[chosen], chosen, bonuses[chosen]
 
 
 def highest(key, estimate, points, active) -> tuple[jax.Array, ...]:
@@ -57,8 +57,8 @@ def highest_draw(key, estimate, points, active) -> tuple[jax.Array, ...]:
 def climb(ascent: Ascent, key, estimate, points, active) -> tuple:
   """Picks where the ascent of mean plus bonus ends."""
   del key
-  best = ascent(lambda weights: sum(estimate(weights)), points, active)
-  return best.weights, best.candidate, estimate(best.weights)[1]
+  end = ascent(lambda weights: sum(estimate(weights)), points, active)
+  return end.weights, end.candidate, estimate(end.weights)[1]
 
 
 def _init(model: RewardModel, source: Source, key) -> ModelBanditState:

@@ -1,6 +1,7 @@
 """Operations that a device may want its own kernel for."""
 
 from tanbr_jax.kernels.activations import ACTIVATIONS, activate
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.dispatch_combine import combine, dispatch
 from tanbr_jax.kernels.grouped_ffn import grouped_ffn
 from tanbr_jax.kernels.grouped_matmul import grouped_matmul
@@ -13,6 +14,7 @@ __all__ = [
   "Permutation",
   "activate",
   "as_int32",
+  "check_is_array",
   "combine",
   "dispatch",
   "grouped_ffn",

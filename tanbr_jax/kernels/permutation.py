@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.implementations import Implementation
 
 # Counts are float32, which holds every integer up to this one.
@@ -55,6 +56,7 @@ def sort_by_group(
     ValueError: if `expert_ids` are not [N, K] integers, E < 1, N * K > 2**24,
       or the implementation cannot run.
   """
+  check_is_array(expert_ids=expert_ids)
   if (
     expert_ids.ndim != 2
     or not jnp.issubdtype(expert_ids.dtype, jnp.integer)

@@ -82,7 +82,7 @@ def check_simplex(name: str, points: chex.ArrayNumpy | chex.Array) -> jax.Array:
 
   Raises:
     ValueError: with the first point that is off the simplex; or if the points
-      are traced and have no values.
+      are traced and have no values, or have no entries.
   """
   if isinstance(points, jax.core.Tracer):
     raise ValueError(
@@ -90,6 +90,8 @@ def check_simplex(name: str, points: chex.ArrayNumpy | chex.Array) -> jax.Array:
       f"traced {points.dtype}{points.shape}; check them outside of jax.jit"
     )
   points = np.atleast_1d(points)
+  if points.shape[-1] < 1:
+    raise ValueError(f"{name} must be [..., E], got an array {points.shape}")
   rows = points.reshape(-1, points.shape[-1])
   off = np.flatnonzero(~is_on_simplex(rows))
   if off.size:

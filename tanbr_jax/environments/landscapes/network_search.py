@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from tanbr_jax.bandits.base import Shape
 from tanbr_jax.simplex.ascent import climb
 from tanbr_jax.simplex.points import dirichlet, dirichlet_one
+from tanbr_jax.simplex.search import best
 
 _NUM_MIXES = 256
 _NUM_STARTS = 32
@@ -109,12 +110,12 @@ def optimum(params: NetworkParams, task_mix: jax.Array) -> jax.Array:
   groups guard against that; an argmax in each is cheaper than a top-k.
   """
   scores = (params.rewards @ task_mix).reshape(-1, _NUM_POLISHED)
-  rows = jnp.argmax(scores, axis=0).astype(jnp.int32)
-  best = rows * _NUM_POLISHED + jnp.arange(_NUM_POLISHED, dtype=jnp.int32)
+  chosen = jax.vmap(best, 1)(scores) * _NUM_POLISHED
+  chosen += jnp.arange(_NUM_POLISHED, dtype=jnp.int32)
   ends, values = _climb(
-    params, task_mix, params.candidates[best], num_steps=_NUM_POLISH_STEPS
+    params, task_mix, params.candidates[chosen], num_steps=_NUM_POLISH_STEPS
   )
-  winner = ends[jnp.argmax(values)][None]
+  winner = ends[best(values)][None]
   return _climb(params, task_mix, winner, num_steps=_NUM_FINAL_STEPS)[0][0]
 
 

@@ -25,7 +25,7 @@ from tanbr_jax.environments.oracle.merged_reward import (
   window_rewards,
 )
 from tanbr_jax.simplex.points import dirichlet_half
-from tanbr_jax.simplex.search import maximise_on_simplex
+from tanbr_jax.simplex.search import best, maximise_on_simplex
 
 
 @jax.tree_util.register_dataclass
@@ -45,10 +45,13 @@ class OracleTable:
 def choose(
   table: OracleTable, task_mix: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """The best candidate [E] for a mix [V], and psi . h of it []."""
+  """The best candidate [E] for a mix [V], and psi . h of it [].
+
+  A candidate whose reward is not finite is not chosen.
+  """
   values = table.rewards @ task_mix
-  best = jnp.argmax(values)
-  return table.weights[best], values[best]
+  chosen = best(values)
+  return table.weights[chosen], values[chosen]
 
 
 def grid_mixes(
@@ -230,10 +233,10 @@ def search(
         )
       )
 
-    best, _ = maximise_on_simplex(
+    weights, _ = maximise_on_simplex(
       objective, starts, steps=steps, learning_rate=learning_rate
     )
-    return best
+    return weights
 
   keys = jax.random.split(key, mixes.shape[0])
   return jax.lax.map(one, (keys, mixes, starts))
