@@ -11,17 +11,17 @@ method, and figures, table and report are drawn. Run time: seconds a gigabyte.
 """
 
 import glob
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags
 
+from experiments.common import launch
 from experiments.regret import comparison
 from tanbr_jax.online import trace
 from tanbr_jax.report import workdir as reporting
-from tanbr_jax.storage import atomic
+from tanbr_jax.storage import atomic, lock
 
 # What may differ between runs, and the comma lists among them, whose names are
 # joined.
@@ -38,7 +38,8 @@ def merge(runs: Sequence[Path], workdir: Path) -> None:
 
   Raises:
     ValueError: if there is no run, one is not finished, configs or seeds
-      differ, or two runs played the same method on the same stream.
+      differ, two runs played the same method on the same stream, or another
+      process writes the new folder.
   """
   configs = {run: _read_config(run) for run in runs}
   if not configs:
@@ -50,6 +51,7 @@ def merge(runs: Sequence[Path], workdir: Path) -> None:
       if name in traces:
         raise ValueError(f"{name} was played by more than one run, also {run}")
       traces[name] = one
+  lock.keep(lock.hold_folder(workdir))
   atomic.write_json(workdir / reporting.CONFIG, merged)
   traces = _in_order(traces, merged["config"])
   trace.save(workdir / reporting.TRACE, traces)
@@ -134,12 +136,10 @@ def _in_order(
 
 
 def main(argv: Sequence[str]) -> None:
-  try:
+  with launch.guarded():
     if len(argv) > 1:
       raise ValueError(f"unknown arguments {argv[1:]}")
     merge(find(flags.FLAGS.runs), Path(flags.FLAGS.workdir))
-  except ValueError as error:
-    sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

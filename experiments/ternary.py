@@ -158,9 +158,9 @@ def draw(folder: str | Path) -> None:
   folder = Path(folder)
   config = reporting.read_json(folder / reporting.CONFIG)["config"]
   rows: dict[str, list[plot_ternary.TernaryPanel]] = {}
-  with np.load(folder / TREES) as arrays:
-    for name in dict.fromkeys(key.split(":")[0] for key in arrays.files):
-      rows.setdefault(name.rsplit("/", 1)[0], []).append(_panel(name, arrays))
+  arrays, _ = atomic.read_arrays(folder / TREES)
+  for name in dict.fromkeys(key.split(":")[0] for key in arrays):
+    rows.setdefault(name.rsplit("/", 1)[0], []).append(_panel(name, arrays))
   for row in rows.values():
     title = f"enlarged {config['zoom']:g} times"
     row.append(row[-1]._replace(title=title, zoom=config["zoom"]))

@@ -38,7 +38,7 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   environments = make_environments(config, synthetic)
   folder = reporting.open_workdir(workdir, config, seeds=settings.seeds)
   path = folder / "tune.json"
-  results = reporting.read_json(path) if path.exists() else {}
+  results = reporting.read_json(path, strict=True) if path.exists() else {}
   for method in learners:
     if method not in results:
       options = points(config.grids[method])

@@ -1,8 +1,13 @@
 """Command lines: flags, errors of one line, names with their nearest match."""
 
+import _thread
+import contextlib
 import difflib
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from tanbr_jax.storage import cache
+from tanbr_jax.storage import cache, lock
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,8 +27,7 @@ def start(
   """Parses the flags and calls `run(config, workdir=...)`.
 
   A known mistake costs one line: an unknown flag or field, a config file that
-  is not there, and a ValueError whose message is one line exit with 1. Every
-  other exception keeps its traceback, as do all with `--verbosity=1`.
+  is not there, and what `guarded` catches.
 
   Args:
     run: the experiment.
@@ -49,21 +53,90 @@ def start(
       _stop(str(error))
     return left
 
-  def guarded(argv: Sequence[str]) -> None:
+  def main(argv: Sequence[str]) -> None:
     del argv  # nothing is left of it
     found = flags.FLAGS
     if found.verbosity <= 0:
       logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
     options = {"progress": found.progress} if has_bars else {}
-    try:
+    with guarded():
       run(found.config, workdir=found.workdir, **options)
-    # Only a message of one line is a user's mistake; others keep the traceback.
-    except ValueError as error:
-      if "\n" in str(error) or found.verbosity > 0:
-        raise
-      _stop(str(error))
 
-  app.run(guarded, flags_parser=parse)
+  with guarded():
+    app.run(main, flags_parser=parse)
+
+
+class _Terminated(BaseException):
+  """SIGTERM, which ends a run as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+  """Runs a command: one line for a mistake, and for an end before the end.
+
+  A ValueError of one line and an OSError that names a file exit with 1. Ctrl-C
+  and SIGTERM print how to resume and exit with 130 and 143. Every other
+  exception keeps its traceback, as do errors with `--verbosity=1`. Locks of
+  folders are released, and characters that the terminal lacks are escaped.
+  """
+  sys.stdout.reconfigure(errors="backslashreplace")
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(_signals())
+    stack.enter_context(lock.scope())
+    try:
+      yield
+    except (ValueError, OSError) as error:
+      is_plain = isinstance(error, ValueError) or error.filename is not None
+      if not is_plain or "\n" in str(error) or _is_verbose():
+        raise
+      _stop(_text(error))
+    except (KeyboardInterrupt, _Terminated) as error:
+      is_term = isinstance(error, _Terminated)
+      how = "terminated" if is_term else "interrupted"
+      command = shlex.join(sys.orig_argv)
+      print(f"{how}; resume with: {command}", file=sys.stderr)
+      sys.exit(128 + (signal.SIGTERM if is_term else signal.SIGINT))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+  """SIGTERM raises, and neither it nor Ctrl-C is lost in a callback.
+
+  Python swallows what is raised in a callback of its garbage collector or of a
+  weak reference, of which JAX has some: the signal is sent again then.
+  """
+
+  def terminate(*unused: object) -> None:
+    raise _Terminated
+
+  def send_again(unraisable: Any) -> None:
+    for kind, number in (
+      (KeyboardInterrupt, signal.SIGINT),
+      (_Terminated, signal.SIGTERM),
+    ):
+      if issubclass(unraisable.exc_type, kind):
+        threading.Timer(0.1, _thread.interrupt_main, [number]).start()
+        return
+    hook(unraisable)
+
+  hook, before = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
+  sys.unraisablehook = send_again
+  signal.signal(signal.SIGTERM, terminate)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+    sys.unraisablehook = hook
+
+
+def _is_verbose() -> bool:
+  return flags.FLAGS.is_parsed() and flags.FLAGS.verbosity > 0
+
+
+def _text(error: ValueError | OSError) -> str:
+  if isinstance(error, OSError) and error.filename is not None:
+    return f"{error.filename}: {error.strerror}"
+  return str(error)
 
 
 def names(text: str, *, known: Iterable[str], kind: str) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any
 from experiments.kernels.rows import Row
 from experiments.kernels.shapes import Ceilings, floor_seconds
 from tanbr_jax.report import workdir
-from tanbr_jax.storage import atomic
+from tanbr_jax.storage import atomic, lock
 from tanbr_jax.timing.latency import Latency
 
 Record = dict[str, Any]
@@ -38,8 +38,10 @@ class Results:
       run: `device`, `versions`, `ceilings` and `command` of this run.
 
     Raises:
-      ValueError: the file holds results of another device.
+      ValueError: the file holds results of another device, was damaged, or its
+        folder is in use by another process.
     """
+    lock.keep(lock.hold_folder(path.parent))
     self._path, self._device = path, run["device"]
     found = workdir.read_json(path) if path.exists() else {"rows": []}
     if (before := found.get("device", self._device)) != self._device:

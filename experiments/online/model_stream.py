@@ -20,7 +20,8 @@ from tanbr_jax.environments.oracle import text_parts
 from tanbr_jax.monitor import Monitor
 from tanbr_jax.online import chunk_store
 from tanbr_jax.simplex.points import dirichlet_half
-from tanbr_jax.storage import atomic
+from tanbr_jax.storage import atomic, cache
+from tanbr_jax.storage.numerics import numerics
 from tanbr_jax.training import pretraining
 
 
@@ -215,20 +216,31 @@ def _oracle(
   """The table and its error, kept by model, text and settings."""
   values = sorted(dataclasses.asdict(settings.oracle).items())
   text = repr([*values, settings.stream.reward])
+  about = dataclasses.asdict(settings.oracle) | numerics()
+  text = repr([*sorted(about.items()), settings.stream.reward])
   key = chunk_store.fingerprint(
     trained.params, parts, np.frombuffer(text.encode(), np.uint8)
   )
   path = cache_dir / f"oracle-{key}.npz"
-  if not path.exists():
+
+  def read() -> tuple[oracle.OracleTable, float]:
+    arrays, header = atomic.read_arrays(path)
+    if header.get("key") != key:
+      raise ValueError(f"{path} is not the oracle of that name")
+    table = oracle.OracleTable(
+      jnp.asarray(arrays["weights"]), jnp.asarray(arrays["rewards"])
+    )
+    return table, float(arrays["error"])
+
+  def make() -> tuple[oracle.OracleTable, float]:
     print("searching the best weights of every mix (once, then cached)")
     table, error = _search_oracle(settings, trained, parts)
     arrays = {"weights": table.weights, "rewards": table.rewards}
-    atomic.write_arrays(path, {**arrays, "error": np.float64(error)})
-  with np.load(path) as found:
-    table = oracle.OracleTable(
-      jnp.asarray(found["weights"]), jnp.asarray(found["rewards"])
-    )
-    return table, float(found["error"])
+    arrays["error"] = np.float64(error)
+    atomic.write_arrays(path, arrays, header={"key": key})
+    return read()
+
+  return cache.fetch(path, read=read, make=make)
 
 
 def _search_oracle(

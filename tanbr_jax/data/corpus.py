@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tanbr_jax.data import domains, folder, splits
-from tanbr_jax.storage import cache
+from tanbr_jax.storage import atomic, cache
 
 # Part of the cache's key: raise it when the code collects other text.
 CODE_VERSION = 2
@@ -136,7 +136,7 @@ def save_corpus(path: Path, corpus: Corpus, key: dict) -> None:
     "fingerprint": corpus.fingerprint,
     "messages": corpus.messages,
   }
-  cache.save_arrays(path, arrays, header)
+  atomic.write_arrays(path, arrays, header=header)
 
 
 def read_corpus(path: Path, key: dict) -> Corpus:
@@ -146,7 +146,7 @@ def read_corpus(path: Path, key: dict) -> Corpus:
     FileNotFoundError: there is no such file.
     ValueError: the file is corrupt, or is not what the key asks for.
   """
-  arrays, header = cache.load_arrays(path)
+  arrays, header = atomic.read_arrays(path)
   try:
     names = tuple(header["task_names"])
     parts = {
@@ -166,16 +166,13 @@ def _cached_corpus(root: Path, cap_bytes: int, min_bytes: int) -> Corpus:
   key = _cache_key(cap_bytes, min_bytes)
   digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
   path = root / f"corpus-{digest[:16]}.npz"
-  rebuilt = ()
-  try:
-    return read_corpus(path, key)
-  except FileNotFoundError:
-    pass
-  except ValueError as error:
-    rebuilt = (f"cached corpus is collected again: {error}",)
-  corpus = collect_corpus(cap_bytes, min_bytes)
-  save_corpus(path, corpus, key)
-  return dataclasses.replace(corpus, messages=corpus.messages + rebuilt)
+
+  def make() -> Corpus:
+    corpus = collect_corpus(cap_bytes, min_bytes)
+    save_corpus(path, corpus, key)
+    return corpus
+
+  return cache.fetch(path, read=lambda: read_corpus(path, key), make=make)
 
 
 def load_corpus(

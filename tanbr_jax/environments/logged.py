@@ -114,15 +114,14 @@ def from_npz(
     max_distance: as in `logged`.
 
   Raises:
-    ValueError: an array is missing, or as `logged`.
+    ValueError: the file was damaged, an array is missing, or as `logged`.
   """
-  with np.load(path) as arrays:
-    missing = [name for name in _FIELDS[:3] if name not in arrays.files]
-    if missing:
-      raise ValueError(
-        f"{os.fspath(path)} must hold {list(_FIELDS[:3])}, got {arrays.files}"
-      )
-    read = {name: arrays[name] for name in _FIELDS if name in arrays.files}
+  arrays, _ = atomic.read_arrays(path, strict=False)
+  if any(name not in arrays for name in _FIELDS[:3]):
+    raise ValueError(
+      f"{os.fspath(path)} must hold {list(_FIELDS[:3])}, got {list(arrays)}"
+    )
+  read = {name: arrays[name] for name in _FIELDS if name in arrays}
   return logged(**read, max_distance=max_distance)
 
 

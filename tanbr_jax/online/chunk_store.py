@@ -4,23 +4,39 @@ After a chunk three things happen in this order: its trace is written, its line
 is appended to `metrics.jsonl`, the carry is replaced. The carry names the
 number of chunks that are done and is the only thing believed on a resume:
 a trace or a line beyond it belongs to a chunk that will run again.
+
+Every file carries a checksum and says whose it is. A file that was damaged, or
+is another run's, costs one line in the log that names it; the run goes on from
+the last chunk whose state is left. Where the states of all chunks together are
+small, each chunk's file holds that after it; otherwise a damaged chunk sends
+the run back to its beginning. A metrics line that is missing is made anew.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 
 from tanbr_jax.online import trace as trace_lib
-from tanbr_jax.storage import atomic
+from tanbr_jax.storage import atomic, lock
+from tanbr_jax.storage.numerics import differences, numerics
 
 METRICS = "metrics.jsonl"
-_CARRY = "carry.npz"
+# The states of all chunks are kept if they take no more bytes than this.
+MOST_STATE_BYTES = 2**26
+_CARRY, _STATE = "carry.npz", "state/"
+
+
+class _UnusableError(Exception):
+  """A file that a run goes on without."""
 
 
 class Saved(NamedTuple):
@@ -51,6 +67,28 @@ def fingerprint(*trees: Any) -> str:
   return digest.hexdigest()[:16]
 
 
+@contextlib.contextmanager
+def opened(
+  workdir: str | os.PathLike[str] | None,
+  name: str,
+  *,
+  run_id: str,
+  num_chunks: int,
+) -> Iterator["ChunkStore | None"]:
+  """A `ChunkStore` in a folder that no other process writes meanwhile.
+
+  Without a folder there is no store. Arguments are those of `ChunkStore`.
+
+  Raises:
+    ValueError: another process holds the folder.
+  """
+  if workdir is None:
+    yield None
+    return
+  with lock.hold_folder(workdir):
+    yield ChunkStore(workdir, name, run_id=run_id, num_chunks=num_chunks)
+
+
 class ChunkStore:
   """The chunks of one named run below a run's folder.
 
@@ -59,7 +97,12 @@ class ChunkStore:
   """
 
   def __init__(
-    self, workdir: str | os.PathLike[str], name: str, *, run_id: str
+    self,
+    workdir: str | os.PathLike[str],
+    name: str,
+    *,
+    run_id: str,
+    num_chunks: int,
   ) -> None:
     """Opens (and makes) `<workdir>/checkpoints/<name>`.
 
@@ -68,11 +111,13 @@ class ChunkStore:
       name: the run's name, unique in the folder.
       run_id: digest of all that decides the run; a resume with another one is
         refused.
+      num_chunks: of the whole run.
     """
     self.folder = Path(workdir) / "checkpoints" / name
+    self._workdir = Path(workdir)
     self._metrics = Path(workdir) / METRICS
-    self._name = name
-    self._run_id = run_id
+    self._about = {"run": name, "run_id": run_id, "numerics": numerics()}
+    self._num_chunks = num_chunks
     self.folder.mkdir(parents=True, exist_ok=True)
 
   def load(self, carry_like: Any) -> Saved | None:
@@ -81,23 +126,42 @@ class ChunkStore:
     Args:
       carry_like: a pytree with the structure and types of the carry.
 
-    Returns:
-      What was saved; `metrics.jsonl` is rid of lines of unfinished chunks.
-
     Raises:
-      ValueError: the folder holds a run with another `run_id`.
+      ValueError: the folder holds this run with another `run_id`, or under
+        other settings of JAX.
     """
-    path = self.folder / _CARRY
-    num_done, carry = 0, None
-    if path.exists():
-      with np.load(path) as arrays:
-        self._check_run_id(str(arrays["run_id"]))
-        num_done = int(arrays["num_done"])
-        carry = _unflatten(arrays, carry_like)
-    self._drop_metrics_from(num_done)
-    if carry is None:
-      return None
-    return Saved(carry, [self._load_chunk(k) for k in range(num_done)])
+    faults, num_done, carry = [], None, None
+    try:
+      arrays, num_done = self._read(_CARRY)
+      carry = _unflatten(arrays, carry_like)
+    except FileNotFoundError:
+      pass
+    except _UnusableError as error:
+      faults.append(str(error))
+    # The chunks that the carry speaks of, or as many as there are.
+    chunks, states = [], []
+    for index in range(self._num_chunks if num_done is None else num_done):
+      try:
+        chunk, state = self._load_chunk(index)
+      except FileNotFoundError as error:
+        if num_done is not None:
+          faults.append(f"{error.filename} is missing")
+        break
+      except _UnusableError as error:
+        faults.append(str(error))
+        break
+      chunks.append(chunk)
+      states.append(state)
+    # Without a carry that fits, back to the last chunk that kept its own.
+    if num_done != len(chunks):
+      while chunks and not states[len(chunks) - 1]:
+        chunks.pop()
+      state = states[len(chunks) - 1] if chunks else None
+      carry = _unflatten(state, carry_like) if state else None
+    if faults:
+      text = "; ".join(faults)
+      logging.warning("%s: the run goes on from chunk %d", text, len(chunks))
+    return None if carry is None else Saved(carry, chunks)
 
   def save(
     self,
@@ -106,54 +170,116 @@ class ChunkStore:
     chunk: trace_lib.Trace,
     metrics: dict[str, Any],
   ) -> None:
-    """Saves chunk `index`; the order of the three writes matters, see above."""
-    atomic.write_arrays(self._chunk_path(index), trace_lib.to_arrays(chunk))
-    line = {"run": self._name, "chunk": index, **metrics}
-    with open(self._metrics, "a", encoding="utf-8") as file:
-      file.write(json.dumps(atomic.jsonable(line)) + "\n")
-    leaves = {
-      f"leaf_{i}": _to_numpy(leaf)
-      for i, leaf in enumerate(jax.tree.leaves(carry))
-    }
-    atomic.write_arrays(
-      self.folder / _CARRY,
-      {
-        "run_id": np.asarray(self._run_id),
-        "num_done": np.asarray(index + 1),
-        **leaves,
-      },
-    )
+    """Saves chunk `index`; the order of the three writes matters, see above.
 
-  def _check_run_id(self, run_id: str) -> None:
-    if run_id != self._run_id:
-      raise ValueError(
-        f"{self.folder} holds another run (fingerprint {run_id}, this one has "
-        f"{self._run_id}): the bandit, the environment, num_rounds, seeds, "
-        "chunk_size or loop differ; choose another workdir"
+    Raises:
+      ValueError: the folder was removed, or another process took it over.
+      OSError: a file cannot be written.
+    """
+    lock.verify(self._workdir)
+    leaves = jax.tree.leaves(carry)
+    state = {f"leaf_{i}": _to_numpy(leaf) for i, leaf in enumerate(leaves)}
+    num_bytes = sum(array.nbytes for array in state.values())
+    arrays = trace_lib.to_arrays(chunk)
+    if num_bytes * self._num_chunks <= MOST_STATE_BYTES:
+      arrays |= {_STATE + name: array for name, array in state.items()}
+    about = {**self._about, "num_done": index + 1}
+    atomic.write_arrays(self.folder / _chunk(index), arrays, header=about)
+    atomic.append_line(self._metrics, self._line(index, metrics))
+    atomic.write_arrays(self.folder / _CARRY, state, header=about)
+
+  def mend_metrics(
+    self, num_done: int, metrics: Callable[[int], dict[str, Any]]
+  ) -> None:
+    """Makes `metrics.jsonl` hold a line for each whole chunk and no other.
+
+    Args:
+      num_done: whole chunks of this run.
+      metrics: index of a chunk -> what its line holds.
+    """
+    text = ""
+    if self._metrics.exists():
+      text = self._metrics.read_text(encoding="utf-8", errors="replace")
+    kept, seen, num_damaged = [], set(), 0
+    for line in text.splitlines():
+      entry = _parse(line)
+      if entry is None:
+        num_damaged += 1
+      elif entry.get("run") != self._about["run"]:
+        kept.append(line)
+      elif (index := entry.get("chunk")) < num_done and index not in seen:
+        seen.add(index)
+        kept.append(line)
+    if num_damaged:
+      logging.warning(
+        "%s: %d damaged lines left out", self._metrics, num_damaged
       )
-
-  def _chunk_path(self, index: int) -> Path:
-    return self.folder / f"chunk_{index:06d}.npz"
-
-  def _load_chunk(self, index: int) -> trace_lib.Trace:
-    with np.load(self._chunk_path(index)) as arrays:
-      return trace_lib.from_arrays(dict(arrays))
-
-  def _drop_metrics_from(self, num_done: int) -> None:
-    if not self._metrics.exists():
-      return
-    text = self._metrics.read_text(encoding="utf-8")
-    kept = [line for line in text.splitlines() if self._keeps(line, num_done)]
+    for index in range(num_done):
+      if index not in seen:
+        kept.append(self._line(index, metrics(index)))
     cleaned = "".join(line + "\n" for line in kept)
     if cleaned != text:
       atomic.write_text(self._metrics, cleaned)
 
-  def _keeps(self, line: str, num_done: int) -> bool:
+  def _line(self, index: int, metrics: dict[str, Any]) -> str:
+    line = {"run": self._about["run"], "chunk": index, **metrics}
+    return json.dumps(atomic.sealed(line))
+
+  def _read(self, file: str) -> tuple[dict[str, np.ndarray], int]:
+    """Arrays of one of this run's files and the chunks done with it.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      _UnusableError: it was damaged or is another's.
+      ValueError: as `load`.
+    """
+    path = self.folder / file
     try:
-      entry = json.loads(line)
-    except json.JSONDecodeError:  # the process died inside the append
-      return False
-    return entry["run"] != self._name or entry["chunk"] < num_done
+      arrays, about = atomic.read_arrays(path)
+    except ValueError as error:
+      raise _UnusableError(str(error)) from None
+    if about.get("run") != self._about["run"]:
+      raise _UnusableError(f"{path} is of another run, {about.get('run')!r}")
+    self._check(about)
+    return arrays, about["num_done"]
+
+  def _check(self, about: dict[str, Any]) -> None:
+    now = self._about["numerics"]
+    if differing := differences(about["numerics"], now):
+      raise ValueError(
+        f"{self.folder} holds a run under other settings of JAX: {differing}"
+      )
+    if about["run_id"] != self._about["run_id"]:
+      raise ValueError(
+        f"{self.folder} holds another run (fingerprint {about['run_id']}, this "
+        f"one has {self._about['run_id']}): the bandit, the environment, "
+        "num_rounds, seeds, chunk_size or loop differ; choose another workdir"
+      )
+
+  def _load_chunk(
+    self, index: int
+  ) -> tuple[trace_lib.Trace, dict[str, np.ndarray]]:
+    """A chunk and the state after it, which is empty if it was not kept."""
+    arrays, num_done = self._read(_chunk(index))
+    if num_done != index + 1:
+      path = self.folder / _chunk(index)
+      raise _UnusableError(f"{path} holds chunk {num_done - 1}")
+    names = [name for name in arrays if name.startswith(_STATE)]
+    state = {name.removeprefix(_STATE): arrays.pop(name) for name in names}
+    return trace_lib.from_arrays(arrays), state
+
+
+def _chunk(index: int) -> str:
+  return f"chunk_{index:06d}.npz"
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+  """A line's entry; None if it was damaged, or torn by the process's death."""
+  try:
+    entry = json.loads(line)
+  except (json.JSONDecodeError, RecursionError):
+    return None
+  return entry if atomic.is_sealed(entry) else None
 
 
 def _to_numpy(leaf: Any) -> np.ndarray:

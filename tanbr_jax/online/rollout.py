@@ -66,28 +66,59 @@ def run(
     The trace of all rounds.
 
   Raises:
-    ValueError: an argument is out of range, `workdir` holds another run of
-      this name, the weights or the expected reward ceased to be finite, or
-      the weights or the task mix that was shown were off the simplex.
+    ValueError: an argument is out of range, `workdir` is in use by another
+      process, holds another run of this name or was removed meanwhile, the
+      weights or the expected reward ceased to be finite, or the weights or the
+      task mix that was shown were off the simplex.
+    OSError: a file cannot be written; names it.
   """
-  # The first carry.
   chunk_size = min(chunk_size, num_rounds)
   check(num_rounds=num_rounds, seeds=seeds, chunk_size=chunk_size, loop=loop)
   if not name or name.startswith("/") or ".." in name.split("/"):
     raise ValueError(f"name must be a relative path without .., got {name!r}")
   bandit, environment = as_pytree(bandit), as_pytree(environment)
   seed_array = np.asarray(seeds, np.int32)
-  carry = rounds.init(bandit, environment, seed_array)
-  # What the folder holds of this run.
-  store, chunks = None, []
+  run_id = None
   if workdir is not None:
     run_id = chunk_store.fingerprint(
       bandit, environment, seed_array, num_rounds, chunk_size, loop == "map"
     )
-    store = chunk_store.ChunkStore(workdir, name, run_id=run_id)
-    saved = store.load(carry)
-    if saved is not None:
+  # The folder is this process's while it plays.
+  with chunk_store.opened(
+    workdir, name, run_id=run_id, num_chunks=-(-num_rounds // chunk_size)
+  ) as store:
+    return _play(
+      bandit,
+      environment,
+      seed_array,
+      num_rounds=num_rounds,
+      chunk_size=chunk_size,
+      store=store,
+      progress=progress,
+      name=name,
+      loop=loop,
+    )
+
+
+def _play(
+  bandit: Bandit,
+  environment: Environment,
+  seeds: np.ndarray,
+  *,
+  num_rounds: int,
+  chunk_size: int,
+  store: chunk_store.ChunkStore | None,
+  progress: bool,
+  name: str,
+  loop: str,
+) -> Trace:
+  """Plays the chunks that the store does not hold."""
+  # The first carry, or what the folder holds of this run.
+  carry, chunks = rounds.init(bandit, environment, seeds), []
+  if store is not None:
+    if (saved := store.load(carry)) is not None:
       carry, chunks = saved
+    store.mend_metrics(len(chunks), lambda k: _metrics(chunks[: k + 1]))
   # The chunks that are left; each is reported and saved.
   first = len(chunks)
   done = sum(int(chunk.chunk_rounds[0]) for chunk in chunks)
@@ -100,7 +131,7 @@ def run(
         bandit,
         environment,
         carry,
-        seed_array,
+        seeds,
         start=start,
         num_rounds=min(chunk_size, num_rounds - start),
         chunk_size=chunk_size,

@@ -135,10 +135,14 @@ def save(path: str | os.PathLike[str], traces: Mapping[str, Trace]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Trace]:
-  """Reads what `save` wrote: method name -> trace, in the order of saving."""
+  """Reads what `save` wrote: method name -> trace, in the order of saving.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: the file was damaged.
+  """
   grouped: dict[str, dict[str, np.ndarray]] = {}
-  with np.load(path) as arrays:
-    for key in arrays.files:
-      method, name = key.split(":", 1)
-      grouped.setdefault(method, {})[name] = arrays[key]
+  for key, array in atomic.read_arrays(path)[0].items():
+    method, name = key.split(":", 1)
+    grouped.setdefault(method, {})[name] = array
   return {method: from_arrays(group) for method, group in grouped.items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tanbr_jax.report import workdir as reporting
-from tanbr_jax.storage import atomic
+from tanbr_jax.storage import atomic, numerics
 
 REPORT = "report.html"
 
@@ -122,7 +122,7 @@ def _figure(workdir: Path, figure: ReportFigure) -> str:
 def _details(title: str, values: Mapping[str, Any], *, is_open: bool) -> str:
   rows = [
     {"field": name, "value": _text(value)}
-    for name, value in reporting.flatten(values).items()
+    for name, value in numerics.flatten(values).items()
   ]
   state = " open" if is_open else ""
   return (

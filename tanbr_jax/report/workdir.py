@@ -5,8 +5,8 @@ that a reader wants under flat keys such as `drift/tanbr/expected_regret`. A key
 with `_low` and `_high` beside it is an estimate with a 95 % interval.
 """
 
+import contextlib
 import importlib.metadata
-import json
 import os
 import platform
 import uuid
@@ -21,7 +21,21 @@ from absl import logging
 from tanbr_jax.online import estimates, regret
 from tanbr_jax.online.estimates import Estimate
 from tanbr_jax.online.trace import Trace
-from tanbr_jax.storage import atomic
+from tanbr_jax.storage import atomic, lock
+from tanbr_jax.storage.atomic import read_json
+from tanbr_jax.storage.numerics import differences, numerics
+
+__all__ = [
+  "CONFIG",
+  "SUMMARY",
+  "TRACE",
+  "circumstances",
+  "estimate_entries",
+  "open_workdir",
+  "read_json",
+  "summarise",
+  "write_summary",
+]
 
 CONFIG, SUMMARY, TRACE = "config.json", "summary.json", "trace.npz"
 _PACKAGES = ("tanbr-jax", "jax", "jaxlib", "numpy")
@@ -34,10 +48,12 @@ def open_workdir(
   seeds: Sequence[int],
   corpus_fingerprint: str | None = None,
 ) -> Path:
-  """Makes or reopens a run's folder and writes its `config.json`.
+  """Makes or reopens a run's folder, locks it and writes its `config.json`.
 
-  Other versions or another device than those of the first start are a warning
-  in the log, not an error.
+  The folder is this process's until the innermost `lock.scope` ends, or the
+  process. Other versions or another kind of device than those of the first
+  start are a warning in the log: a resumed run may then differ in last bits.
+  Other settings of JAX that decide the bits are an error, see `numerics`.
 
   Args:
     path: the folder.
@@ -49,27 +65,37 @@ def open_workdir(
     The folder.
 
   Raises:
-    ValueError: the folder cannot be written, or holds a run of another config.
+    ValueError: the folder cannot be written, is in use by another process,
+      holds a run of another config or under other settings, or a `config.json`
+      that was damaged.
   """
   path = Path(path)
   _check_writable(path)
-  # A new folder gets the config.
-  decides = {
-    "config": atomic.jsonable(_as_dict(config)),
-    "seeds": [int(seed) for seed in seeds],
-    "corpus_fingerprint": corpus_fingerprint,
-  }
-  present = decides | circumstances()
-  if not (path / CONFIG).exists():
-    atomic.write_json(path / CONFIG, present)
-    return path
-  # An old one is compared with it.
-  before = read_json(path / CONFIG)
-  if differing := _differences(before, decides):
-    raise ValueError(f"{path} holds a run of another config: {differing}")
-  if changed := _differences(before, circumstances()):
-    logging.warning("resumed under other circumstances: %s", changed)
+  with contextlib.ExitStack() as held:
+    held.enter_context(lock.hold_folder(path))
+    _compare_config(
+      path,
+      {
+        "config": atomic.jsonable(_as_dict(config)),
+        "seeds": [int(seed) for seed in seeds],
+        "corpus_fingerprint": corpus_fingerprint,
+        "numerics": numerics(),
+      },
+    )
+    lock.keep(held.pop_all())
   return path
+
+
+def _compare_config(path: Path, decides: dict[str, Any]) -> None:
+  """Writes a new folder's config, or compares an old one's."""
+  if not (path / CONFIG).exists():
+    atomic.write_json(path / CONFIG, decides | circumstances())
+    return
+  before = read_json(path / CONFIG, strict=True)
+  if differing := differences(before, decides):
+    raise ValueError(f"{path} holds a run of another config: {differing}")
+  if changed := differences(before, circumstances()):
+    logging.warning("resumed under other circumstances: %s", changed)
 
 
 def summarise(
@@ -156,19 +182,8 @@ def write_summary(
       value is None or isinstance(value, (str, bool)) or np.isscalar(value)
     ):
       raise ValueError(f"summary must be flat, got {key}={value!r}")
-  atomic.write_json(Path(workdir) / SUMMARY, summary)
-
-
-def read_json(path: str | os.PathLike[str]) -> Any:
-  """Reads a JSON file.
-
-  Raises:
-    ValueError: the file is not JSON.
-  """
-  try:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise ValueError(f"{path} is not JSON: {error}") from error
+  with lock.hold_folder(workdir):
+    atomic.write_json(Path(workdir) / SUMMARY, summary)
 
 
 def _check_writable(path: Path) -> None:
@@ -203,27 +218,3 @@ def _version(package: str) -> str | None:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:
     return None
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-  """Nested mappings as one dict with dotted names."""
-  if not isinstance(value, Mapping):
-    return {prefix: value}
-  flat = {}
-  for name, entry in value.items():
-    flat |= flatten(entry, f"{prefix}.{name}" if prefix else str(name))
-  return flat
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-  """`field=old there, new here` of every field of `now` that differs."""
-  old = flatten({name: before.get(name) for name in now})
-  new = flatten(now)
-  absent = object()
-  parts = []
-  for name in sorted(old.keys() | new.keys()):
-    there, here = old.get(name, absent), new.get(name, absent)
-    if there != here:
-      texts = ["absent" if x is absent else repr(x) for x in (there, here)]
-      parts.append(f"{name}={texts[0]} there, {texts[1]} here")
-  return "; ".join(parts)

@@ -1,14 +1,16 @@
 """The folder where results that are costly to make again are kept."""
 
-import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
+from absl import logging
 
-from tanbr_jax.storage import atomic
+from tanbr_jax.storage import lock
 
+Entry = TypeVar("Entry")
 ENVIRONMENT_VARIABLE = "TANBR_JAX_CACHE"
 
 
@@ -37,37 +39,27 @@ def cache_dir(path: str | os.PathLike[str] | None = None) -> Path:
   return folder
 
 
-def save_arrays(
-  path: Path, arrays: dict[str, np.ndarray], header: dict
-) -> None:
-  """Writes arrays and a JSON header as one .npz, atomically.
+def fetch(
+  path: Path, *, read: Callable[[], Entry], make: Callable[[], Entry]
+) -> Entry:
+  """Reads an entry of the cache, or makes it as the only process that does.
 
   Args:
-    path: the file.
-    arrays: name -> array; no name may be "header".
-    header: a dict that JSON can hold.
-  """
-  text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-  atomic.write_arrays(path, {"header": text, **arrays})
-
-
-def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict]:
-  """Reads what `save_arrays` wrote.
-
-  Returns:
-    A pair (arrays, header).
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: the file is truncated or corrupt.
+    path: the entry, a file or a folder. What is whole is never replaced.
+    read: returns the entry. Raises a FileNotFoundError if there is none, and a
+      ValueError that names it if it is damaged: it is made anew then.
+    make: writes the entry and returns it. Others that want it wait meanwhile.
   """
   try:
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files}
-    header = json.loads(arrays.pop("header").tobytes())
-  except FileNotFoundError:
-    raise
-  # Damaged bytes make NumPy, zipfile and json raise nearly anything.
-  except Exception as error:
-    raise ValueError(f"{str(path)!r} cannot be read ({error})") from None
-  return arrays, header
+    return read()
+  except (FileNotFoundError, ValueError):
+    pass
+  with lock.hold(f"{path}.lock", what=str(path), wait=True):
+    # Another process may have made it while this one waited.
+    try:
+      return read()
+    except FileNotFoundError:
+      pass
+    except ValueError as error:
+      logging.warning("%s: it is made anew", error)
+    return make()

@@ -5,8 +5,12 @@ so a run that was killed continues from its last whole checkpoint and ends with
 the same bits.
 """
 
+import contextlib
+import errno
+import hashlib
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +19,10 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import tqdm
+from absl import logging
+
+from tanbr_jax.storage import atomic
+from tanbr_jax.storage.numerics import differences, numerics
 
 Params = Any
 Loss = Callable[[Params, jax.Array], jax.Array]
@@ -121,15 +129,20 @@ def train(
     The trained parameters.
 
   Raises:
-    ValueError: the loss is not finite; names the step and the value.
+    ValueError: the loss is not finite; names the step and the value. Or the
+      checkpoints are of a training with another seed or name, or under other
+      settings of JAX that decide the bits.
+    OSError: a checkpoint cannot be written; names its folder.
   """
   # The first state, or the last one that was saved.
   state = TrainState(params, jax.jit(_promoting(optimiser.init))(params))
   update = _make_update(optimiser)
-  with _Checkpoints(checkpoint_dir) as checkpoints:
+  about = {"name": name, "seed": seed, "numerics": numerics()}
+  with contextlib.ExitStack() as stack:
+    checkpoints = stack.enter_context(_Checkpoints(checkpoint_dir, about))
     start, state = checkpoints.restore(state)
-    bar = tqdm.tqdm(
-      total=num_steps, initial=start, desc=name, disable=not progress
+    bar = stack.enter_context(
+      tqdm.tqdm(total=num_steps, initial=start, desc=name, disable=not progress)
     )
     pending: list[jax.Array] = []
     for step in range(start, num_steps):
@@ -147,25 +160,71 @@ def train(
         pending = []
       if is_saved:
         checkpoints.save(step + 1, state)
-    bar.close()
   return state.params
 
 
-def save(path: str | os.PathLike[str], params: Params) -> None:
-  """Writes a tree of arrays to a folder, which is whole or absent."""
-  with ocp.StandardCheckpointer() as checkpointer:
+def save(path: str | os.PathLike[str], params: Params) -> str:
+  """Writes a tree of arrays to a folder, which is whole or absent.
+
+  Returns:
+    A checksum for `load`.
+
+  Raises:
+    OSError: the folder cannot be written; names it.
+  """
+  with _writing(path), ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(Path(path).absolute(), params, force=True)
+  return digest(params)
 
 
-def load(path: str | os.PathLike[str], like: Params) -> Params:
+def load(
+  path: str | os.PathLike[str], like: Params, *, checksum: str | None = None
+) -> Params:
   """Reads what `save` wrote, onto the default device.
 
   Args:
     path: the folder.
     like: tree of arrays or `jax.ShapeDtypeStruct` of the same structure.
+    checksum: what `save` returned; None does not compare.
+
+  Raises:
+    ValueError: the folder is absent or was damaged.
   """
-  with ocp.StandardCheckpointer() as checkpointer:
-    return checkpointer.restore(Path(path).absolute(), _on_device(like))
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      params = checkpointer.restore(Path(path).absolute(), _on_device(like))
+  # Damaged files make Orbax and TensorStore raise nearly anything.
+  except Exception as error:
+    raise ValueError(f"{path} cannot be read ({_in_short(error)})") from None
+  if checksum not in (None, digest(params)):
+    raise ValueError(f"{path} cannot be read (its checksum differs)")
+  return params
+
+
+def digest(tree: Any) -> str:
+  """A checksum of a tree's structure, types and values."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return atomic.digest_arrays(
+    {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+  )
+
+
+@contextlib.contextmanager
+def _writing(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Turns what Orbax raises, on a full disk say, into an OSError."""
+  try:
+    with atomic.naming(path):
+      yield
+  except OSError:
+    raise
+  except Exception as error:
+    raise OSError(errno.EIO, _in_short(error), str(path)) from error
+
+
+def _in_short(error: Exception) -> str:
+  """One line of what Orbax said, whose messages have many."""
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0][:200]
 
 
 def _on_device(like: Params) -> Params:
@@ -223,18 +282,32 @@ def _postfix(bar: tqdm.tqdm, loss: float, tokens_per_step: int) -> str:
   return f"loss {loss:.3f}, {rate:,.0f} tokens/s"
 
 
+def _structure(state: TrainState) -> dict[str, str]:
+  """Names, shapes and types of a state's arrays, in short."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+  text = [
+    f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}"
+    for path, leaf in leaves
+  ]
+  found = hashlib.sha256("\n".join(text).encode()).hexdigest()
+  return {"structure": found[:16]}
+
+
 class _Checkpoints:
   """Orbax checkpoints of a `TrainState`, or nothing at all without a folder."""
 
-  def __init__(self, path: str | os.PathLike[str] | None) -> None:
-    self._manager = None
+  def __init__(
+    self, path: str | os.PathLike[str] | None, about: Mapping[str, Any]
+  ) -> None:
+    self._manager, self._path, self._about = None, path, about
     if path is not None:
       options = ocp.CheckpointManagerOptions(
         max_to_keep=2, enable_async_checkpointing=False
       )
-      self._manager = ocp.CheckpointManager(
-        Path(path).absolute(), options=options
-      )
+      with _writing(path):
+        self._manager = ocp.CheckpointManager(
+          Path(path).absolute(), options=options
+        )
 
   def __enter__(self) -> "_Checkpoints":
     return self
@@ -243,18 +316,43 @@ class _Checkpoints:
     if self._manager is not None:
       self._manager.close()
 
-  def latest_step(self) -> int:
-    if self._manager is None:
-      return 0
-    return self._manager.latest_step() or 0
-
   def restore(self, like: TrainState) -> tuple[int, TrainState]:
-    step = self.latest_step()
-    if step == 0:
+    """The last step whose checkpoint is whole, and the state after it."""
+    if self._manager is None:
       return 0, like
-    like = ocp.args.StandardRestore(_on_device(like))
-    return step, self._manager.restore(step, args=like)
+    structure = _structure(like)
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        about = self._restore(step, about=ocp.args.JsonRestore())
+        checksum = about.pop("checksum")
+        if not (differing := differences(about, self._about | structure)):
+          args = ocp.args.StandardRestore(_on_device(like))
+          state = self._restore(step, state=args)
+          if digest(state) == checksum:
+            return step, state
+      # Damaged files make Orbax and TensorStore raise nearly anything.
+      except Exception:
+        differing = ""
+      if differing:
+        raise ValueError(f"{self._path} holds another training: {differing}")
+      damaged = Path(self._path) / str(step)
+      logging.warning("%s is damaged: the training goes on without it", damaged)
+      shutil.rmtree(damaged, ignore_errors=True)
+      self._manager.reload()
+    return 0, like
+
+  def _restore(self, step: int, **args: Any) -> Any:
+    """One item of a checkpoint."""
+    (name,) = args
+    return self._manager.restore(step, args=ocp.args.Composite(**args))[name]
 
   def save(self, step: int, state: TrainState) -> None:
     if self._manager is not None:
-      self._manager.save(step, args=ocp.args.StandardSave(state))
+      about = self._about | _structure(state) | {"checksum": digest(state)}
+      with _writing(self._path):
+        self._manager.save(
+          step,
+          args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
+          ),
+        )

@@ -27,7 +27,8 @@ import numpy as np
 import optax
 
 from tanbr_jax import data, models
-from tanbr_jax.storage import atomic
+from tanbr_jax.storage import atomic, cache
+from tanbr_jax.storage.numerics import differences, numerics
 from tanbr_jax.training import loop, objectives
 from tanbr_jax.training.pretrain_config import PretrainConfig
 
@@ -67,9 +68,10 @@ def pretrain(
   Args:
     config: what is trained, and how.
     corpus: its "train" split is used, nothing else.
-    cache_dir: where trained models are kept, by config and corpus. A training
-      that was interrupted has no finished marker there and goes on from its
-      last checkpoint. None keeps nothing.
+    cache_dir: where trained models are kept, by config, corpus and JAX's
+      numerics. A training that was interrupted has no finished marker there and
+      goes on from its last checkpoint; while another process trains the same
+      model this one waits for it. None keeps nothing.
     progress: whether bars are drawn.
 
   Returns:
@@ -81,19 +83,33 @@ def pretrain(
   """
   config.check_tasks(len(corpus.task_names))
   text = data.from_arrays(corpus.splits["train"], min_length=config.context + 1)
-  path = None
-  if cache_dir is not None:
-    path = Path(cache_dir) / f"pretrain-{cache_key(config, corpus)}"
-  if path is not None and (path / FINISHED).exists():
-    return _load(config, path, num_tasks=len(corpus.task_names))
+  if cache_dir is None:
+    params, seconds = _train(config, text, None, progress)
+    return _make(config, params, None, seconds)
+  path = Path(cache_dir) / f"pretrain-{cache_key(config, corpus)}"
+
+  def make() -> Pretrained:
+    # Without its marker a broken entry counts as one that was interrupted.
+    (path / FINISHED).unlink(missing_ok=True)
+    params, seconds = _train(config, text, path, progress)
+    _save(config, corpus, params, path, seconds)
+    return _make(config, params, path, seconds)
+
+  return cache.fetch(path, read=lambda: _load(config, corpus, path), make=make)
+
+
+def _train(
+  config: PretrainConfig,
+  text: data.TaskText,
+  path: Path | None,
+  progress: bool,
+) -> tuple[dict[str, Any], float]:
+  """The trained parameters and the seconds that they took."""
   start = time.perf_counter()
   params = _train_dense(config, text, path, progress)
   params = _train_experts(config, text, params, path, progress)
   jax.block_until_ready(params)
-  seconds = time.perf_counter() - start
-  if path is not None:
-    _save(config, corpus, params, path, seconds)
-  return _make(config, params, path, seconds)
+  return params, time.perf_counter() - start
 
 
 def _make(
@@ -111,6 +127,15 @@ def _make(
   )
 
 
+def _about(config: PretrainConfig, corpus: data.Corpus) -> dict[str, Any]:
+  """All that decides a pre-training, as JSON holds it."""
+  return {
+    "config": dataclasses.asdict(config),
+    "corpus_fingerprint": corpus.fingerprint,
+    "numerics": numerics(),
+  }
+
+
 def _save(
   config: PretrainConfig,
   corpus: data.Corpus,
@@ -118,34 +143,39 @@ def _save(
   path: Path,
   seconds: float,
 ) -> None:
-  loop.save(path / "params", params)
-  atomic.write_json(
-    path / FINISHED,
-    {
-      "config": dataclasses.asdict(config),
-      "corpus_fingerprint": corpus.fingerprint,
-      "seconds": seconds,
-    },
-  )
+  checksum = loop.save(path / "params", params)
+  about = _about(config, corpus) | {"seconds": seconds, "params": checksum}
+  atomic.write_json(path / FINISHED, about)
   # Optimiser states, three times the size of the model, are of no use now.
   for phase in ("dense", "experts"):
     shutil.rmtree(path / phase, ignore_errors=True)
 
 
-def _load(config: PretrainConfig, path: Path, *, num_tasks: int) -> Pretrained:
+def _load(
+  config: PretrainConfig, corpus: data.Corpus, path: Path
+) -> Pretrained:
+  """Reads a finished pre-training.
+
+  Raises:
+    FileNotFoundError: it is not finished.
+    ValueError: its folder was damaged or holds another one.
+  """
+  finished = atomic.read_json(path / FINISHED, strict=True)
+  if differing := differences(finished, _about(config, corpus)):
+    raise ValueError(f"{path} holds another pre-training: {differing}")
   model = config.make_model()
+  size = (len(corpus.task_names), config.num_experts)
   like = {
     "model": jax.eval_shape(model.init, jax.random.key(0)),
-    "table": jax.ShapeDtypeStruct((num_tasks, config.num_experts), jnp.float32),
+    "table": jax.ShapeDtypeStruct(size, jnp.float32),
   }
-  return _make(config, loop.load(path / "params", like), path, None)
+  params = loop.load(path / "params", like, checksum=finished["params"])
+  return _make(config, params, path, None)
 
 
 def cache_key(config: PretrainConfig, corpus: data.Corpus) -> str:
-  """Names a pre-training by its config and the text's fingerprint."""
-  content = json.dumps(
-    [dataclasses.asdict(config), corpus.fingerprint], sort_keys=True
-  )
+  """Names a pre-training by its config, text and JAX's numerics."""
+  content = json.dumps(_about(config, corpus), sort_keys=True)
   return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

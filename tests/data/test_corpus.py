@@ -107,7 +107,7 @@ def test_the_cache_is_keyed_by_what_text_depends_on(
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
 def test_a_damaged_cache_is_rebuilt_with_a_message(
-  few_domains, tmp_path, damage
+  few_domains, tmp_path, damage, caplog
 ):
   expected = _load(tmp_path).fingerprint
   (path,) = tmp_path.iterdir()
@@ -121,7 +121,8 @@ def test_a_damaged_cache_is_rebuilt_with_a_message(
   path.write_bytes(content)
   rebuilt = _load(tmp_path)
   assert rebuilt.fingerprint == expected
-  assert "cached corpus is collected again" in rebuilt.messages[-1]
+  assert len(caplog.messages) == 1 and str(path) in caplog.messages[0]
+  assert caplog.messages[0].endswith("it is made anew")
   assert _load(tmp_path).messages == ("a message",)
   assert len(few_domains) == 2
 

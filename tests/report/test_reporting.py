@@ -7,6 +7,8 @@ import pytest
 import toy
 
 from tanbr_jax.report import workdir as reporting
+from tanbr_jax.storage import atomic, lock
+from tanbr_jax.storage.numerics import numerics
 
 CONFIG = ml_collections.ConfigDict(
   {"num_rounds": 10, "mix": {"kind": "drift", "rates": (0.1, 0.2)}}
@@ -15,10 +17,11 @@ CONFIG = ml_collections.ConfigDict(
 
 def test_config_holds_what_decides_the_run(tmp_path):
   workdir = tmp_path / "deep" / "run"
-  opened = reporting.open_workdir(
-    workdir, CONFIG, seeds=range(2), corpus_fingerprint="abc"
-  )
-  assert opened == workdir
+  with lock.scope():
+    opened = reporting.open_workdir(
+      workdir, CONFIG, seeds=range(2), corpus_fingerprint="abc"
+    )
+    assert opened == workdir and (workdir / ".lock").exists()
   written = json.loads((workdir / "config.json").read_text())
   assert written["config"]["mix"] == {"kind": "drift", "rates": [0.1, 0.2]}
   assert written["seeds"] == [0, 1] and written["corpus_fingerprint"] == "abc"
@@ -68,10 +71,44 @@ def test_other_versions_are_a_warning(tmp_path, warnings):
   path = tmp_path / "config.json"
   before = json.loads(path.read_text())
   before["versions"]["jax"] = "0.0.1"
-  path.write_text(json.dumps(before))
+  atomic.write_json(path, before)
   reporting.open_workdir(tmp_path, CONFIG, seeds=(0,))
   (message,) = warnings
   assert "versions.jax='0.0.1' there" in message
+
+
+@pytest.mark.parametrize(
+  "setting, changed",
+  [
+    ("jax_default_prng_impl", "rbg"),
+    ("jax_threefry_partitionable", False),
+    ("jax_random_seed_offset", 1),
+    ("jax_default_matmul_precision", "float32"),
+    ("jax_enable_x64", True),
+    ("platform", "gpu"),
+  ],
+)
+def test_other_numerics_are_refused(setting, changed, tmp_path, monkeypatch):
+  reporting.open_workdir(tmp_path, CONFIG, seeds=(0,))
+  now = numerics() | {setting: changed}
+  monkeypatch.setattr(reporting, "numerics", lambda: now)
+  before = numerics()[setting]
+  with pytest.raises(ValueError) as error:
+    reporting.open_workdir(tmp_path, CONFIG, seeds=(0,))
+  assert str(error.value) == (
+    f"{tmp_path} holds a run of another config: "
+    f"numerics.{setting}={before!r} there, {changed!r} here"
+  )
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"config": {}}', "{{"])
+def test_a_damaged_config_is_refused_and_stays(text, tmp_path):
+  (tmp_path / "config.json").write_text(text)
+  with pytest.raises(ValueError, match="config.json") as error:
+    reporting.open_workdir(tmp_path, CONFIG, seeds=(0,))
+  assert "\n" not in str(error.value)
+  assert (tmp_path / "config.json").read_text() == text
+  assert [x.name for x in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
@@ -79,13 +116,6 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
   path = tmp_path / "file" / "run"
   with pytest.raises(ValueError, match=f"must be writable, got {path}: Not a"):
     reporting.open_workdir(path, CONFIG, seeds=(0,))
-
-
-def test_a_config_that_is_not_json(tmp_path):
-  (tmp_path / "config.json").write_text('{"config":')
-  with pytest.raises(ValueError, match=r"config.json is not JSON") as error:
-    reporting.open_workdir(tmp_path, CONFIG, seeds=(0,))
-  assert "\n" not in str(error.value)
 
 
 def test_summary_by_hand(tmp_path):

@@ -1,60 +1,8 @@
-import numpy as np
+import logging
+
 import pytest
 
-from tanbr_jax.storage import atomic, cache
-
-
-def _saved(path):
-  arrays = {"a": np.arange(5, dtype=np.uint8), "b": np.ones((2, 3))}
-  cache.save_arrays(path, arrays, {"key": [1, "x"]})
-  return arrays
-
-
-def test_arrays_and_header_come_back(tmp_path):
-  arrays = _saved(tmp_path / "x.npz")
-  loaded, header = cache.load_arrays(tmp_path / "x.npz")
-  assert header == {"key": [1, "x"]}
-  assert loaded.keys() == arrays.keys()
-  for name, array in arrays.items():
-    np.testing.assert_array_equal(loaded[name], array)
-  assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path):
-  path = tmp_path / "x"
-  path.write_bytes(b"old")
-
-  def write(file):
-    file.write(b"half of the new")
-    raise KeyboardInterrupt
-
-  with pytest.raises(KeyboardInterrupt):
-    atomic.write(path, write)
-  assert path.read_bytes() == b"old"
-  assert list(tmp_path.iterdir()) == [path]
-
-
-def test_truncated_files_are_refused_at_every_length(tmp_path):
-  path = tmp_path / "x.npz"
-  _saved(path)
-  whole = path.read_bytes()
-  for size in range(0, len(whole), 7):
-    path.write_bytes(whole[:size])
-    with pytest.raises(ValueError, match="cannot be read"):
-      cache.load_arrays(path)
-
-
-def test_foreign_files_are_refused(tmp_path):
-  path = tmp_path / "x.npz"
-  for content in (b"", b"not a zip", b"\x93NUMPY", b"PK\x03\x04" * 40):
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="cannot be read"):
-      cache.load_arrays(path)
-  np.save(tmp_path / "y.npy", np.ones(3))
-  with pytest.raises(ValueError, match="cannot be read"):
-    cache.load_arrays(tmp_path / "y.npy")
-  with pytest.raises(FileNotFoundError):
-    cache.load_arrays(tmp_path / "absent.npz")
+from tanbr_jax.storage import cache
 
 
 def test_cache_folder_follows_argument_then_variable(tmp_path, monkeypatch):
@@ -75,3 +23,25 @@ def test_unwritable_cache_folder_is_an_error_of_one_line(tmp_path):
     cache.cache_dir(bad)
   assert str(bad) in str(error.value)
   assert "\n" not in str(error.value)
+
+
+def test_an_entry_is_made_once_and_anew_if_damaged(tmp_path, caplog):
+  path, made = tmp_path / "entry", []
+
+  def read():
+    if (text := path.read_text()) != "whole":
+      raise ValueError(f"{path} holds {text!r}")
+    return text
+
+  def make():
+    assert (tmp_path / "entry.lock").exists()
+    made.append(path.write_text("whole"))
+    return "made"
+
+  fetch = lambda: cache.fetch(path, read=read, make=make)  # noqa: E731
+  assert fetch() == "made" and fetch() == "whole" and len(made) == 1
+  path.write_text("half")
+  with caplog.at_level(logging.WARNING):
+    assert fetch() == "made"
+  assert caplog.messages == [f"{path} holds 'half': it is made anew"]
+  assert [x.name for x in tmp_path.iterdir()] == ["entry"]
