@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.common import launch, records, streams
+from experiments.common import drawing, launch, records, streams
 from experiments.common.streams import BanditSettings
 from tanbr_jax import bandits, partition
+from tanbr_jax.checks.names import printable
 from tanbr_jax.online.estimates import Estimate
 from tanbr_jax.plots import parts, sweeps
 from tanbr_jax.report import tables
@@ -43,7 +44,6 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
       config, dataclasses.replace(settings, num_experts=num_experts), size
     )
     atomic.write_json(folder / FILE, {"rows": rows})
-  draw(folder)
   tables.print_rows(
     [
       {
@@ -56,7 +56,9 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
       for row in rows
     ]
   )
-  print(f"figure: {folder / FIGURE}")
+  with drawing.surviving(FIGURE):
+    draw(folder)
+    print(f"figure: {printable(str(folder / FIGURE))}")
 
 
 def check(config: ml_collections.ConfigDict) -> None:

@@ -17,15 +17,17 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.common import launch, records, streams
+from experiments.common import drawing, launch, records, streams
 from experiments.common.streams import SyntheticSettings
 from tanbr_jax import bandits, partition
+from tanbr_jax.checks.names import printable
 from tanbr_jax.environments import Environment
 from tanbr_jax.environments.landscapes.families import FAMILIES
 from tanbr_jax.online import rounds
 from tanbr_jax.partition.outlines import outlines
 from tanbr_jax.plots import parts
 from tanbr_jax.plots import ternary as plot_ternary
+from tanbr_jax.plots.text import plain
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
@@ -48,8 +50,9 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
       summary[f"{name}/simple_regret"] = float(snapshot["gaps"].mean())
   atomic.write_arrays(folder / TREES, arrays)
   reporting.write_summary(folder, summary)
-  draw(folder)
-  print(f"figure: {folder / FIGURE}")
+  with drawing.surviving(FIGURE):
+    draw(folder)
+    print(f"figure: {printable(str(folder / FIGURE))}")
 
 
 def check(config: ml_collections.ConfigDict) -> list[str]:
@@ -177,7 +180,7 @@ def _panel(
   method, count = name.rsplit("/", 1)
   visits = arrays[f"{name}:visits"]
   return plot_ternary.TernaryPanel(
-    title=f"{method}\nround {int(count):,}, {len(visits)} leaves",
+    title=f"{plain(method)}\nround {int(count):,}, {len(visits)} leaves",
     cells=arrays[f"{name}:cells"],
     visits=visits,
     played=arrays[f"{name}:played"],
