@@ -77,6 +77,8 @@ class Range:
     return bool(np.all(above & below))  # NaN is in no range
 
   def _words(self) -> str:
+    if self.low == self.high:
+      return f"{self.low:.10g}"
     if self.high not in (math.inf, MAX_INT + 1):
       return f"in {self!r}"
     if self.ends[0] == "[":

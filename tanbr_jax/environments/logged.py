@@ -13,7 +13,7 @@ slots of mixes, A arms, V tasks, E experts.
 """
 
 import os
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Context, Feedback
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Range
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.simplex.points import check_simplex
 from tanbr_jax.storage import atomic
@@ -39,13 +41,14 @@ class _Table(NamedTuple):
   mixes: jax.Array  # [T, V]
 
 
+@ranges.checked
 def logged(
   weights: np.ndarray,
   mix: np.ndarray,
   rewards: np.ndarray,
   counts: np.ndarray | None = None,
   *,
-  max_distance: float = float("inf"),
+  max_distance: Annotated[float, Range(0, ends="[]")] = float("inf"),
 ) -> Environment:
   """Replays a table.
 
@@ -76,10 +79,6 @@ def logged(
       is negative, a reward that counts is not finite, or a task has none.
   """
   table = _checked(weights, mix, rewards, counts)
-  if not max_distance >= 0.0:
-    raise ValueError(
-      f"max_distance must not be negative, got max_distance={max_distance}"
-    )
   return Environment(
     Partial(_init),
     Partial(_context, table),
