@@ -95,7 +95,7 @@ def run(
     repeats=settings.latency_repeats,
   )
   summary = summarise(traces, costs) | stream.figures
-  summary["task_names"] = ",".join(corpus.task_names)
+  summary["task_names"] = tables.csv_line(corpus.task_names)
   reporting.write_summary(folder, summary)
   draw(folder)
 
@@ -195,7 +195,7 @@ def draw(folder: Path) -> None:
   figures = drawing.draw_stream(
     folder,
     traces,
-    task_names=summary["task_names"].split(","),
+    task_names=tables.read_csv_line(summary["task_names"]),
     reward_name=reward,
     unit=reward,
   )

@@ -8,10 +8,12 @@ import ml_collections
 
 from experiments.common import launch, records
 from tanbr_jax import bandits, monitor
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_name
+from tanbr_jax.checks.ranges import Count, Decay, Whole
 from tanbr_jax.environments import mixes
 from tanbr_jax.environments.mixes import MixProcess
 from tanbr_jax.environments.oracle import merged_reward
-from tanbr_jax.monitor.base import check_at_least_one
 from tanbr_jax.training.pretraining import PretrainConfig
 
 # Methods that are made of the model's own data; the others learn from nothing.
@@ -20,7 +22,7 @@ MONITORS = ("moving_average", "count_min_sketch")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OracleSettings:
+class OracleSettings(ranges.Checked):
   """Sizes of the oracle's search and of the estimate of its error.
 
   Attributes:
@@ -33,36 +35,30 @@ class OracleSettings:
     error_steps: of each of these ascents.
   """
 
-  seed: int
-  steps: int
-  search_windows: int
-  windows: int
-  error_mixes: int
-  error_starts: int
-  error_steps: int
-
-  def __post_init__(self) -> None:
-    """Raises a ValueError if a number is below 1."""
-    sizes = dataclasses.asdict(self)
-    del sizes["seed"]
-    check_at_least_one(**{f"oracle.{k}": v for k, v in sizes.items()})
+  seed: Whole
+  steps: Count
+  search_windows: Count
+  windows: Count
+  error_mixes: Count
+  error_starts: Count
+  error_steps: Count
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StreamSettings:
+class StreamSettings(ranges.Checked):
   """Requests, their mix and its monitor; see configs/online/quick.py."""
 
-  requests: int
+  requests: Count
   reward: str
   mix: str
   mix_options: Mapping[str, Mapping[str, Any]]
   monitor: str
-  monitor_decay: float
-  monitor_window: int
+  monitor_decay: Decay
+  monitor_window: Count
 
   def __post_init__(self) -> None:
-    """Raises a ValueError if a size is below 1 or a name unknown."""
-    check_at_least_one(requests=self.requests)
+    """Raises a ValueError if a number is out of range or a name unknown."""
+    super().__post_init__()
     merged_reward.check_reward(self.reward)
     for name, known in (("mix", self.mix_options), ("monitor", MONITORS)):
       if getattr(self, name) not in known:
@@ -87,7 +83,7 @@ class StreamSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OnlineSettings:
+class OnlineSettings(ranges.Checked):
   """All that the main job reads of its config; see configs/online/quick.py."""
 
   pretrain: PretrainConfig
@@ -98,11 +94,13 @@ class OnlineSettings:
   methods: Mapping[str, Mapping[str, Any]]
   data_path: str | None
   cache_dir: str | None
-  latency_repeats: int
+  latency_repeats: Count
 
   def __post_init__(self) -> None:
     """Raises a ValueError if a value is not allowed."""
-    check_at_least_one(latency_repeats=self.latency_repeats)
+    super().__post_init__()
+    for name in self.methods:
+      check_name("method", name)
     if ignored := sorted(set(self.methods) & set(OF_MODEL)):
       raise ValueError(f"methods made of the model take no options: {ignored}")
 
@@ -117,8 +115,10 @@ def read(config: ml_collections.ConfigDict) -> OnlineSettings:
   return records.read(
     OnlineSettings,
     config,
-    pretrain=PretrainConfig(**config.pretrain, seed=config.model_seed),
-    oracle=OracleSettings(**config.oracle),
+    pretrain=records.read_section(
+      PretrainConfig, config, "pretrain", seed=config.model_seed
+    ),
+    oracle=records.read_section(OracleSettings, config, "oracle"),
     stream=records.read(StreamSettings, config),
     run=records.read(records.RunSettings, config),
     bandits=launch.names(config.bandits, known=known, kind="bandit"),

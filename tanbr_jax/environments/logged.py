@@ -13,7 +13,7 @@ slots of mixes, A arms, V tasks, E experts.
 """
 
 import os
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Context, Feedback
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Range
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.simplex.points import check_simplex
 from tanbr_jax.storage import atomic
@@ -35,16 +37,18 @@ class _Table(NamedTuple):
   num_rows: jax.Array  # [A] int32
   rewards: jax.Array  # [N, V]
   counts: jax.Array  # [N, V] int32
+  is_counted: jax.Array  # [] bool, whether the log says how many requests
   mixes: jax.Array  # [T, V]
 
 
+@ranges.checked
 def logged(
   weights: np.ndarray,
   mix: np.ndarray,
   rewards: np.ndarray,
   counts: np.ndarray | None = None,
   *,
-  max_distance: float = float("inf"),
+  max_distance: Annotated[float, Range(0, ends="[]")] = float("inf"),
 ) -> Environment:
   """Replays a table.
 
@@ -57,7 +61,10 @@ def logged(
       they come again. T need not be N.
     rewards: [N, V] each row's mean reward by task; ignored, and may be NaN,
       where the count is 0.
-    counts: [N, V] requests of each mean; None for 1 everywhere.
+    counts: [N, V] requests of each mean; None for a log without counts. The
+      bandit then sees a count of 1 for every task, and the realised reward is
+      psi . r of the drawn row; with counts it is the mean over the row's
+      requests.
     max_distance: feedback is given for weights no farther than this from an
       arm, in Euclidean distance. Farther ones have counts of 0 and the
       expected reward of the nearest arm.
@@ -71,13 +78,7 @@ def logged(
     ValueError: shapes do not fit, a weight or mix is off the simplex, a count
       is negative, a reward that counts is not finite, or a task has none.
   """
-  if counts is None:
-    counts = np.ones(np.shape(rewards), np.int32)
   table = _checked(weights, mix, rewards, counts)
-  if not max_distance >= 0.0:
-    raise ValueError(
-      f"max_distance must not be negative, got max_distance={max_distance}"
-    )
   return Environment(
     Partial(_init),
     Partial(_context, table),
@@ -97,11 +98,12 @@ def save_npz(
   Raises:
     ValueError: as `logged`; nothing is written then.
   """
-  if counts is None:
-    counts = np.ones(np.shape(rewards), np.int32)
   _checked(weights, mix, rewards, counts)
-  values = (np.asarray(array) for array in (weights, mix, rewards, counts))
-  atomic.write_arrays(path, dict(zip(_FIELDS, values, strict=True)))
+  values = zip(_FIELDS, (weights, mix, rewards, counts), strict=True)
+  atomic.write_arrays(
+    path,
+    {name: np.asarray(array) for name, array in values if array is not None},
+  )
 
 
 def from_npz(
@@ -126,8 +128,14 @@ def from_npz(
 
 
 def _checked(
-  weights: np.ndarray, mix: np.ndarray, rewards: np.ndarray, counts: np.ndarray
+  weights: np.ndarray,
+  mix: np.ndarray,
+  rewards: np.ndarray,
+  counts: np.ndarray | None,
 ) -> _Table:
+  is_counted = counts is not None
+  if not is_counted:
+    counts = np.ones(np.shape(rewards), np.int32)
   weights, mix, rewards = (
     np.asarray(array, np.float64) for array in (weights, mix, rewards)
   )
@@ -160,11 +168,16 @@ def _checked(
   unseen = np.flatnonzero(counts.sum(0) == 0)
   if unseen.size:
     raise ValueError(f"every task needs a count, got none of task {unseen[0]}")
-  return _table(weights, mix, np.where(counts > 0, rewards, 0.0), counts)
+  rewards = np.where(counts > 0, rewards, 0.0)
+  return _table(weights, mix, rewards, counts, is_counted)
 
 
 def _table(
-  weights: np.ndarray, mix: np.ndarray, rewards: np.ndarray, counts: np.ndarray
+  weights: np.ndarray,
+  mix: np.ndarray,
+  rewards: np.ndarray,
+  counts: np.ndarray,
+  is_counted: bool,
 ) -> _Table:
   arms, arm_of_row = np.unique(weights, axis=0, return_inverse=True)
   arm_of_row = arm_of_row.reshape(-1)
@@ -183,6 +196,7 @@ def _table(
     num_rows=jnp.asarray(num_rows, jnp.int32),
     rewards=jnp.asarray(rewards[order], jnp.float32),
     counts=jnp.asarray(counts[order], jnp.int32),
+    is_counted=jnp.asarray(is_counted),
     mixes=jnp.asarray(mix, jnp.float32),
   )
 
@@ -218,7 +232,9 @@ def _step(
   reward = jnp.where(count > 0, table.rewards[row], 0.0)
   expected = table.arm_rewards @ mix
   best = jnp.argmax(expected)
-  requests = count.astype(jnp.float32)
+  # Without counts nothing but the mix says how often each task was asked.
+  shares = jnp.where(count > 0, mix, 0.0)
+  requests = jnp.where(table.is_counted, count.astype(jnp.float32), shares)
   outcome = Outcome(
     task_mix=mix,
     expected_reward=expected[arm],

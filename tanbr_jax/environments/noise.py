@@ -11,11 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, NonNegative
+
 Sampler = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 KINDS = ("bernoulli", "gaussian", "heavy_tailed", "task_dependent")
 
 
-def create(kind: str, *, noise: float, num_tasks: int) -> Sampler:
+@ranges.checked
+def create(kind: str, *, noise: NonNegative, num_tasks: Count) -> Sampler:
   """The noise called `kind`, all with independent requests.
 
   "gaussian": a request's reward is its task's mean plus N(0, noise^2).
@@ -39,8 +43,6 @@ def create(kind: str, *, noise: float, num_tasks: int) -> Sampler:
   """
   if kind not in KINDS:
     raise ValueError(f"noise_kind must be one of {list(KINDS)}, got {kind!r}")
-  if not noise >= 0.0:
-    raise ValueError(f"noise must not be negative, got noise={noise}")
   deviation = jnp.float32(noise)
   if kind == "bernoulli":
     return Partial(_bernoulli)

@@ -5,13 +5,15 @@ The landscape is drawn in `init` and lives in the state, so that seeds under
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Context, Feedback, Shape
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, NonNegative, Range
 from tanbr_jax.environments import noise as noises
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.environments.landscapes import changed_families, families
@@ -33,17 +35,18 @@ class SyntheticState(NamedTuple):
   monitor: Any
 
 
+@ranges.checked
 def synthetic(
   family: str,
   *,
-  num_experts: int = 8,
-  num_tasks: int = 8,
+  num_experts: AtLeastTwo = 8,
+  num_tasks: AtLeastTwo = 8,
   task_mix: MixProcess,
-  noise: float = 0.05,
+  noise: NonNegative = 0.05,
   noise_kind: str = "gaussian",
-  reward_drift: float = 0.0,
+  reward_drift: Annotated[float, Range(0, 0.5, "[]")] = 0.0,
   monitor: Any = None,
-  requests: int | None = None,
+  requests: Count | None = None,
   family_options: Mapping[str, Any] | None = None,
 ) -> Environment:
   """A stream of slots over a random landscape of the named family.
@@ -82,7 +85,7 @@ def synthetic(
     ValueError: if the family is unknown, a number is out of range, the mix has
       another length, or a monitor is given without requests.
   """
-  _check(family, num_experts, num_tasks, monitor, requests)
+  _check(family, monitor, requests)
   check_mix_length(task_mix, num_tasks)
   sampler = noises.create(noise_kind, noise=noise, num_tasks=num_tasks)
   landscape = _landscape(
@@ -102,8 +105,6 @@ def synthetic(
 
 def _check(
   family: str,
-  num_experts: int,
-  num_tasks: int,
   monitor: Any,
   requests: int | None,
 ) -> None:
@@ -111,13 +112,6 @@ def _check(
     raise ValueError(
       f"family must be one of {sorted(families.FAMILIES)}, got {family!r}"
     )
-  if num_experts < 2 or num_tasks < 2:
-    raise ValueError(
-      "num_experts and num_tasks must be at least 2, got "
-      f"num_experts={num_experts}, num_tasks={num_tasks}"
-    )
-  if requests is not None and requests < 1:
-    raise ValueError(f"requests must be at least 1, got requests={requests}")
   if monitor is not None and requests is None:
     raise ValueError("a monitor needs counts: give requests, got requests=None")
 
@@ -130,12 +124,16 @@ def _landscape(
   options: Mapping[str, Any],
 ) -> families.Family:
   constructor = families.FAMILIES[family]
-  if reward_drift == 0.0:
-    return constructor(num_experts=num_experts, num_tasks=num_tasks, **options)
-  both = constructor(
-    num_experts=num_experts, num_tasks=2 * num_tasks, **options
-  )
-  return changed_families.moving(both, num_tasks=num_tasks, rate=reward_drift)
+  landscapes = 1 if reward_drift == 0.0 else 2
+  try:
+    made = constructor(
+      num_experts=num_experts, num_tasks=landscapes * num_tasks, **options
+    )
+  except TypeError as error:
+    raise ValueError(f"family {family!r}: {error}") from error
+  if landscapes == 1:
+    return made
+  return changed_families.moving(made, num_tasks=num_tasks, rate=reward_drift)
 
 
 def _init(

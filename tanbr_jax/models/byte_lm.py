@@ -16,7 +16,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tanbr_jax import moe
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count
 from tanbr_jax.models.base import (
+  DTYPES,
   Observe,
   Params,
   Reroute,
@@ -30,7 +33,7 @@ NUM_PREVIOUS = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class ByteLMConfig:
+class ByteLMConfig(ranges.Checked):
   """The shape of a `ByteLM`.
 
   Attributes:
@@ -47,28 +50,25 @@ class ByteLMConfig:
   """
 
   vocab_size: ClassVar[int] = NUM_BYTES
-  num_layers: int = 3
-  model_dim: int = 128
-  num_heads: int = 2
-  head_dim: int = 64
-  expert_dim: int = 512
-  num_experts: int | None = 8
-  num_selected: int = 2
-  context: int = 64
+  num_layers: Count = 3
+  model_dim: Count = 128
+  num_heads: Count = 2
+  head_dim: Count = 64
+  expert_dim: Count = 512
+  num_experts: Count | None = 8
+  num_selected: Count = 2
+  context: Count = 64
   dtype: str = "float32"
 
   def __post_init__(self) -> None:
     """Refuses sizes that cannot be.
 
     Raises:
-      ValueError: if a size is below 1, or K is not in [1, E].
+      ValueError: if a size is below 1, K is not in [1, E] or a type unknown.
     """
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if isinstance(value, int) and value < 1:
-        raise ValueError(
-          f"{field.name} must be at least 1, got {field.name}={value}"
-        )
+    super().__post_init__()
+    if self.dtype not in DTYPES:
+      raise ValueError(f"dtype must be one of {DTYPES}, got {self.dtype!r}")
     if self.num_experts is not None and self.num_selected > self.num_experts:
       raise ValueError(
         "num_selected must be in [1, num_experts], got "

@@ -19,6 +19,7 @@ import tqdm
 from absl import logging
 
 from tanbr_jax.bandits.base import Bandit, as_pytree
+from tanbr_jax.checks.names import check_name
 from tanbr_jax.environments.base import Environment
 from tanbr_jax.online import chunk_store, rounds
 from tanbr_jax.online.trace import Trace, join
@@ -74,8 +75,8 @@ def run(
   """
   chunk_size = min(chunk_size, num_rounds)
   check(num_rounds=num_rounds, seeds=seeds, chunk_size=chunk_size, loop=loop)
-  if not name or name.startswith("/") or ".." in name.split("/"):
-    raise ValueError(f"name must be a relative path without .., got {name!r}")
+  for part in name.split("/"):
+    check_name("name", part)
   bandit, environment = as_pytree(bandit), as_pytree(environment)
   seed_array = np.asarray(seeds, np.int32)
   run_id = None

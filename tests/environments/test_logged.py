@@ -12,6 +12,7 @@ COUNTS = np.array([[1, 2], [1, 1], [3, 0], [2, 1]])
 MIX = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
 # Means of the arms by hand: (0 + 3 * 4) / 4 = 3 and 2; 3 and 1; 1 and 5.
 ARMS = {(0.5, 0.5): (3.0, 2.0), (1.0, 0.0): (3.0, 1.0), (0.0, 1.0): (1.0, 5.0)}
+MEANS = np.array([[3.0, 1.0], [3.0, 2.0], [1.0, 5.0]])  # of WEIGHTS[1:]
 
 
 def _log(**changes):
@@ -49,7 +50,7 @@ def test_logged_weights_are_answered_by_their_rows():
   np.testing.assert_allclose(outcome.expected_reward, (means * mixes).sum(1))
   best = (np.array(list(ARMS.values())) @ mixes.T).max(0)
   np.testing.assert_allclose(outcome.optimal_reward, best)
-  reward, count = (np.asarray(part) for part in feedback)
+  reward, count = map(np.asarray, feedback[:2])
   known = np.where(COUNTS > 0, REWARDS, 0.0)
   for row in (1, 3):
     np.testing.assert_array_equal(reward[row::4], np.tile(known[row], (30, 1)))
@@ -91,6 +92,25 @@ def test_an_unseen_task_of_an_arm_has_the_mean_over_the_log():
   # Task 1: (2 * 2 + 5) / 3 = 3.
   np.testing.assert_allclose(outcome.expected_reward, [3.0, 3.0, 3.0])
   np.testing.assert_array_equal(feedback.task_count, [[1, 0]] * 3)
+
+
+def test_without_counts_the_realised_reward_is_that_of_the_mix(tmp_path):
+  # Noise-free: one row an arm, so what is realised is what is expected.
+  log = {"weights": WEIGHTS[1:], "mix": MIX, "rewards": MEANS}
+  played = jnp.float32(np.tile(log["weights"], (3, 1)))
+  path = tmp_path / "log.npz"
+  logged.save_npz(path, **log)
+  for environment in (logged.logged(**log), logged.from_npz(path)):
+    context, feedback, outcome = _play(environment, played)
+    rewards = np.tile(log["rewards"], (3, 1))
+    mixed = (rewards * np.tile(MIX, (3, 1))).sum(1)
+    np.testing.assert_allclose(outcome.realised_reward, mixed)
+    np.testing.assert_allclose(outcome.expected_reward, mixed)
+    np.testing.assert_array_equal(feedback.task_count, np.ones((9, 2)))
+  # Weights that no arm answers have neither feedback nor a realised reward.
+  strict = logged.logged(**log, max_distance=0.01)
+  _, feedback, outcome = _play(strict, jnp.float32([[0.7, 0.3]]))
+  assert not feedback.task_count.any() and outcome.realised_reward[0] == 0
 
 
 def test_files_come_back(tmp_path):

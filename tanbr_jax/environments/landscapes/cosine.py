@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive
 from tanbr_jax.environments.landscapes.family import Family
 from tanbr_jax.environments.landscapes.image_search import (
   Objective,
@@ -33,13 +35,14 @@ class WaveTasks(NamedTuple):
   scale: jax.Array
 
 
+@ranges.checked
 def cosine(
   *,
-  num_experts: int,
-  num_tasks: int,
-  scale: float = 0.3,
-  low: float = 3.0,
-  high: float = 8.0,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  scale: Positive = 0.3,
+  low: Positive = 3.0,
+  high: Positive = 8.0,
 ) -> Family:
   """h_v = scale times the mean of two waves cos(w . y + phase) of the task.
 

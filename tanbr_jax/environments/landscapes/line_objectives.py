@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive
 from tanbr_jax.environments.landscapes.family import Family
 from tanbr_jax.environments.landscapes.image_search import (
   Objective,
@@ -45,7 +47,10 @@ class LineTasks(NamedTuple):
   scale: jax.Array
 
 
-def garland(*, num_experts: int, num_tasks: int, scale: float = 0.5) -> Family:
+@ranges.checked
+def garland(
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 0.5
+) -> Family:
   """Many cusps: z (1 - z) (4 - sqrt|sin 60 z|), z = y - t_v + pi / 6.
 
   Args:
@@ -62,8 +67,9 @@ def garland(*, num_experts: int, num_tasks: int, scale: float = 0.5) -> Family:
   )
 
 
+@ranges.checked
 def double_sine(
-  *, num_experts: int, num_tasks: int, scale: float = 0.5
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 0.5
 ) -> Family:
   """s(u) (u^a - u^b) - u^a, u = 2 |y - t_v|, s(u) = (1 + sin(pi log2 u)) / 2.
 
@@ -88,8 +94,9 @@ def double_sine(
   )
 
 
+@ranges.checked
 def difficult(
-  *, num_experts: int, num_tasks: int, scale: float = 0.5
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 0.5
 ) -> Family:
   """-d^2 where log d has a fraction above 1/2, else -sqrt d; d = |y - t_v|.
 
