@@ -83,8 +83,10 @@ class Bandit(NamedTuple):
     init: `init(key) -> state`.
     select: `select(key, state, context) -> Decision`; the state is unchanged.
     update: `update(key, state, context, decision, feedback) -> state`.
-    needs: names of the optional fields of `Feedback` that `update` reads; a run
-      whose environment does not give them is refused before it starts.
+    needs: names of the optional fields of `Feedback` that `update` reads
+      ("gradient", "usage"). It is given no others, so that a run computes no
+      signal in vain; `gradient_count` comes with "gradient". A run whose
+      environment does not give them is refused before it starts.
   """
 
   init: Callable[[jax.Array], State]
