@@ -17,7 +17,7 @@ from tanbr_jax.bandits.base import Bandit, Decision, Feedback, Needs
 SOURCES = {
   "gradient": "gradient_requests of moe_slots, gradient_noise of synthetic "
   "and gradients of logged",
-  "usage": "usage of moe_slots, synthetic and logged",
+  "usage": "usage of moe_slots and of logged",
 }
 
 
