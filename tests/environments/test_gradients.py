@@ -91,7 +91,7 @@ def test_rewards_and_stream_are_those_without_gradients():
   assert (gradient[~given] == 0).all() and (gradient[given] != 0).all()
 
 
-def test_every_family_has_the_slope_of_its_rewards():
+def test_families_have_the_slope_of_their_rewards():
   """Central differences in float32, along the simplex.
 
   With steps d = .004 truncation is d^2 / 6 of the third derivative, which is
@@ -102,10 +102,10 @@ def test_every_family_has_the_slope_of_its_rewards():
   offsets = 0.004 * (jnp.eye(E) - 1 / E)
 
   @jax.jit
-  def both():
+  def both(key, point):
     found = {}
-    for name, make in families.FAMILIES.items():
-      family = make(num_experts=E, num_tasks=V)
+    for name in ("cosine", "himmelblau", "plateau", "saturating"):
+      family = families.FAMILIES[name](num_experts=E, num_tasks=V)
       rewards = Partial(family.reward, family.init(key))
       show = Partial(exact.show, key, jnp.int32(0), rewards, MIX)
       ends = jax.vmap(rewards)(
@@ -116,7 +116,7 @@ def test_every_family_has_the_slope_of_its_rewards():
       found[name] = show(point[0]).gradient, (up - down) / 0.008, at_vertex
     return found
 
-  for name, (gradient, slope, at_vertex) in both().items():
+  for name, (gradient, slope, at_vertex) in both(key, point).items():
     np.testing.assert_allclose(
       gradient, slope, atol=0.02 * np.abs(slope).max() + 1e-3, err_msg=name
     )
