@@ -46,6 +46,8 @@ class SyntheticSettings(BanditSettings):
   mix_options: Options
   noise_kind: str = "gaussian"
   reward_drift: Annotated[float, Range(0, 0.5, "[]")] = 0.0
+  gradient_noise: NonNegative | None = None
+  gradient_every: Count = 1
   family_options: Options = dataclasses.field(default_factory=dict)
 
 
@@ -111,5 +113,7 @@ def make_environment(
     reward_drift=settings.reward_drift,
     monitor=estimator,
     requests=settings.requests or None,
+    gradient_noise=settings.gradient_noise,
+    gradient_every=settings.gradient_every,
     family_options=settings.family_options.get(family, {}),
   )

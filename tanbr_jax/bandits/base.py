@@ -57,16 +57,21 @@ class Feedback(NamedTuple):
     task_count: [V] int32, requests of each task in the slot. A task with count
       0 was not seen and must not be learnt from.
     gradient: [E] float32, the derivative of the slot's mean log-likelihood (or
-      reward) in the merge weights at the point played, without its mean; None
-      where an environment does not give it.
+      reward) in the merge weights at the point played, without its mean; zeros
+      where `gradient_count` is 0; None where an environment never gives it.
     usage: [E] float32 on the simplex, how much the router would use each expert
-      for the served tokens; None where an environment does not give it.
+      for the served tokens; zeros in a slot without one; None where an
+      environment never gives it.
+    gradient_count: [] int32, requests that the gradient is a mean over. A slot
+      with count 0 has no gradient and must not be learnt from. None exactly
+      where `gradient` is.
   """
 
   task_reward: jax.Array
   task_count: jax.Array
   gradient: jax.Array | None = None
   usage: jax.Array | None = None
+  gradient_count: jax.Array | None = None
 
 
 @jax.tree_util.register_static
@@ -81,8 +86,10 @@ class Bandit(NamedTuple):
     init: `init(key) -> state`.
     select: `select(key, state, context) -> Decision`; the state is unchanged.
     update: `update(key, state, context, decision, feedback) -> state`.
-    needs: names of the optional fields of `Feedback` that `update` reads; a run
-      whose environment does not give them is refused before it starts.
+    needs: names of the optional fields of `Feedback` that `update` reads
+      ("gradient", "usage"). It is given no others, so that a run computes no
+      signal in vain; `gradient_count` comes with "gradient". A run whose
+      environment does not give them is refused before it starts.
   """
 
   init: Callable[[jax.Array], State]

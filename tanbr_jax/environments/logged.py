@@ -28,6 +28,7 @@ from tanbr_jax.simplex.points import check_simplex
 from tanbr_jax.storage import atomic
 
 _FIELDS = ("weights", "mix", "rewards", "counts")
+_SIGNALS = ("gradients", "gradient_counts", "usage")
 
 
 class _Table(NamedTuple):
@@ -39,6 +40,15 @@ class _Table(NamedTuple):
   counts: jax.Array  # [N, V] int32
   is_counted: jax.Array  # [] bool, whether the log says how many requests
   mixes: jax.Array  # [T, V]
+  row_of_log: jax.Array  # [N] int32, each row's place in the log
+
+
+class _Signals(NamedTuple):
+  """Signals by the log's own rows; None where it has none."""
+
+  gradients: jax.Array | None  # [N, E], zeros where not recorded
+  gradient_counts: jax.Array | None  # [N] int32
+  usage: jax.Array | None  # [N, E], zeros where not recorded
 
 
 @ranges.checked
@@ -48,6 +58,9 @@ def logged(
   rewards: np.ndarray,
   counts: np.ndarray | None = None,
   *,
+  gradients: np.ndarray | None = None,
+  gradient_counts: np.ndarray | None = None,
+  usage: np.ndarray | None = None,
   max_distance: Annotated[float, Range(0, ends="[]")] = float("inf"),
 ) -> Environment:
   """Replays a table.
@@ -65,9 +78,15 @@ def logged(
       bandit then sees a count of 1 for every task, and the realised reward is
       psi . r of the drawn row; with counts it is the mean over the row's
       requests.
+    gradients: [N, E] the slots' gradients at the weights that were played, as
+      `Feedback.gradient` has them; a row that is NaN was not recorded. They are
+      shown for the drawn row, although its weights may not be those played.
+    gradient_counts: [N] requests of each gradient; None for 1.
+    usage: [N, E] the routers' usage, on the simplex; a row that is NaN was not
+      recorded.
     max_distance: feedback is given for weights no farther than this from an
-      arm, in Euclidean distance. Farther ones have counts of 0 and the
-      expected reward of the nearest arm.
+      arm, in Euclidean distance. Farther ones have counts of 0, no signals and
+      the expected reward of the nearest arm.
 
   Returns:
     An `Environment` whose state is the number of the slot. The context is the
@@ -75,14 +94,20 @@ def logged(
     in that slot.
 
   Raises:
-    ValueError: shapes do not fit, a weight or mix is off the simplex, a count
-      is negative, a reward that counts is not finite, or a task has none.
+    ValueError: shapes do not fit, a weight, mix or usage is off the simplex, a
+      count is negative, a reward that counts or a gradient is not finite, or a
+      task has none.
   """
   table = _checked(weights, mix, rewards, counts)
   return Environment(
     Partial(_init),
     Partial(_context, table),
-    Partial(_step, table, jnp.float32(max_distance)),
+    Partial(
+      _step,
+      table,
+      _signals(weights, gradients, gradient_counts, usage),
+      jnp.float32(max_distance),
+    ),
   )
 
 
@@ -92,6 +117,10 @@ def save_npz(
   mix: np.ndarray,
   rewards: np.ndarray,
   counts: np.ndarray | None = None,
+  *,
+  gradients: np.ndarray | None = None,
+  gradient_counts: np.ndarray | None = None,
+  usage: np.ndarray | None = None,
 ) -> None:
   """Writes the arguments of `logged` to a file, atomically.
 
@@ -99,7 +128,9 @@ def save_npz(
     ValueError: as `logged`; nothing is written then.
   """
   _checked(weights, mix, rewards, counts)
-  values = zip(_FIELDS, (weights, mix, rewards, counts), strict=True)
+  _signals(weights, gradients, gradient_counts, usage)
+  arrays = (weights, mix, rewards, counts, gradients, gradient_counts, usage)
+  values = zip((*_FIELDS, *_SIGNALS), arrays, strict=True)
   atomic.write_arrays(
     path,
     {name: np.asarray(array) for name, array in values if array is not None},
@@ -109,10 +140,11 @@ def save_npz(
 def from_npz(
   path: str | os.PathLike[str], *, max_distance: float = float("inf")
 ) -> Environment:
-  """The environment of a file with weights, mix, rewards and maybe counts.
+  """The environment of a file with weights, mix and rewards.
 
   Args:
-    path: an npz, of `save_npz` or one's own.
+    path: an npz, of `save_npz` or one's own; it may have the other arrays of
+      `logged` too.
     max_distance: as in `logged`.
 
   Raises:
@@ -123,7 +155,8 @@ def from_npz(
     raise ValueError(
       f"{os.fspath(path)} must hold {list(_FIELDS[:3])}, got {list(arrays)}"
     )
-  read = {name: arrays[name] for name in _FIELDS if name in arrays}
+  known = (*_FIELDS, *_SIGNALS)
+  read = {name: arrays[name] for name in known if name in arrays}
   return logged(**read, max_distance=max_distance)
 
 
@@ -198,7 +231,60 @@ def _table(
     counts=jnp.asarray(counts[order], jnp.int32),
     is_counted=jnp.asarray(is_counted),
     mixes=jnp.asarray(mix, jnp.float32),
+    row_of_log=jnp.asarray(order, jnp.int32),
   )
+
+
+def _signals(
+  weights: np.ndarray,
+  gradients: np.ndarray | None,
+  gradient_counts: np.ndarray | None,
+  usage: np.ndarray | None,
+) -> _Signals:
+  """The signals of the log's rows, checked."""
+  shape = np.shape(weights)
+  is_given, counts = None, None
+  if gradients is None and gradient_counts is not None:
+    raise ValueError("gradient_counts are of gradients, got gradients=None")
+  if gradients is not None:
+    gradients, is_given = _recorded("gradients", gradients, shape)
+    counts = np.ones(shape[0]) if gradient_counts is None else gradient_counts
+    counts = np.asarray(counts)
+    if counts.shape != shape[:1] or not (counts[is_given] >= 1).all():
+      raise ValueError(
+        "gradient_counts must be [N] of at least 1, got shape "
+        f"{list(counts.shape)}, least {np.min(counts, initial=np.inf)}"
+      )
+    counts = np.where(is_given, counts, 0)
+  if usage is not None:
+    usage, is_given = _recorded("usage", usage, shape)
+    uniform = 1 / shape[1]
+    check_simplex("usage", np.where(is_given[:, None], usage, uniform))
+  return _Signals(
+    None if gradients is None else jnp.asarray(gradients, jnp.float32),
+    None if counts is None else jnp.asarray(counts, jnp.int32),
+    None if usage is None else jnp.asarray(usage, jnp.float32),
+  )
+
+
+def _recorded(
+  name: str, values: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Rows [N, E] with zeros for those that are NaN, and [N] which are not."""
+  values = np.asarray(values, np.float64)
+  if values.shape != shape:
+    raise ValueError(
+      f"{name} must be [N, E] = {list(shape)}, got {list(values.shape)}"
+    )
+  is_given = ~np.isnan(values).all(axis=1)
+  values = np.where(is_given[:, None], values, 0.0)
+  if not np.isfinite(values).all():
+    row, expert = np.argwhere(~np.isfinite(values))[0]
+    raise ValueError(
+      f"{name} must be finite or NaN in a whole row, got "
+      f"{values[row, expert]} in row {row}, expert {expert}"
+    )
+  return values, is_given
 
 
 def _init(key: jax.Array) -> jax.Array:
@@ -212,6 +298,7 @@ def _context(table: _Table, slot: jax.Array) -> Context:
 
 def _step(
   table: _Table,
+  signals: _Signals,
   max_distance: jax.Array,
   key: jax.Array,
   slot: jax.Array,
@@ -242,4 +329,15 @@ def _step(
     optimal_reward=expected[best],
     optimal_weights=table.arms[best],
   )
-  return Feedback(reward, count), outcome, slot + 1
+  # Rows that were not recorded are zeros, as for weights without an answer.
+  told = jax.tree.map(
+    lambda rows: jnp.where(is_near, rows[table.row_of_log[row]], 0), signals
+  )
+  feedback = Feedback(
+    reward,
+    count,
+    gradient=told.gradients,
+    usage=told.usage,
+    gradient_count=told.gradient_counts,
+  )
+  return feedback, outcome, slot + 1

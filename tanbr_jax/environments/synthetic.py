@@ -16,6 +16,7 @@ from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import AtLeastTwo, Count, NonNegative, Range
 from tanbr_jax.environments import noise as noises
 from tanbr_jax.environments.base import Environment, Outcome
+from tanbr_jax.environments.gradients import NoisyGradients, noisy_gradients
 from tanbr_jax.environments.landscapes import changed_families, families
 from tanbr_jax.environments.mixes import MixProcess, check_mix_length
 from tanbr_jax.environments.requests import count_tasks, draw_tasks
@@ -28,11 +29,13 @@ class SyntheticState(NamedTuple):
     landscape: the family's parameters.
     mix: the state of the task-mix process, for the slot that comes.
     monitor: the monitor's state; None if the true mix is shown.
+    slot: [] int32, the number of the slot that comes; None without gradients.
   """
 
   landscape: Any
   mix: Any
   monitor: Any
+  slot: jax.Array | None = None
 
 
 @ranges.checked
@@ -47,6 +50,8 @@ def synthetic(
   reward_drift: Annotated[float, Range(0, 0.5, "[]")] = 0.0,
   monitor: Any = None,
   requests: Count | None = None,
+  gradient_noise: NonNegative | None = None,
+  gradient_every: Count = 1,
   family_options: Mapping[str, Any] | None = None,
 ) -> Environment:
   """A stream of slots over a random landscape of the named family.
@@ -57,6 +62,10 @@ def synthetic(
   whose noise has variance noise^2 / c, a task with count 0 shows 0. The
   realised reward is the shown rewards' mean over the mix, respectively over
   the requests.
+
+  `Feedback.gradient` is the derivative of psi . h(x), with requests that of the
+  mean of h(x) over them, at the played point, plus normal noise; the mean over
+  experts is taken off at last. `Feedback.usage` is None: there is no router.
 
   With noise_kind="bernoulli" a request's reward is 0 or 1. Its mean, and every
   reward of `Outcome`, is then (h(x) - low) / (high - low) with the bounds of
@@ -75,6 +84,10 @@ def synthetic(
     monitor: a `Monitor` that estimates the mix from the counts of the slots
       before; None shows the true mix.
     requests: requests of a slot; None for all tasks in every slot.
+    gradient_noise: standard deviation of each entry of one request's gradient
+      (of the slot's, without requests), in rewards per unit of weight; a slot
+      of n requests has that over sqrt(n). None gives no gradients.
+    gradient_every: slots from one gradient to the next, the first slot has one.
     family_options: further arguments of the family's constructor.
 
   Returns:
@@ -93,13 +106,16 @@ def synthetic(
   )
   if noise_kind == "bernoulli":
     landscape = changed_families.to_unit_interval(landscape)
+  gradients = noisy_gradients(
+    gradient_noise, every=gradient_every, requests=requests
+  )
   observe = Partial(_show_all, sampler)
   if requests is not None:
     observe = Partial(_serve, sampler, Shape((requests,)))
   return Environment(
-    Partial(_init, landscape, task_mix, monitor),
+    Partial(_init, landscape, task_mix, monitor, gradients),
     Partial(_context, task_mix, monitor),
-    Partial(_step, landscape, task_mix, monitor, observe),
+    Partial(_step, landscape, task_mix, monitor, observe, gradients),
   )
 
 
@@ -137,13 +153,18 @@ def _landscape(
 
 
 def _init(
-  family: families.Family, task_mix: MixProcess, monitor: Any, key: jax.Array
+  family: families.Family,
+  task_mix: MixProcess,
+  monitor: Any,
+  gradients: NoisyGradients | None,
+  key: jax.Array,
 ) -> SyntheticState:
   landscape_key, mix_key = jax.random.split(key)
   return SyntheticState(
     landscape=family.init(landscape_key),
     mix=task_mix.init(mix_key),
     monitor=None if monitor is None else monitor.init(),
+    slot=None if gradients is None else jnp.int32(0),
   )
 
 
@@ -160,6 +181,7 @@ def _step(
   task_mix: MixProcess,
   monitor: Any,
   observe: Partial,
+  gradients: NoisyGradients | None,
   key: jax.Array,
   state: SyntheticState,
   merge_weights: jax.Array,
@@ -169,6 +191,17 @@ def _step(
   mix = task_mix.mix(state.mix)
   mean_reward = family.reward(state.landscape, merge_weights)
   feedback, shares = observe(observe_key, mean_reward, mix)
+  new_slot = None
+  if gradients is not None:
+    shown = gradients.show(
+      jax.random.fold_in(key, 2),  # splitting took 0 and 1
+      state.slot,
+      Partial(family.reward, state.landscape),
+      shares,
+      merge_weights,
+    )
+    feedback = feedback._replace(**shown._asdict())
+    new_slot = state.slot + jnp.int32(1)
   best = family.optimum(state.landscape, mix)
   outcome = Outcome(
     task_mix=mix,
@@ -182,7 +215,8 @@ def _step(
     new_monitor = monitor.update(state.monitor, feedback.task_count)
   new_mix = task_mix.step(mix_key, state.mix)
   new_landscape = family.advance(state.landscape)
-  return feedback, outcome, SyntheticState(new_landscape, new_mix, new_monitor)
+  new_state = SyntheticState(new_landscape, new_mix, new_monitor, new_slot)
+  return feedback, outcome, new_state
 
 
 def _show_all(

@@ -91,8 +91,7 @@ class Model(Protocol):
       stacked over layers.
 
     Raises:
-      ValueError: if a shape is wrong, or a dense model is given a `reroute` or
-        an `observe`.
+      ValueError: if a shape is wrong, or a dense model is given a `reroute`.
     """
 
 

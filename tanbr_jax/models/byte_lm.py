@@ -120,7 +120,7 @@ class ByteLM:
 
     Raises:
       ValueError: if a shape is wrong, the sequence is longer than the context,
-        or a dense model is given a `reroute` or an `observe`.
+        or a dense model is given a `reroute`.
     """
     config = self.config
     mask = check_attention_mask(attention_mask, input_ids, config.context)
@@ -213,9 +213,11 @@ class _Block(nn.Module):
     )
     hidden = _norm(config, "ffn_norm", x)
     if config.num_experts is None:
-      return x + _FeedForward(config, name="experts")(hidden), None
-    experts = _RoutedExperts(config, name="experts")
-    out, seen = experts(hidden, mask, reroute, observe)
+      block = _FeedForward(config, name="experts")
+      out, seen = block(hidden, mask, observe)
+    else:
+      experts = _RoutedExperts(config, name="experts")
+      out, seen = experts(hidden, mask, reroute, observe)
     return x + out, seen
 
 
@@ -247,10 +249,12 @@ class _FeedForward(nn.Module):
   config: ByteLMConfig
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, mask: jax.Array | None, observe: Observe | None
+  ) -> tuple[jax.Array, Any]:
     config = self.config
-    experts = self.param("stack", _init_dense, config)
-    return moe.apply(_cast(experts, config.dtype), x)
+    block = _cast(self.param("stack", _init_dense, config), config.dtype)
+    return seam.apply_block(block, x, token_mask=mask, observe=observe)
 
 
 class _RoutedExperts(nn.Module):

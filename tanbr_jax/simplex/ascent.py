@@ -85,7 +85,7 @@ class Ascent:
     is_finite = jnp.isfinite(values)
     lowest = jnp.finfo(values.dtype).min
     order = jnp.where(active, jnp.where(is_finite, values, lowest), -jnp.inf)
-    most = min(max(self.num_starts, 1), order.shape[0])
+    most = min(self.num_starts, order.shape[0])
     _, starts = jax.lax.top_k(order, most)
     values = jnp.where(active & is_finite, values, -jnp.inf)
     points, best_values = alike(candidates, values)[starts], values[starts]

@@ -66,6 +66,61 @@ def test_logged_weights_are_answered_by_their_rows():
   )
 
 
+GRADIENTS = np.array([[1, -1], [2, -2], [np.nan] * 2, [4, -4]])
+USAGE = np.array([[0.5, 0.5], [np.nan] * 2, [0.25, 0.75], [1.0, 0.0]])
+
+
+def test_signals_are_those_of_the_row_that_answers(tmp_path):
+  told = {
+    "gradients": GRADIENTS,
+    "gradient_counts": np.array([3, 1, 0, 2]),
+    "usage": USAGE,
+  }
+  played = jnp.float32(np.tile(WEIGHTS, (30, 1)))
+  _, feedback, _ = _play(logged.logged(**_log(**told)), played)
+  # Rewards tell which of rows 0 and 2, of the same weights, was drawn.
+  is_first = np.asarray(feedback.task_reward)[:, 0] == 0.0
+  rows = np.where(np.arange(120) % 2, np.arange(120) % 4, 2 * ~is_first)
+  assert {0, 1, 2, 3} == set(rows)
+  np.testing.assert_array_equal(
+    feedback.gradient, np.nan_to_num(GRADIENTS)[rows]
+  )
+  np.testing.assert_array_equal(
+    feedback.gradient_count, np.array([3, 1, 0, 2])[rows]
+  )
+  np.testing.assert_array_equal(feedback.usage, np.nan_to_num(USAGE)[rows])
+  # The same from a file; a gradient's count is 1 where none is told.
+  path = tmp_path / "log.npz"
+  logged.save_npz(path, *_log().values(), gradients=GRADIENTS)
+  far = jnp.float32([[0.9, 0.1]])
+  environment = logged.from_npz(path, max_distance=0.01)
+  _, feedback, _ = _play(environment, jnp.concatenate([played[1:2], far]))
+  np.testing.assert_array_equal(feedback.gradient, [[2, -2], [0, 0]])
+  np.testing.assert_array_equal(feedback.gradient_count, [1, 0])
+  assert feedback.usage is None
+
+
+@pytest.mark.parametrize(
+  ("told", "message"),
+  [
+    ({"gradients": GRADIENTS[:3]}, r"\[4, 2\], got \[3, 2\]"),
+    ({"gradients": GRADIENTS * [1, np.inf]}, "got -inf in row 0, expert 1"),
+    ({"gradients": GRADIENTS * [1, np.nan]}, "got nan in row 0, expert 1"),
+    (
+      {"gradients": GRADIENTS, "gradient_counts": np.zeros(4)},
+      r"shape \[4\], least 0",
+    ),
+    ({"gradient_counts": np.ones(4)}, "gradients=None"),
+    ({"usage": USAGE * [[1], [1], [2], [1]]}, "usage .* sum 2 at row 2"),
+  ],
+)
+def test_signals_that_do_not_fit_are_one_line_errors(told, message, tmp_path):
+  path = tmp_path / "log.npz"
+  with pytest.raises(ValueError, match=message) as error:
+    logged.save_npz(path, *_log().values(), **told)
+  assert "\n" not in str(error.value) and not path.exists()
+
+
 def test_weights_between_arms_take_the_nearest_or_none():
   played = jnp.float32([[0.9, 0.1], [0.05, 0.95], [0.999, 0.001]])
   _, feedback, outcome = _play(logged.logged(**_log()), played)
