@@ -290,7 +290,7 @@ def test_what_was_not_seen_is_not_learnt_from(subject):
 
 def test_saved_and_loaded_state_has_the_same_future(subject, tmp_path):
   states, lanes = subject.after_eight, (make_slots(), make_slots())
-  store = ChunkStore(tmp_path, "run", run_id="0")
+  store = ChunkStore(tmp_path, "run", run_id="0", num_chunks=1)
   zeros = np.zeros((1, 1))
   store.save(0, states, toy.make_trace(zeros, zeros, zeros), {})
   loaded = store.load(jax.eval_shape(lambda: states)).carry
