@@ -18,6 +18,9 @@ from jax.tree_util import Partial
 
 from tanbr_jax.simplex.varying import alike
 
+# Ten seeds side by side, and the copy of a round, still fit a small machine.
+MOST_STATE_MB = 1000
+
 State = Any
 T = TypeVar("T")
 
@@ -149,3 +152,26 @@ def check_sizes(num_experts: int, num_tasks: int) -> None:
   """
   check_at_least("num_experts", num_experts, 2)
   check_at_least("num_tasks", num_tasks, 1)
+
+
+def check_state_size(bandit: Bandit, remedy: str) -> Bandit:
+  """Returns the bandit unless its state is larger than MOST_STATE_MB.
+
+  Nothing is allocated: what cannot be kept would end the process without a
+  word.
+
+  Args:
+    bandit: whose `init` is traced.
+    remedy: what to do about it, the end of the error's sentence.
+
+  Raises:
+    ValueError: with the size in MB (10^6 bytes).
+  """
+  state = jax.eval_shape(bandit.init, jax.random.key(0))
+  num_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+  if num_bytes > MOST_STATE_MB * 10**6:
+    raise ValueError(
+      f"the state would take {num_bytes / 1e6:,.0f} MB, the most is "
+      f"{MOST_STATE_MB:,} MB: {remedy}"
+    )
+  return bandit

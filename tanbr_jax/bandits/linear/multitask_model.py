@@ -27,9 +27,6 @@ from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.regression import multitask_ridge, polynomial
 from tanbr_jax.regression.multitask_ridge import MultitaskState, Prior
 
-# With more experts there are too many products: P^2 numbers a task are kept.
-MOST_EXPERTS_OF_PRODUCTS = 16
-
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +93,7 @@ def multitask_model(
 ) -> RewardModel:
   """Returns the multi-task reward model; for its arguments see `multitask_ts`.
 
-  Above MOST_EXPERTS_OF_PRODUCTS experts the products are left out.
+  Above `polynomial.MOST_EXPERTS_OF_PRODUCTS` experts the products are left out.
 
   Raises:
     ValueError: if the rule is not known or a number out of range.
@@ -113,7 +110,7 @@ def multitask_model(
   # The model is linear in these fixed features of the merge weights.
   features = polynomial.fixed_features(
     num_experts,
-    quadratic=num_experts <= MOST_EXPERTS_OF_PRODUCTS,
+    quadratic=num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS,
     num_fourier=num_fourier,
     length_scale=length_scale,
   )

@@ -6,7 +6,12 @@ forms: `neural_ucb`, our small schedule; `neural_ucb_theory`, the paper's
 algorithm; `neural_ucb_practical`, that of the authors' public code.
 """
 
-from tanbr_jax.bandits.base import Bandit, check_at_least
+from tanbr_jax.bandits.base import (
+  Bandit,
+  check_at_least,
+  check_sizes,
+  check_state_size,
+)
 from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
 from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
 from tanbr_jax.bandits.neural.neural_model import (
@@ -73,7 +78,7 @@ def neural_ucb_theory(
   exploration: float = 0.1,
   regularisation: float = 0.1,
   learning_rate: float = 1.0,
-  hidden: tuple[int, ...] = (32,),
+  hidden: tuple[int, ...] | None = None,
   num_steps: int = 20,
   replay_capacity: int = 2048,
   noise: float = 0.05,
@@ -102,7 +107,9 @@ def neural_ucb_theory(
     exploration: factor of gamma_t.
     regularisation: lambda, Z_0 = lambda I.
     learning_rate: eta (m lambda + t m), with eta the size of a step.
-    hidden: widths of the network's hidden layers, all even.
+    hidden: widths of the network's hidden layers, all even: Z has as many rows
+      as the network has parameters; None for one layer of 32, and of 16 with
+      more than 64 experts [R].
     num_steps: J, gradient steps a round.
     replay_capacity: the last slots that are trained on.
     noise: nu, the sub-Gaussian scale of the rewards' noise.
@@ -110,8 +117,11 @@ def neural_ucb_theory(
     failure: delta, the probability that the bound fails, in (0, 1).
 
   Raises:
-    ValueError: if a number is out of range.
+    ValueError: if a number is out of range, or the state would be too large.
   """
+  check_sizes(num_experts, num_tasks)
+  if hidden is None:
+    hidden = (32,) if num_experts <= 64 else (16,)
   check_at_least("noise", noise, 0)
   check_at_least("norm", norm, 0)
   if not 0 < failure < 1:
@@ -135,9 +145,14 @@ def neural_ucb_theory(
     make_rates(learning_rate, ridge=regularisation),
     Theorem(noise, norm, failure),
   )
-  return model_bandit(
+  bandit = model_bandit(
     neural_model(learner, numbers, confidence="full"),
     *named_candidates("dirichlet", num_experts, num_candidates),
+  )
+  return check_state_size(
+    bandit,
+    "choose a narrower network, got "
+    f"hidden={hidden}, num_experts={num_experts}, num_tasks={num_tasks}",
   )
 
 
