@@ -8,10 +8,11 @@ import ml_collections
 
 from experiments.common import launch, records
 from tanbr_jax import bandits, monitor
-from tanbr_jax.environments import mixes
+from tanbr_jax.environments import mixes, slot_signals
 from tanbr_jax.environments.mixes import MixProcess
 from tanbr_jax.environments.oracle import merged_reward
 from tanbr_jax.monitor.base import check_at_least_one
+from tanbr_jax.online import signals
 from tanbr_jax.training.pretraining import PretrainConfig
 
 # Methods that are made of the model's own data; the others learn from nothing.
@@ -53,6 +54,8 @@ class StreamSettings:
   """Requests, their mix and its monitor; see configs/online/quick.py."""
 
   requests: int
+  gradient_requests: int | None
+  signal: str
   reward: str
   mix: str
   mix_options: Mapping[str, Mapping[str, Any]]
@@ -64,11 +67,24 @@ class StreamSettings:
     """Raises a ValueError if a size is below 1 or a name unknown."""
     check_at_least_one(requests=self.requests)
     merged_reward.check_reward(self.reward)
+    slot_signals.check(self.signal, self.num_gradient_requests, self.requests)
     for name, known in (("mix", self.mix_options), ("monitor", MONITORS)):
       if getattr(self, name) not in known:
         raise ValueError(
           f"{name} must be one of {sorted(known)}, got {getattr(self, name)!r}"
         )
+
+  @property
+  def num_gradient_requests(self) -> int:
+    """Requests of a slot that give the gradient."""
+    if self.gradient_requests is None:
+      return self.requests
+    return self.gradient_requests
+
+  def check_needs(self, needs: bandits.Needs, *, method: str) -> None:
+    """Raises a ValueError if the stream lacks what a method needs."""
+    given = ["usage"] + ["gradient"] * (self.num_gradient_requests > 0)
+    signals.check_needs(needs, given, name=method)
 
   def make_mix(self, num_tasks: int) -> MixProcess:
     """The process of task mixes; its options are checked here."""
