@@ -81,8 +81,11 @@ def run(
   traces = {}
   for method in settings.bandits:
     if method != "oracle":
-      served = stream.routed if method == "routed" else stream.merged
-      one = play(method, learners[method], served)
+      learner = learners[method]
+      served = stream.routed
+      if method != "routed":
+        served = stream.merged(learner.needs)
+      one = play(method, learner, served)
       traces[method] = regret.against(one, oracle)
   traces["oracle"] = regret.against(oracle, oracle)
   trace.save(folder / reporting.TRACE, traces)
@@ -103,8 +106,13 @@ def run(
 def make_learners(
   settings: OnlineSettings, *, num_tasks: int
 ) -> dict[str, bandits.Bandit]:
-  """The methods that need no model, made before it is trained."""
-  return {
+  """The methods that need no model, made before it is trained.
+
+  Raises:
+    ValueError: an option is not allowed, or a method needs a signal that the
+      stream does not give.
+  """
+  learners = {
     method: streams.construct(
       method,
       settings.methods.get(method, {}),
@@ -114,6 +122,9 @@ def make_learners(
     for method in settings.bandits
     if method not in OF_MODEL
   }
+  for method, learner in learners.items():
+    settings.stream.check_needs(learner.needs, method=method)
+  return learners
 
 
 def make_oracle(stream: model_stream.ModelStream) -> bandits.Bandit:

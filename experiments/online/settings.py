@@ -11,9 +11,10 @@ from tanbr_jax import bandits, monitor
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.names import check_name
 from tanbr_jax.checks.ranges import Count, Decay, Whole
-from tanbr_jax.environments import mixes
+from tanbr_jax.environments import mixes, slot_signals
 from tanbr_jax.environments.mixes import MixProcess
 from tanbr_jax.environments.oracle import merged_reward
+from tanbr_jax.online import signals
 from tanbr_jax.training.pretraining import PretrainConfig
 
 # Methods that are made of the model's own data; the others learn from nothing.
@@ -49,6 +50,8 @@ class StreamSettings(ranges.Checked):
   """Requests, their mix and its monitor; see configs/online/quick.py."""
 
   requests: Count
+  gradient_requests: Whole | None
+  signal: str
   reward: str
   mix: str
   mix_options: Mapping[str, Mapping[str, Any]]
@@ -60,11 +63,24 @@ class StreamSettings(ranges.Checked):
     """Raises a ValueError if a number is out of range or a name unknown."""
     super().__post_init__()
     merged_reward.check_reward(self.reward)
+    slot_signals.check(self.signal, self.num_gradient_requests, self.requests)
     for name, known in (("mix", self.mix_options), ("monitor", MONITORS)):
       if getattr(self, name) not in known:
         raise ValueError(
           f"{name} must be one of {sorted(known)}, got {getattr(self, name)!r}"
         )
+
+  @property
+  def num_gradient_requests(self) -> int:
+    """Requests of a slot that give the gradient."""
+    if self.gradient_requests is None:
+      return self.requests
+    return self.gradient_requests
+
+  def check_needs(self, needs: bandits.Needs, *, method: str) -> None:
+    """Raises a ValueError if the stream lacks what a method needs."""
+    given = ["usage"] + ["gradient"] * (self.num_gradient_requests > 0)
+    signals.check_needs(needs, given, name=method)
 
   def make_mix(self, num_tasks: int) -> MixProcess:
     """The process of task mixes; its options are checked here."""

@@ -144,10 +144,15 @@ def moe_slots(
   """
   if context is None:
     context = model.config.context
-  _check(model, text, optimal_table, requests_per_slot, context)
+  _check(model, text, optimal_table, requests_per_slot, context, serve)
   check_reward(reward)
+  slot_signals.check(signal, gradient_requests, requests_per_slot)
+  if gradient_requests and serve == "routed":
+    raise ValueError(
+      "a routed slot has no gradient in the merge weights, got "
+      f"gradient_requests={gradient_requests} with serve='routed'"
+    )
   serving = Serving(model, serve, reward, gradient_requests, signal, usage)
-  slot_signals.check(serving, requests_per_slot)
   check_mix_length(task_mix, text.lengths.shape[0])
   settings = _Settings(serving, requests_per_slot, context, paired)
   arrays = _Arrays(params, text, optimal_table, task_mix, monitor)
@@ -164,7 +169,10 @@ def _check(
   table: OracleTable,
   requests: int,
   context: int | None,
+  serve: str,
 ) -> None:
+  if serve not in ("merged", "routed"):
+    raise ValueError(f"serve must be 'merged' or 'routed', got {serve!r}")
   if requests < 1:
     raise ValueError(
       f"requests_per_slot must be at least 1, got requests_per_slot={requests}"

@@ -60,26 +60,23 @@ class Served(NamedTuple):
   gradient: SlotGradient | None = None
 
 
-def check(serving: Serving, requests: int) -> None:
-  """Raises a ValueError, in one line, for what cannot be served or told."""
-  if serving.serve not in ("merged", "routed"):
+def check(signal: str, gradient_requests: int, requests: int) -> None:
+  """Refuses signals that a slot cannot tell.
+
+  Args:
+    signal: a name of `SIGNALS`.
+    gradient_requests: in [0, requests].
+    requests: of the slot.
+
+  Raises:
+    ValueError: a value is none of these.
+  """
+  if signal not in SIGNALS:
+    raise ValueError(f"signal must be one of {list(SIGNALS)}, got {signal!r}")
+  if not 0 <= gradient_requests <= requests:
     raise ValueError(
-      f"serve must be 'merged' or 'routed', got {serving.serve!r}"
-    )
-  if serving.signal not in SIGNALS:
-    raise ValueError(
-      f"signal must be one of {list(SIGNALS)}, got {serving.signal!r}"
-    )
-  count = serving.gradient_requests
-  if not 0 <= count <= requests:
-    raise ValueError(
-      "gradient_requests must be in [0, requests_per_slot], got "
-      f"gradient_requests={count}, requests_per_slot={requests}"
-    )
-  if count and serving.serve == "routed":
-    raise ValueError(
-      "a routed slot has no gradient in the merge weights, got "
-      f"gradient_requests={count} with serve='routed'"
+      "gradient_requests must be in [0, requests of a slot], got "
+      f"gradient_requests={gradient_requests}, requests={requests}"
     )
 
 

@@ -190,7 +190,7 @@ def test_entropy_is_low_for_confident_mistakes(tiny):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"gradient_requests": B + 1}, "gradient_requests=9, requests_per_slot=8"),
+    ({"gradient_requests": B + 1}, "gradient_requests=9, requests=8"),
     ({"gradient_requests": -1}, "gradient_requests=-1"),
     (
       {"gradient_requests": 1, "serve": "routed"},
