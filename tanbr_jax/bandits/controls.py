@@ -18,6 +18,8 @@ from tanbr_jax.bandits.base import (
   begin,
   check_sizes,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count
 from tanbr_jax.simplex.points import check_simplex, dirichlet_one
 
 
@@ -49,10 +51,11 @@ def _play_policy(policy: Callable, key, state, context: Context) -> Decision:
   return Decision(policy(context.task_mix), {})
 
 
+@ranges.checked
 def fixed(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   weights: chex.Array | None = None,
 ) -> Bandit:
   """Plays the same weights in every slot (a static merge).
@@ -78,20 +81,23 @@ def fixed(
   return Bandit(_NO_STATE, Partial(_play, weights), _KEEP)
 
 
-def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
+@ranges.checked
+def uniform(*, num_experts: AtLeastTwo, num_tasks: Count) -> Bandit:
   """Plays the plain average of the experts in every slot."""
   return fixed(num_experts=num_experts, num_tasks=num_tasks)
 
 
-def random(*, num_experts: int, num_tasks: int) -> Bandit:
+@ranges.checked
+def random(*, num_experts: AtLeastTwo, num_tasks: Count) -> Bandit:
   """Plays weights drawn uniformly from the simplex."""
   check_sizes(num_experts, num_tasks)
   play = Partial(_play_random, Shape((num_experts,)))
   return Bandit(_NO_STATE, play, _KEEP)
 
 
+@ranges.checked
 def follow_task_mix(
-  *, num_experts: int, num_tasks: int, table: chex.Array | None = None
+  *, num_experts: AtLeastTwo, num_tasks: Count, table: chex.Array | None = None
 ) -> Bandit:
   """Plays x = psi R, the mix pushed through a table of weights per task.
 
@@ -118,10 +124,11 @@ def follow_task_mix(
   return Bandit(_NO_STATE, Partial(_play_table, table), _KEEP)
 
 
+@ranges.checked
 def oracle(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   policy: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Bandit:
   """Plays `policy(task_mix)`: the best weights for the mix that is seen.
