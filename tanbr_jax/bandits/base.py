@@ -135,8 +135,11 @@ def as_pytree(functions: Any) -> Any:
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
-  """Raises a ValueError with the value if it is below `least` or NaN."""
-  if not value >= least:
+  """Raises a ValueError with the value if it is below `least` or NaN.
+
+  A traced value passes.
+  """
+  if not isinstance(value, jax.core.Tracer) and not value >= least:
     raise ValueError(f"{name} must be at least {least}, got {name}={value}")
 
 

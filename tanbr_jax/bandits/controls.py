@@ -17,8 +17,9 @@ from tanbr_jax.bandits.base import (
   Decision,
   Shape,
   begin,
-  check_sizes,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count
 from tanbr_jax.simplex.points import check_simplex, dirichlet_one
 
 
@@ -55,10 +56,11 @@ def _play_policy(policy: Callable, key, state, context: Context) -> Decision:
   return Decision(policy(context.task_mix), {})
 
 
+@ranges.checked
 def fixed(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   weights: chex.Array | None = None,
 ) -> Bandit:
   """Plays the same weights in every slot (a static merge).
@@ -72,7 +74,6 @@ def fixed(
     ValueError: if the weights are off the simplex or not E of them, E < 2 or
       V < 1.
   """
-  check_sizes(num_experts, num_tasks)
   if weights is None:
     weights = np.full(num_experts, 1 / num_experts)
   weights = check_simplex("weights", weights)
@@ -84,7 +85,8 @@ def fixed(
   return _control(Partial(_play, weights))
 
 
-def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
+@ranges.checked
+def uniform(*, num_experts: AtLeastTwo, num_tasks: Count) -> Bandit:
   """Plays the plain average of the experts in every slot.
 
   Args:
@@ -97,7 +99,8 @@ def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
   return fixed(num_experts=num_experts, num_tasks=num_tasks)
 
 
-def random(*, num_experts: int, num_tasks: int) -> Bandit:
+@ranges.checked
+def random(*, num_experts: AtLeastTwo, num_tasks: Count) -> Bandit:
   """Plays weights drawn uniformly from the simplex, anew in every slot.
 
   Args:
@@ -107,13 +110,13 @@ def random(*, num_experts: int, num_tasks: int) -> Bandit:
   Raises:
     ValueError: if E < 2 or V < 1.
   """
-  check_sizes(num_experts, num_tasks)
   play = Partial(_play_random, Shape((num_experts,)))
   return _control(play)
 
 
+@ranges.checked
 def follow_task_mix(
-  *, num_experts: int, num_tasks: int, table: chex.Array | None = None
+  *, num_experts: AtLeastTwo, num_tasks: Count, table: chex.Array | None = None
 ) -> Bandit:
   """Plays x = psi R, the mix pushed through a table of weights per task.
 
@@ -127,7 +130,6 @@ def follow_task_mix(
     ValueError: if the table's rows are off the simplex or its shape is wrong,
       E < 2 or V < 1.
   """
-  check_sizes(num_experts, num_tasks)
   if table is None:
     table = np.eye(num_experts)[np.arange(num_tasks) % num_experts]
   table = check_simplex("table", table)
@@ -140,10 +142,11 @@ def follow_task_mix(
   return _control(Partial(_play_table, table))
 
 
+@ranges.checked
 def oracle(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   policy: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Bandit:
   """Plays `policy(task_mix)`: the best weights for the mix that is seen.
@@ -157,7 +160,6 @@ def oracle(
   Raises:
     ValueError: if E < 2 or V < 1.
   """
-  check_sizes(num_experts, num_tasks)
   if policy is None:
     return follow_task_mix(num_experts=num_experts, num_tasks=num_tasks)
   policy = policy if isinstance(policy, Partial) else Partial(policy)

@@ -95,6 +95,8 @@ NonNegative = Annotated[_Number, Range(0)]
 Share = Annotated[_Number, Range(0, 1, "[]")]
 Chance = Annotated[_Number, Range(0, 1, "(]")]
 Decay = Annotated[_Number, Range(0, 1, "[)")]
+Inner = Annotated[_Number, Range(0, 1, "()")]
+Real = Annotated[_Number, Range(-math.inf, math.inf, "()")]
 
 
 class Checked:
@@ -103,7 +105,7 @@ class Checked:
   def __post_init__(self) -> None:
     """Raises a ValueError for the first number out of its range."""
     values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    _check(_declared(type(self)), values)
+    check_fields(type(self), values)
 
 
 def checked(function: Function) -> Function:
@@ -111,10 +113,27 @@ def checked(function: Function) -> Function:
 
   @functools.wraps(function)
   def call(*args: Any, **kwargs: Any) -> Any:
-    _check(_declared(function), kwargs)
+    check_fields(function, kwargs)
     return function(*args, **kwargs)
 
   return call
+
+
+def check_fields(owner: Any, values: Mapping[str, Any]) -> None:
+  """Checks values against the ranges that a class or a function declares.
+
+  Args:
+    owner: a class or a function.
+    values: by the names of its fields or arguments; None passes.
+
+  Raises:
+    ValueError: a value is out of its range.
+  """
+  declared = _declared(owner)
+  for name, value in values.items():
+    if name in declared and value is not None:
+      one, is_integer = declared[name]
+      one.check(name, value, is_integer=is_integer)
 
 
 def find(annotation: Any) -> tuple[Range, bool] | None:
@@ -135,15 +154,6 @@ def _declared(owner: Any) -> dict[str, tuple[Range, bool]]:
   hints = typing.get_type_hints(owner, include_extras=True)
   found = {name: find(annotation) for name, annotation in hints.items()}
   return {name: one for name, one in found.items() if one is not None}
-
-
-def _check(
-  declared: Mapping[str, tuple[Range, bool]], values: Mapping[str, Any]
-) -> None:
-  for name, value in values.items():
-    if name in declared and value is not None:
-      one, is_integer = declared[name]
-      one.check(name, value, is_integer=is_integer)
 
 
 def _numbers(value: Any, is_integer: bool) -> np.ndarray | None:

@@ -6,9 +6,17 @@ gradient ascent on the simplex instead of over a finite set of arms [R].
 Letters: V tasks, E experts, P features. The state holds 2 V P^2 numbers.
 """
 
-from tanbr_jax.bandits.base import Bandit, check_sizes, check_state_size
+from tanbr_jax.bandits.base import Bandit, check_state_size
 from tanbr_jax.bandits.linear.linear_model import linear_model
 from tanbr_jax.bandits.linear.model_ascent import model_ascent
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Count,
+  NonNegative,
+  Positive,
+  Whole,
+)
 from tanbr_jax.regression import polynomial
 
 FEATURES = ("quadratic", "fourier", "linear")
@@ -16,16 +24,17 @@ FEATURES = ("quadratic", "fourier", "linear")
 _NUM_FOURIER, _LENGTH_SCALE = 64, 0.6
 
 
+@ranges.checked
 def lin_ucb(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   rule: str = "ucb",
   features: str | None = None,
-  exploration: float = 2.0,
-  regularisation: float = 0.001,
-  constant_scale: float = 1.0,
-  num_candidates: int = 32,
+  exploration: NonNegative = 2.0,
+  regularisation: Positive = 0.001,
+  constant_scale: Positive = 1.0,
+  num_candidates: Whole = 32,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.
 
@@ -48,14 +57,11 @@ def lin_ucb(
     ValueError: if a name is unknown, a number is out of range, or the state
       would be too large.
   """
-  check_sizes(num_experts, num_tasks)
   if features is None:
     few = num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS
     features = "quadratic" if few else "fourier"
   if features not in FEATURES:
     raise ValueError(f"features must be one of {FEATURES}, got {features=}")
-  if not constant_scale > 0:
-    raise ValueError(f"constant_scale must be positive, got {constant_scale=}")
   model = linear_model(
     polynomial.fixed_features(
       num_experts,
@@ -79,15 +85,16 @@ def lin_ucb(
   )
 
 
+@ranges.checked
 def lin_ts(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   features: str | None = None,
-  exploration: float = 0.6,
-  regularisation: float = 0.01,
-  constant_scale: float = 1.0,
-  num_candidates: int = 32,
+  exploration: NonNegative = 0.6,
+  regularisation: Positive = 0.01,
+  constant_scale: Positive = 1.0,
+  num_candidates: Whole = 32,
 ) -> Bandit:
   """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.
 

@@ -5,7 +5,7 @@ Letters: V tasks, E experts, R replayed slots.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from tanbr_jax.bandits.base import Feedback, check_at_least, check_sizes
 from tanbr_jax.bandits.neural import reward_network
 from tanbr_jax.bandits.neural.reward_network import RewardNetwork
 from tanbr_jax.bandits.reward_model import RewardScale
+from tanbr_jax.checks.ranges import NonNegative, Range, check_fields
 from tanbr_jax.simplex.varying import alike
 
 # Slots that `fold_slots` takes at once.
@@ -52,9 +53,11 @@ class LearnerState(NamedTuple):
 class Rates(NamedTuple):
   """Numbers of the training, traced; made by `make_rates`."""
 
-  learning_rate: jax.Array
-  ridge: jax.Array  # weight of the pull to theta_0; of weight decay with SGD
-  stop_loss: jax.Array  # mean squared error of an epoch that ends SGD
+  learning_rate: NonNegative
+  ridge: NonNegative  # weight of the pull to theta_0; of weight decay with SGD
+  stop_loss: Annotated[
+    float, Range(0, ends="[]")
+  ]  # mean squared error of an epoch that ends SGD
 
 
 def make_rates(
@@ -62,8 +65,7 @@ def make_rates(
 ) -> Rates:
   """Returns the training's numbers; a negative one is a ValueError."""
   numbers = Rates(learning_rate, ridge, stop_loss)
-  for name, value in numbers._asdict().items():
-    check_at_least(name, value, 0)
+  check_fields(Rates, numbers._asdict())
   return Rates(*map(jnp.float32, numbers))
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
-from tanbr_jax.bandits.base import Bandit, check_at_least
+from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
 from tanbr_jax.bandits.neural.neural_learner import (
   Learner,
@@ -31,6 +31,8 @@ from tanbr_jax.bandits.neural.neural_learner import (
 )
 from tanbr_jax.bandits.neural.neural_training import ADAM
 from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, NonNegative, Positive
 from tanbr_jax.regression import ridge, square_root
 
 _PRIOR_SLOTS = 8.0
@@ -177,20 +179,21 @@ def regress(
   return posterior, triangles[:, size, size] ** 2, num_seen
 
 
+@ranges.checked
 def neural_linear(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   candidates: str = "dirichlet",
-  num_candidates: int | None = None,
-  retrain_every: int = 50,
-  noise: float = 0.05,
-  exploration: float = 0.5,
-  regularisation: float = 0.1,
-  learning_rate: float = 3e-3,
-  hidden: tuple[int, ...] = (64, 32),
-  num_steps: int = 200,
-  replay_capacity: int = 4096,
+  num_candidates: Count | None = None,
+  retrain_every: Count = 50,
+  noise: NonNegative = 0.05,
+  exploration: NonNegative = 0.5,
+  regularisation: Positive = 0.1,
+  learning_rate: NonNegative = 3e-3,
+  hidden: tuple[Count, ...] = (64, 32),
+  num_steps: Count = 200,
+  replay_capacity: Count = 4096,
 ) -> Bandit:
   """Neural-linear: maximises a posterior sample on the network's features.
 
@@ -215,9 +218,6 @@ def neural_linear(
   Raises:
     ValueError: if a choice is not known or a number out of range.
   """
-  check_at_least("retrain_every", retrain_every, 1)
-  check_at_least("noise", noise, 0)
-  check_at_least("exploration", exploration, 0)
   learner = Learner(
     ADAM, num_experts, num_tasks, tuple(hidden), num_steps, replay_capacity
   )

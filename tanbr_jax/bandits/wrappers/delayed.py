@@ -19,9 +19,10 @@ from tanbr_jax.bandits.base import (
   Shape,
   as_pytree,
   begin,
-  check_at_least,
 )
 from tanbr_jax.bandits.reward_model import observed
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count
 
 
 class DelayedState(NamedTuple):
@@ -92,7 +93,8 @@ def _update(
   )
 
 
-def delayed(bandit: Bandit, *, delay: int, num_tasks: int) -> Bandit:
+@ranges.checked
+def delayed(bandit: Bandit, *, delay: Count, num_tasks: Count) -> Bandit:
   """Wraps a bandit so that it learns from a slot `delay` slots later.
 
   The update of round t gives the wrapped bandit the slot of round t - D (its
@@ -107,8 +109,6 @@ def delayed(bandit: Bandit, *, delay: int, num_tasks: int) -> Bandit:
   Raises:
     ValueError: if the delay or the number of tasks is below 1.
   """
-  check_at_least("delay", delay, 1)
-  check_at_least("num_tasks", num_tasks, 1)
   bandit = as_pytree(bandit)
   ring = Shape((delay, num_tasks))
   return bandit._replace(

@@ -23,6 +23,8 @@ from tanbr_jax.bandits.base import (
   as_pytree,
   begin,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo
 
 
 class SlidingWindowState(NamedTuple):
@@ -87,7 +89,8 @@ def _update(
   )
 
 
-def sliding_window(bandit: Bandit, *, window: int) -> Bandit:
+@ranges.checked
+def sliding_window(bandit: Bandit, *, window: AtLeastTwo) -> Bandit:
   """Wraps a bandit so that it learns from the last slots alone.
 
   Costs twice the wrapped bandit's updates and three times its state. Bandits
@@ -104,8 +107,8 @@ def sliding_window(bandit: Bandit, *, window: int) -> Bandit:
     ValueError: if the window is odd or below 2; when it first decides, if the
       bandit decides by leaves of a tree.
   """
-  if window < 2 or window % 2:
-    raise ValueError(f"window must be even and at least 2, got window={window}")
+  if window % 2:
+    raise ValueError(f"window must be even, got window={window}")
   bandit, half = as_pytree(bandit), jnp.int32(window // 2)
   return bandit._replace(
     init=Partial(_init, bandit),
