@@ -156,8 +156,11 @@ class ChunkStore:
     if num_done != len(chunks):
       while chunks and not states[len(chunks) - 1]:
         chunks.pop()
-      state = states[len(chunks) - 1] if chunks else None
-      carry = _unflatten(state, carry_like) if state else None
+      carry = None
+      if chunks:
+        state = states[len(chunks) - 1]
+        carry = _unflatten(state, carry_like)
+        self._write(_CARRY, state, num_done=len(chunks))
     if faults:
       text = "; ".join(faults)
       logging.warning("%s: the run goes on from chunk %d", text, len(chunks))
@@ -183,10 +186,9 @@ class ChunkStore:
     arrays = trace_lib.to_arrays(chunk)
     if num_bytes * self._num_chunks <= MOST_STATE_BYTES:
       arrays |= {_STATE + name: array for name, array in state.items()}
-    about = {**self._about, "num_done": index + 1}
-    atomic.write_arrays(self.folder / _chunk(index), arrays, header=about)
+    self._write(_chunk(index), arrays, num_done=index + 1)
     atomic.append_line(self._metrics, self._line(index, metrics))
-    atomic.write_arrays(self.folder / _CARRY, state, header=about)
+    self._write(_CARRY, state, num_done=index + 1)
 
   def mend_metrics(
     self, num_done: int, metrics: Callable[[int], dict[str, Any]]
@@ -220,6 +222,12 @@ class ChunkStore:
     cleaned = "".join(line + "\n" for line in kept)
     if cleaned != text:
       atomic.write_text(self._metrics, cleaned)
+
+  def _write(
+    self, file: str, arrays: dict[str, np.ndarray], *, num_done: int
+  ) -> None:
+    header = {**self._about, "num_done": num_done}
+    atomic.write_arrays(self.folder / file, arrays, header=header)
 
   def _line(self, index: int, metrics: dict[str, Any]) -> str:
     line = {"run": self._about["run"], "chunk": index, **metrics}

@@ -1,5 +1,8 @@
 import dataclasses
 import json
+import os
+import shutil
+import threading
 
 import jax
 import numpy as np
@@ -113,3 +116,81 @@ def test_refuses_what_cannot_be_trained(changes, message, tmp_path):
       config, tiny_pretraining.corpus(), cache_dir=tmp_path, progress=False
     )
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["params", "finished", "half", "foreign"])
+def test_a_broken_entry_is_named_and_made_anew(
+  damage, trained, tmp_path, caplog
+):
+  folder = tmp_path / trained.path.name
+  shutil.copytree(trained.path, folder)
+  marker = folder / pretraining.FINISHED
+  if damage == "params":
+    for file in (folder / "params").rglob("*"):
+      if file.is_file():
+        file.write_bytes(file.read_bytes()[:-1])
+  elif damage == "finished":
+    marker.write_text("[]")
+  elif damage == "half":  # killed while `params` was replaced
+    shutil.rmtree(folder / "params")
+  else:
+    about = json.loads(marker.read_text())
+    loop.atomic.write_json(marker, about | {"corpus_fingerprint": "other"})
+  again = pretraining.pretrain(
+    CONFIG, tiny_pretraining.corpus(), cache_dir=tmp_path, progress=False
+  )
+  assert again.seconds is not None
+  _same(again, trained)
+  (line,) = [text for text in caplog.messages if "made anew" in text]
+  assert str(folder) in line and "\n" not in line
+  assert [x.name for x in tmp_path.iterdir()] == [folder.name]
+
+
+def test_of_two_first_runs_one_trains_and_the_other_waits(
+  tmp_path, monkeypatch, trained
+):
+  """Two threads stand for two processes: they wait for each other, too."""
+  corpus, lines, results = tiny_pretraining.corpus(), [], []
+  train, begun, waited = (
+    pretraining._train,
+    threading.Event(),
+    threading.Event(),
+  )
+
+  def tell(text, *args):
+    lines.append(text % args)
+    waited.set()
+
+  def slow(*args):
+    begun.set()
+    assert waited.wait(60)
+    return train(*args)
+
+  monkeypatch.setattr(pretraining.cache.lock.logging, "warning", tell)
+  monkeypatch.setattr(pretraining, "_train", slow)
+
+  def first():
+    results.append(
+      pretraining.pretrain(CONFIG, corpus, cache_dir=tmp_path, progress=False)
+    )
+
+  thread = threading.Thread(target=first)
+  thread.start()
+  assert begun.wait(60)
+  second = pretraining.pretrain(
+    CONFIG, corpus, cache_dir=tmp_path, progress=False
+  )
+  thread.join()
+  assert results[0].seconds is not None and second.seconds is None
+  _same(second, results[0])
+  _same(second, trained)
+  (line,) = lines
+  assert line.startswith(f"waiting for process {os.getpid()} on host ")
+  assert line.endswith(f", which makes {tmp_path / trained.path.name}")
+
+
+def test_the_key_follows_the_numerics():
+  corpus = tiny_pretraining.corpus()
+  key = pretraining.cache_key(CONFIG, corpus)
+  with jax.threefry_partitionable(False):
+    assert pretraining.cache_key(CONFIG, corpus) != key

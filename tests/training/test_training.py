@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,3 +120,92 @@ def test_decay_spares_vectors_and_schedule_is_checked():
   }
   with pytest.raises(ValueError, match="warmup_steps=9, num_steps=9"):
     loop.adamw(learning_rate=1.0, num_steps=9, warmup_steps=9)
+
+
+@pytest.fixture
+def told(monkeypatch):
+  lines = []
+  monkeypatch.setattr(
+    loop.logging, "warning", lambda text, *args: lines.append(text % args)
+  )
+  return lines
+
+
+def test_a_damaged_checkpoint_is_left_out(tmp_path, told):
+  """Each file of the last of two, cut and with a flipped bit."""
+  whole = _train(12, tmp_path / "whole", checkpoint_every=4)
+  steps = tmp_path / "whole" / "12"
+  files = [x.relative_to(steps) for x in steps.rglob("*") if x.is_file()]
+  assert len(files) > 3
+  rng = np.random.default_rng(0)
+  num_told = 0
+  for number, file in enumerate(files):
+    folder = tmp_path / "damaged"
+    shutil.copytree(tmp_path / "whole", folder)
+    path = folder / "12" / file
+    content = bytearray(path.read_bytes())
+    if number % 2 and content:
+      content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    else:
+      del content[len(content) // 2 :]
+    path.write_bytes(content)
+    told.clear()
+    resumed = []
+    again = _train(
+      12,
+      folder,
+      checkpoint_every=4,
+      choose=lambda step, resumed=resumed: resumed.append(step) or 0,
+    )
+    np.testing.assert_array_equal(again["w"], whole["w"])
+    # What Orbax does not read may be damaged without a word.
+    line = f"{folder / '12'} is damaged: the training goes on without it"
+    assert (told, resumed) in (([], []), ([line], [8, 9, 10, 11])), file
+    num_told += len(told)
+    shutil.rmtree(folder)
+  assert num_told > 1
+
+
+def test_checkpoints_of_another_training_are_refused_and_stay(tmp_path, told):
+  _train(4, tmp_path / "a")
+  for change, message in (
+    ({"seed": 4}, "another training: seed=3 there, 4 here"),
+    ({"name": "x"}, "another training: name='training' there, 'x' here"),
+    ({"optimiser": optax.sgd(0.1)}, "another training: structure='"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      _train(4, tmp_path / "a", **change)
+  with jax.threefry_partitionable(False):
+    with pytest.raises(ValueError, match="numerics.*=True there, False here"):
+      _train(4, tmp_path / "a")
+  assert (tmp_path / "a" / "4").exists() and told == []
+
+
+def test_saved_arrays_that_were_damaged_are_refused(tmp_path):
+  tree = {"a": jnp.arange(3.0), "b": jnp.ones((64, 64), jnp.bfloat16)}
+  like, path = jax.eval_shape(lambda: tree), tmp_path / "tree"
+  checksum = loop.save(path, tree)
+  loop.load(path, like, checksum=checksum)
+  with pytest.raises(ValueError, match="its checksum differs"):
+    loop.load(path, like, checksum="0" * 16)
+  for file in [x for x in path.rglob("*") if x.is_file()]:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    try:
+      loop.load(path, like, checksum=checksum)
+    except ValueError as error:
+      assert str(path) in str(error) and "\n" not in str(error)
+    file.write_bytes(content)
+  with pytest.raises(ValueError, match="cannot be read"):
+    loop.load(tmp_path / "absent", like)
+
+
+def test_a_full_disk_names_the_folder(tmp_path, monkeypatch):
+  def full(*unused, **unused_too):
+    raise ValueError("RESOURCE_EXHAUSTED: No space left\non the device")
+
+  monkeypatch.setattr(loop.ocp.StandardCheckpointer, "save", full)
+  with pytest.raises(OSError, match="No space left") as error:
+    loop.save(tmp_path / "tree", {"a": jnp.ones(3)})
+  assert error.value.filename == str(tmp_path / "tree")
+  assert "\n" not in str(error.value)
