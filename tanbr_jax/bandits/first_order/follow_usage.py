@@ -18,6 +18,7 @@ from tanbr_jax.bandits.base import (
   Feedback,
   Needs,
   Shape,
+  begin,
   check_sizes,
 )
 
@@ -37,8 +38,8 @@ class UsageState(NamedTuple):
 
 
 def _init(shape: Shape, key) -> UsageState:
-  del key
-  return UsageState(jnp.full(shape, 1 / shape[0], jnp.float32), jnp.int32(0))
+  even = jnp.full(shape, 1 / shape[0], jnp.float32)
+  return begin(UsageState(even, jnp.int32(0)), key)
 
 
 def _select(key, state: UsageState, context: Context) -> Decision:

@@ -29,6 +29,7 @@ from tanbr_jax.bandits.base import (
   Feedback,
   Needs,
   Shape,
+  begin,
   check_sizes,
 )
 
@@ -136,10 +137,8 @@ def _unit(largest: jax.Array) -> jax.Array:
 
 
 def _init(learner: Learner, key) -> FirstOrderState:
-  del key
-  return FirstOrderState(
-    learner.init(), jnp.zeros(2, jnp.float32), jnp.int32(0)
-  )
+  largest = jnp.zeros(2, jnp.float32)
+  return begin(FirstOrderState(learner.init(), largest, jnp.int32(0)), key)
 
 
 def _select(
