@@ -16,10 +16,12 @@ from tanbr_jax.bandits.base import (
   Context,
   Decision,
   Feedback,
+  Needs,
   Shape,
   as_pytree,
   begin,
 )
+from tanbr_jax.bandits.first_order.learner import observed_gradient
 from tanbr_jax.bandits.reward_model import observed
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import Count
@@ -47,8 +49,16 @@ def _init(bandit: Bandit, ring: Shape, key) -> DelayedState:
   delay, num_tasks = ring
   context = Context(jnp.zeros(num_tasks, jnp.float32))
   decision = jax.eval_shape(bandit.select, key, state, context)
-  feedback = Feedback(
-    jnp.zeros(num_tasks, jnp.float32), jnp.zeros(num_tasks, jnp.int32)
+  signal = jnp.zeros_like(decision.merge_weights)
+  feedback = _kept(
+    Feedback(
+      jnp.zeros(num_tasks, jnp.float32),
+      jnp.zeros(num_tasks, jnp.int32),
+      signal,
+      signal,
+      jnp.int32(0),
+    ),
+    bandit.needs,
   )
   waiting = jax.tree.map(
     lambda leaf: jnp.zeros((delay, *leaf.shape), leaf.dtype),
@@ -56,6 +66,21 @@ def _init(bandit: Bandit, ring: Shape, key) -> DelayedState:
   )
   start = DelayedState(state, waiting, jnp.int32(0), jnp.asarray(False))
   return begin(start, key)
+
+
+def _kept(feedback: Feedback, needs: Needs) -> Feedback:
+  """Returns what the bandit needs, without what is not finite."""
+  reward, count = observed(feedback)
+  kept = Feedback(reward, count.astype(jnp.int32))
+  if "gradient" in needs:
+    gradient, seen = observed_gradient(feedback)
+    kept = kept._replace(
+      gradient=gradient, gradient_count=seen.astype(jnp.int32)
+    )
+  if "usage" in needs:
+    is_finite = jnp.all(jnp.isfinite(feedback.usage))
+    kept = kept._replace(usage=jnp.where(is_finite, feedback.usage, 0.0))
+  return kept
 
 
 def _select(bandit: Bandit, key, state, context: Context) -> Decision:
@@ -71,9 +96,7 @@ def _update(
   feedback: Feedback,
 ) -> DelayedState:
   place = state.place
-  # What is not finite is not kept either.
-  reward, count = observed(feedback)
-  feedback = Feedback(reward, count.astype(jnp.int32))
+  feedback = _kept(feedback, bandit.needs)
   arrived = jax.tree.map(lambda ring: ring[place], state.waiting)
   learnt = bandit.update(key, state.bandit, *arrived)
   waiting = jax.tree.map(
@@ -98,8 +121,9 @@ def delayed(bandit: Bandit, *, delay: Count, num_tasks: Count) -> Bandit:
   """Wraps a bandit so that it learns from a slot `delay` slots later.
 
   The update of round t gives the wrapped bandit the slot of round t - D (its
-  context, decision and feedback) and the key of round t; nothing before round
-  D.
+  context, decision and feedback, the gradient and the usage too where the
+  bandit needs them) and the key of round t; nothing before round D. A gradient
+  is then that of the point played D slots before.
 
   Args:
     bandit: what is wrapped.

@@ -131,6 +131,7 @@ def discounted(bandit: Bandit, *, factor: Chance) -> Bandit:
 
   Args:
     bandit: what is wrapped: arms, or a linear model, whatever picks from it.
+      First-order learners follow what changes by themselves and have no rule.
     factor: in (0, 1]; about 1 / (1 - factor) slots are remembered.
 
   Raises:

@@ -100,7 +100,8 @@ def sliding_window(bandit: Bandit, *, window: AtLeastTwo) -> Bandit:
   Args:
     bandit: what is wrapped. Both copies learn from every decision, so its
       update may read from `Decision.aux` only what holds for any of its states
-      (an arm of a fixed set, the probability that it was drawn with).
+      (an arm of a fixed set, the probability that it was drawn with). A copy
+      that did not play learns from the gradient at the point that was played.
     window: W, slots; even.
 
   Raises:
