@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import ml_collections
 import pytest
 
-import configs
 import experiments
 from configs.bandit_speed import quick as bandit_speed_config
 from configs.kernels import gpu as kernels_config
@@ -202,8 +201,8 @@ def test_every_number_of_a_config_is_read_into_a_record(study):
 
 
 def test_every_config_is_of_a_study():
-  (root,) = configs.__path__
-  folders = {path.name for path in pathlib.Path(root).glob("[a-z]*")}
+  root = pathlib.Path(__file__).parents[2] / "configs"
+  folders = {path.name for path in root.glob("[a-z]*")}
   assert folders and folders <= set(STUDIES)
 
 
