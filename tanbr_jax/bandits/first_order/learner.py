@@ -32,6 +32,7 @@ from tanbr_jax.bandits.base import (
   begin,
   check_sizes,
 )
+from tanbr_jax.checks.ranges import Range
 
 # [R] A gradient larger than REACH units is shortened to that, so that one that
 # is wrong by orders of magnitude is one long step.
@@ -189,10 +190,7 @@ def first_order_bandit(
   """
   unit = None
   if gradient_scale is not None:
-    if not 0 < gradient_scale < jnp.inf:
-      raise ValueError(
-        f"gradient_scale must be positive and finite, got {gradient_scale=}"
-      )
+    check_positive(gradient_scale=gradient_scale)
     unit = jnp.float32(gradient_scale)
   return Bandit(
     Partial(_init, learner),
@@ -215,10 +213,7 @@ def rows_shape(num_experts: int, num_tasks: int, contextual: bool) -> Shape:
 def check_positive(**numbers: float) -> None:
   """Raises a ValueError with the name and value of what is not positive."""
   for name, value in numbers.items():
-    if not 0 < value < jnp.inf:
-      raise ValueError(
-        f"{name} must be positive and finite, got {name}={value}"
-      )
+    Range(0, ends="()").check(name, value)
 
 
 def describe_nothing(state: Any) -> dict[str, jax.Array]:
