@@ -80,9 +80,9 @@ def test_decisions_are_those_of_a_slow_loop(capacity):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    (dict(lipschitz=0.0), "lipschitz must be in"),
-    (dict(noise_scale=-1.0), "noise_scale must be in"),
-    (dict(horizon=0.5), "horizon must be in"),
+    (dict(lipschitz=0.0), "lipschitz must be"),
+    (dict(noise_scale=-1.0), "noise_scale must be"),
+    (dict(horizon=0.5), "horizon must be"),
     (dict(cells="disc"), "cells must be"),
   ],
 )

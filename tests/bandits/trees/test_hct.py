@@ -94,8 +94,8 @@ def test_each_dominant_task_has_a_tree_and_a_clock_of_its_own():
   ("options", "message"),
   [
     (dict(rho=0.0), "rho must be in"),
-    (dict(nu=-1.0), "nu must be in"),
-    (dict(c=0.0), "c must be in"),
+    (dict(nu=-1.0), "nu must be"),
+    (dict(c=0.0), "c must be"),
     (dict(delta=1.0), "delta must be in"),
     (dict(context=None), "context must be one of"),
     (dict(cells="cube"), "cells must be"),

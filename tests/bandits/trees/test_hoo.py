@@ -96,9 +96,9 @@ def test_a_full_pool_goes_on_and_says_so():
   ("options", "message"),
   [
     (dict(rho=1.0), "rho must be in"),
-    (dict(nu=0.0), "nu must be in"),
-    (dict(noise_scale=float("nan")), "noise_scale must be in"),
-    (dict(horizon=1), "horizon must be in"),
+    (dict(nu=0.0), "nu must be"),
+    (dict(noise_scale=float("nan")), "noise_scale must be"),
+    (dict(horizon=1), "horizon must be"),
     (dict(context="all"), "context must be one of"),
     (dict(cells="ball"), "cells must be"),
     (dict(capacity=5), "capacity must hold"),

@@ -100,10 +100,10 @@ def test_decisions_are_those_of_the_pseudo_code(capacity, depth_limit):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    (dict(horizon=2), "horizon must be in"),
-    (dict(noise_scale=0.0), "noise_scale must be in"),
-    (dict(max_samples=0), "max_samples must be in"),
-    (dict(depth_limit=0), "depth_limit must be in"),
+    (dict(horizon=2), "horizon must be"),
+    (dict(noise_scale=0.0), "noise_scale must be"),
+    (dict(max_samples=0), "max_samples must be"),
+    (dict(depth_limit=0), "depth_limit must be"),
     (dict(delta=2.0), "delta must be in"),
   ],
 )
