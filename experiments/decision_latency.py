@@ -19,9 +19,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.common import launch, records, streams
+from experiments.common import drawing, launch, records, streams
 from experiments.common.streams import BanditSettings
 from tanbr_jax import bandits, partition
+from tanbr_jax.checks.names import printable
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive
 from tanbr_jax.online.estimates import Estimate
 from tanbr_jax.plots import parts, sweeps
 from tanbr_jax.report import tables
@@ -32,18 +34,40 @@ from tanbr_jax.timing import latency
 FILE, FIGURE = "latency.json", "latency.png"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecisionSettings(BanditSettings):
+  """All that the study reads; see configs/regret/latency.py."""
+
+  experts_swept: tuple[AtLeastTwo, ...]
+  sizes_swept: tuple[Count, ...]
+  default_size: Count
+  sizes: Mapping[str, str]
+  repeats: Count
+  target_ms: Positive
+
+  def __post_init__(self) -> None:
+    """Raises a ValueError if a value is not allowed or a name unknown."""
+    super().__post_init__()
+    known = {*bandits.REGISTRY, *self.methods}
+    for method, field in self.sizes.items():
+      launch.names(method, known=known, kind="method")
+      if field not in ("", "capacity", "num_candidates"):
+        raise ValueError(
+          "sizes must be 'capacity', 'num_candidates' or '', got "
+          f"{field!r} of {method!r}"
+        )
+
+
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   """Measures every point, writes the run's folder and prints the table."""
-  check(config)
-  settings = records.read(BanditSettings, config)
+  settings = records.read(DecisionSettings, config)
   folder = reporting.open_workdir(workdir, config, seeds=[0])
   rows = []
-  for num_experts, size in points(config):
+  for num_experts, size in points(settings):
     rows += time_methods(
-      config, dataclasses.replace(settings, num_experts=num_experts), size
+      dataclasses.replace(settings, num_experts=num_experts), size
     )
     atomic.write_json(folder / FILE, {"rows": rows})
-  draw(folder)
   tables.print_rows(
     [
       {
@@ -56,49 +80,36 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
       for row in rows
     ]
   )
-  print(f"figure: {folder / FIGURE}")
+  with drawing.surviving(FIGURE):
+    draw(folder)
+    print(f"figure: {printable(str(folder / FIGURE))}")
 
 
-def check(config: ml_collections.ConfigDict) -> None:
-  """Finds unknown methods before anything is compiled."""
-  for method, field in config.sizes.items():
-    launch.names(
-      method, known={*bandits.REGISTRY, *config.methods}, kind="method"
-    )
-    if field not in ("", "capacity", "num_candidates"):
-      raise ValueError(
-        "sizes must be 'capacity', 'num_candidates' or '', got "
-        f"{field!r} of {method!r}"
-      )
-
-
-def points(config: ml_collections.ConfigDict) -> list[tuple[int, int]]:
+def points(settings: DecisionSettings) -> list[tuple[int, int]]:
   """Experts and leaves: one of the two varies at a time."""
   return list(
     dict.fromkeys(
       [
-        *((count, config.default_size) for count in config.experts_swept),
-        *((config.num_experts, size) for size in config.sizes_swept),
+        *((count, settings.default_size) for count in settings.experts_swept),
+        *((settings.num_experts, size) for size in settings.sizes_swept),
       ]
     )
   )
 
 
-def time_methods(
-  config: ml_collections.ConfigDict, settings: BanditSettings, size: int
-) -> list[dict[str, Any]]:
+def time_methods(settings: DecisionSettings, size: int) -> list[dict[str, Any]]:
   """One row a method; methods without a size only at the default size."""
   functions = {
     method: decide(settings, method, field, size)
-    for method, field in config.sizes.items()
-    if field or size == config.default_size
+    for method, field in settings.sizes.items()
+    if field or size == settings.default_size
   }
-  found = latency.wall_times(functions, repeats=config.repeats)
+  found = latency.wall_times(functions, repeats=settings.repeats)
   return [
     {
       "method": method,
       "num_experts": settings.num_experts,
-      "size": size if config.sizes[method] else None,
+      "size": size if settings.sizes[method] else None,
       "median": took.median,
       "low": took.low,
       "high": took.high,

@@ -81,8 +81,11 @@ def run(
   traces = {}
   for method in settings.bandits:
     if method != "oracle":
-      served = stream.routed if method == "routed" else stream.merged
-      one = play(method, learners[method], served)
+      learner = learners[method]
+      served = stream.routed
+      if method != "routed":
+        served = stream.merged(learner.needs)
+      one = play(method, learner, served)
       traces[method] = regret.against(one, oracle)
   traces["oracle"] = regret.against(oracle, oracle)
   trace.save(folder / reporting.TRACE, traces)
@@ -95,7 +98,7 @@ def run(
     repeats=settings.latency_repeats,
   )
   summary = summarise(traces, costs) | stream.figures
-  summary["task_names"] = ",".join(corpus.task_names)
+  summary["task_names"] = tables.csv_line(corpus.task_names)
   reporting.write_summary(folder, summary)
   draw(folder)
 
@@ -103,8 +106,13 @@ def run(
 def make_learners(
   settings: OnlineSettings, *, num_tasks: int
 ) -> dict[str, bandits.Bandit]:
-  """The methods that need no model, made before it is trained."""
-  return {
+  """The methods that need no model, made before it is trained.
+
+  Raises:
+    ValueError: an option is not allowed, or a method needs a signal that the
+      stream does not give.
+  """
+  learners = {
     method: streams.construct(
       method,
       settings.methods.get(method, {}),
@@ -114,6 +122,9 @@ def make_learners(
     for method in settings.bandits
     if method not in OF_MODEL
   }
+  for method, learner in learners.items():
+    settings.stream.check_needs(learner.needs, method=method)
+  return learners
 
 
 def make_oracle(stream: model_stream.ModelStream) -> bandits.Bandit:
@@ -195,7 +206,7 @@ def draw(folder: Path) -> None:
   figures = drawing.draw_stream(
     folder,
     traces,
-    task_names=summary["task_names"].split(","),
+    task_names=tables.read_csv_line(summary["task_names"]),
     reward_name=reward,
     unit=reward,
   )

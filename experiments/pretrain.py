@@ -13,9 +13,10 @@ from collections.abc import Mapping
 import ml_collections
 import numpy as np
 
-from experiments.common import launch
+from experiments.common import launch, records
 from tanbr_jax import data
-from tanbr_jax.monitor.base import check_at_least_one
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, Positive, Whole
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.training import mergeability, pretraining
@@ -29,14 +30,36 @@ COLUMNS = (
 )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainSettings(ranges.Checked):
+  """All that the study reads; see configs/pretrain/quick.py."""
+
+  pretrain: PretrainConfig
+  num_seeds: Count
+  first_seed: Whole
+  validation_windows: Count
+  test_windows: Count
+  search_steps: Count
+  search_learning_rate: Positive
+
+
+def read(config: ml_collections.ConfigDict) -> PretrainSettings:
+  """The config as a record.
+
+  Raises:
+    ValueError: a value that is not allowed, in one line.
+  """
+  pretrain = records.read_section(PretrainConfig, config, "pretrain")
+  return records.read(PretrainSettings, config, pretrain=pretrain)
+
+
 def run(
   config: ml_collections.ConfigDict, *, workdir: str, progress: bool
 ) -> None:
   """Trains and scores every seed, writes the folder, prints the table."""
   # First everything that can be wrong, before anything that takes long.
-  pretrain = PretrainConfig(**config.pretrain)
-  sizes = ("num_seeds", "validation_windows", "test_windows", "search_steps")
-  check_at_least_one(**{name: config[name] for name in sizes})
+  settings = read(config)
+  pretrain = settings.pretrain
   cache = data.cache_dir(config.cache_dir or None)
   corpus = data.load_corpus(
     config.data.path or None, cache, context=pretrain.context
@@ -46,13 +69,16 @@ def run(
   windows = {
     split: data.evaluation_windows(
       data.from_arrays(corpus.splits[split], min_length=pretrain.context + 1),
-      config[f"{split}_windows"],
+      num_windows,
       pretrain.context + 1,
     )
-    for split in ("validation", "test")
+    for split, num_windows in (
+      ("validation", settings.validation_windows),
+      ("test", settings.test_windows),
+    )
   }
   # The folder refuses a run of another config before any training.
-  seeds = range(config.first_seed, config.first_seed + config.num_seeds)
+  seeds = range(settings.first_seed, settings.first_seed + settings.num_seeds)
   folder = reporting.open_workdir(
     workdir, config, seeds=seeds, corpus_fingerprint=corpus.fingerprint
   )
@@ -73,8 +99,8 @@ def run(
       choose_on=windows["validation"],
       score_on=windows["test"],
       task_weights=trained.task_weights,
-      steps=config.search_steps,
-      learning_rate=config.search_learning_rate,
+      steps=settings.search_steps,
+      learning_rate=settings.search_learning_rate,
     )
     summaries[f"seed_{seed}"] = mergeability.summarise(found)
     if trained.seconds is not None:

@@ -7,74 +7,101 @@ between stages its tree is kept. Writes `trees.npz`, `summary.json` and
 `ternary.png`; the figure is drawn from those files alone.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments.common import launch, records, streams
+from experiments.common import drawing, launch, records, streams
 from experiments.common.streams import SyntheticSettings
 from tanbr_jax import bandits, partition
+from tanbr_jax.checks.names import printable
+from tanbr_jax.checks.ranges import Count, Range, Whole
 from tanbr_jax.environments import Environment
 from tanbr_jax.environments.landscapes.families import FAMILIES
 from tanbr_jax.online import rounds
 from tanbr_jax.partition.outlines import outlines
 from tanbr_jax.plots import parts
 from tanbr_jax.plots import ternary as plot_ternary
+from tanbr_jax.plots.text import plain
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
 TREES, FIGURE = "trees.npz", "ternary.png"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TernarySettings(SyntheticSettings):
+  """All that the study reads; see configs/regret/ternary.py."""
+
+  num_experts: Annotated[int, Range(3, 3, "[]")]
+  family: str
+  bandits: list[str]
+  seed: Whole
+  snapshots: tuple[Count, ...]
+  num_points: Count
+  zoom: Annotated[float, Range(1)]
+
+  def __post_init__(self) -> None:
+    """Raises a ValueError if a value is not allowed."""
+    super().__post_init__()
+    launch.names(self.family, known=FAMILIES, kind="family")
+    counts = list(self.snapshots)
+    if not counts or sorted(set(counts)) != counts:
+      raise ValueError(f"snapshots must be rising round counts, got {counts}")
+
+
+def read(config: ml_collections.ConfigDict) -> TernarySettings:
+  """The config as a record.
+
+  Raises:
+    ValueError: a value that is not allowed, in one line.
+  """
+  known = {*bandits.REGISTRY, *config.methods}
+  return records.read(
+    TernarySettings,
+    config,
+    bandits=launch.names(config.bandits, known=known, kind="bandit"),
+  )
+
+
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   """Plays every method, writes the run's folder and prints where it is."""
-  methods = check(config)
-  settings = records.read(SyntheticSettings, config)
-  environment = streams.make_environment(settings, config.family, "fixed")
-  learners = {name: streams.make_bandit(settings, name) for name in methods}
-  folder = reporting.open_workdir(workdir, config, seeds=[config.seed])
+  settings = read(config)
+  environment = streams.make_environment(settings, settings.family, "fixed")
+  learners = {
+    name: streams.make_bandit(settings, name) for name in settings.bandits
+  }
+  folder = reporting.open_workdir(workdir, config, seeds=[settings.seed])
   arrays, summary = {}, {}
   for method, bandit in learners.items():
-    for count, snapshot in play(config, method, bandit, environment).items():
+    for count, snapshot in play(settings, method, bandit, environment).items():
       name = f"{method}/{count}"
       arrays |= {f"{name}:{key}": value for key, value in snapshot.items()}
       summary[f"{name}/num_leaves"] = len(snapshot["visits"])
       summary[f"{name}/simple_regret"] = float(snapshot["gaps"].mean())
   atomic.write_arrays(folder / TREES, arrays)
   reporting.write_summary(folder, summary)
-  draw(folder)
-  print(f"figure: {folder / FIGURE}")
-
-
-def check(config: ml_collections.ConfigDict) -> list[str]:
-  """The methods of the config, after a check of what long work needs."""
-  if config.num_experts != 3:
-    raise ValueError(
-      f"a ternary picture needs num_experts=3, got {config.num_experts}"
-    )
-  counts = list(config.snapshots)
-  if not counts or sorted(set(counts)) != counts or counts[0] < 1:
-    raise ValueError(f"snapshots must be rising round counts, got {counts}")
-  launch.names(config.family, known=FAMILIES, kind="family")
-  known = {*bandits.REGISTRY, *config.methods}
-  return launch.names(config.bandits, known=known, kind="bandit")
+  with drawing.surviving(FIGURE):
+    draw(folder)
+    print(f"figure: {printable(str(folder / FIGURE))}")
 
 
 def play(
-  config: ml_collections.ConfigDict,
+  settings: TernarySettings,
   method: str,
   bandit: bandits.Bandit,
   environment: Environment,
 ) -> dict[int, dict[str, np.ndarray]]:
   """Parts of a picture for each snapshot, by the number of rounds."""
-  snapshots, num_points = config.snapshots, config.num_points
-  seeds = np.asarray([config.seed], np.int32)
+  snapshots, num_points = settings.snapshots, settings.num_points
+  seeds = np.asarray([settings.seed], np.int32)
   carry = rounds.init(bandit, environment, seeds)
   # Stages of one length, so that the rounds compile once.
   stage = math.gcd(*snapshots)
@@ -177,7 +204,7 @@ def _panel(
   method, count = name.rsplit("/", 1)
   visits = arrays[f"{name}:visits"]
   return plot_ternary.TernaryPanel(
-    title=f"{method}\nround {int(count):,}, {len(visits)} leaves",
+    title=f"{plain(method)}\nround {int(count):,}, {len(visits)} leaves",
     cells=arrays[f"{name}:cells"],
     visits=visits,
     played=arrays[f"{name}:played"],

@@ -36,14 +36,21 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   settings = records.read(RunSettings, config)
   synthetic = records.read(SyntheticSettings, config)
   environments = make_environments(config, synthetic)
+  options = {method: points(config.grids[method]) for method in learners}
+  arms = {
+    method: [
+      streams.make_bandit(synthetic, method, **o) for o in options[method]
+    ]
+    for method in learners
+  }
   folder = reporting.open_workdir(workdir, config, seeds=settings.seeds)
   path = folder / "tune.json"
   results = reporting.read_json(path, strict=True) if path.exists() else {}
   for method in learners:
     if method not in results:
-      options = points(config.grids[method])
-      arms = [streams.make_bandit(synthetic, method, **o) for o in options]
-      results[method] = tune(arms, options, environments, settings)
+      results[method] = tune(
+        arms[method], options[method], environments, settings
+      )
       atomic.write_json(path, results)
     best = min(results[method], key=lambda row: row["score"])
     print(method, *(f"{k}={v:.4g}" for k, v in best.items()), flush=True)

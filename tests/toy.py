@@ -110,6 +110,7 @@ def make_trace(expected, realised, optimal):
     shown_mix=np.ones((*shape, 1), np.float32),
     task_count=np.ones((*shape, 1), np.int32),
     nonfinite_rewards=np.zeros(shape, np.int32),
+    nonfinite_signals=np.zeros(shape, np.int32),
     seconds=np.ones(1),
     chunk_rounds=np.asarray([shape[1]]),
     aux={},

@@ -8,6 +8,7 @@ slot takes less time than a routed one, its experts an eighth of the bytes.
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 from configs.pretrain import quick as pretrain_quick
 
@@ -39,6 +40,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_seeds = 3
   config.first_seed = 0
   config.requests = 16
+  # How many of them give the gradient to the methods that need one; None for
+  # all. And whose gradient it is, see `environments.moe_slots`: "agreement",
+  # "entropy" or "log_likelihood".
+  config.gradient_requests = config_dict.placeholder(int)
+  config.signal = "log_likelihood"
   # "accuracy" or "log_likelihood" of the next byte.
   config.reward = "accuracy"
   config.mix = "drift"

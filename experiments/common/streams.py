@@ -2,34 +2,52 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from experiments.common import launch
 from tanbr_jax import bandits, monitor
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_name
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Count,
+  Decay,
+  NonNegative,
+  Range,
+  Whole,
+)
 from tanbr_jax.environments import Environment, mixes, synthetic
 
 Options = Mapping[str, Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BanditSettings:
+class BanditSettings(ranges.Checked):
   """Sizes and options of methods; see configs/regret/quick.py."""
 
-  num_experts: int
-  num_tasks: int
+  num_experts: AtLeastTwo
+  num_tasks: Count
   methods: Options = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self) -> None:
+    """Raises a ValueError if a size or the name of a method is not allowed."""
+    super().__post_init__()
+    for name in self.methods:
+      check_name("method", name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticSettings(BanditSettings):
   """Synthetic streams and the methods on them; see configs/regret/quick.py."""
 
-  noise: float
-  requests: int
-  monitor_decay: float
+  noise: NonNegative
+  requests: Whole
+  monitor_decay: Decay
   mix_options: Options
   noise_kind: str = "gaussian"
-  reward_drift: float = 0.0
+  reward_drift: Annotated[float, Range(0, 0.5, "[]")] = 0.0
+  gradient_noise: NonNegative | None = None
+  gradient_every: Count = 1
   family_options: Options = dataclasses.field(default_factory=dict)
 
 
@@ -95,5 +113,7 @@ def make_environment(
     reward_drift=settings.reward_drift,
     monitor=estimator,
     requests=settings.requests or None,
+    gradient_noise=settings.gradient_noise,
+    gradient_every=settings.gradient_every,
     family_options=settings.family_options.get(family, {}),
   )

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +10,21 @@ import jax.numpy as jnp
 from experiments.kernels import inputs as kernel_inputs
 from experiments.kernels.rows import copy
 from experiments.kernels.shapes import ITEM, Ceilings
-from tanbr_jax.monitor.base import check_at_least_one
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, NonNegative, Range
 from tanbr_jax.timing import device_time
 from tanbr_jax.timing.device_time import Job
 from tanbr_jax.timing.latency import Latency
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TimingSettings:
+class TimingSettings(ranges.Checked):
   """Repeats, and sizes of what finds ceilings; see configs/kernels/gpu.py."""
 
-  repeats: int
-  min_ms: float
-  ceiling_bytes: int
-  matmul_size: int
-
-  def __post_init__(self) -> None:
-    """Raises a ValueError if there are no repeats."""
-    check_at_least_one(repeats=self.repeats)
+  repeats: Count
+  min_ms: NonNegative
+  ceiling_bytes: Annotated[int, Range(1, 2**40)]
+  matmul_size: Count
 
   def call_times(
     self, queues: Mapping[str, device_time.Queue]

@@ -7,6 +7,7 @@ import ml_collections
 from experiments.common import launch, records
 from experiments.kernels.ceilings import TimingSettings
 from experiments.kernels.shapes import SHAPES
+from tanbr_jax.checks.ranges import Count, NonNegative, Whole
 
 GROUPS = (
   "merging",
@@ -26,11 +27,11 @@ class KernelSettings(TimingSettings):
   """All that the study reads of its config; see configs/kernels/gpu.py."""
 
   shapes: list[str]
-  tokens: list[int]
+  tokens: list[Count]
   groups: list[str]
-  max_seconds: float
-  xla_max_tokens: int
-  threads: int
+  max_seconds: NonNegative
+  xla_max_tokens: Whole
+  threads: Count
 
 
 def read(config: ml_collections.ConfigDict) -> KernelSettings:

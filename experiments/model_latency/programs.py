@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jax import lax
 
 from tanbr_jax import models, moe
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count
 
 ROUTED, PAIRS, HALF, MERGED = (
   "routed",
@@ -28,7 +29,8 @@ FORMS = (ROUTED, PAIRS, HALF, MERGED)
 BATCH = 0  # In place of a decoding batch size: the program that reads a batch.
 
 
-class Sizes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Sizes(ranges.Checked):
   """Numbers of tokens that a program handles.
 
   Attributes:
@@ -38,23 +40,16 @@ class Sizes(NamedTuple):
     decode_steps: tokens of each, in one program.
   """
 
-  batch_size: int
-  length: int
-  decode_batch_sizes: tuple[int, ...]
-  decode_steps: int
+  batch_size: Count
+  length: Count
+  decode_batch_sizes: tuple[Count, ...]
+  decode_steps: Count
 
-  @classmethod
-  def of(cls, config: ml_collections.ConfigDict) -> "Sizes":
-    """Reads the config's fields of the same names.
-
-    Raises:
-      ValueError: one is below 1, or there is no decoding batch size.
-    """
-    sizes = cls(**{name: config[name] for name in cls._fields})
-    found = [*sizes._replace(decode_batch_sizes=1), *sizes.decode_batch_sizes]
-    if min(found) < 1 or not sizes.decode_batch_sizes:
-      raise ValueError(f"sizes must be at least 1, got {sizes}")
-    return sizes
+  def __post_init__(self) -> None:
+    """Raises a ValueError if a size is below 1 or there is none to decode."""
+    super().__post_init__()
+    if not self.decode_batch_sizes:
+      raise ValueError("decode_batch_sizes must hold a size, got none")
 
 
 class Pair(NamedTuple):

@@ -10,6 +10,7 @@ from experiments.common import launch, records
 from experiments.kernels.ceilings import TimingSettings
 from experiments.model_latency.programs import Sizes
 from tanbr_jax import models
+from tanbr_jax.checks.ranges import Chance, NonNegative
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,18 +22,14 @@ class LatencySettings(TimingSettings):
   dtype: str
   implementation: str | None
   sizes: Sizes
-  active_share: float
-  max_seconds: float
+  active_share: Chance
+  max_seconds: NonNegative
 
   def __post_init__(self) -> None:
     """Raises a ValueError if a value is not allowed."""
     super().__post_init__()
     for name in self.changes:
       launch.names(name, known=models.PRESETS, kind="model")
-    if not 0 < self.active_share <= 1:
-      raise ValueError(
-        f"active_share must be in (0, 1], got active_share={self.active_share}"
-      )
     for name in self.models:
       self.shape(name)
 
@@ -53,5 +50,5 @@ def read(config: ml_collections.ConfigDict) -> LatencySettings:
     config,
     models=launch.names(config.models, known=models.PRESETS, kind="model"),
     implementation=config.implementation or None,
-    sizes=Sizes.of(config),
+    sizes=records.read(Sizes, config),
   )

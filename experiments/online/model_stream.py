@@ -1,6 +1,8 @@
 """A pre-trained model, its oracle and its stream, as settings have them."""
 
 import dataclasses
+import functools
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +53,8 @@ class ModelStream(NamedTuple):
     search_text: text that weights are searched on.
     select_windows: [V, n, S + 1] tokens, text that they are selected on.
     usage: [V, E] how much the router sends each task to each expert.
-    merged: serves the merged model and shows an estimate of the mix.
+    merged: signals that a method needs -> an environment which serves the
+      merged model, shows an estimate of the mix and gives these signals.
     routed: serves the model of experts whatever is played.
     informed: serves the merged model and shows the true mix, for the oracle.
     input_ids: [B, S] int32, requests of a slot, for timing.
@@ -64,7 +67,7 @@ class ModelStream(NamedTuple):
   search_text: data.TaskText
   select_windows: jax.Array
   usage: jax.Array
-  merged: Environment
+  merged: Callable[[Collection[str]], Environment]
   routed: Environment
   informed: Environment
   input_ids: jax.Array
@@ -183,28 +186,31 @@ def _environments(
   ingredients: Ingredients,
   trained: pretraining.Pretrained,
   table: oracle.OracleTable,
-) -> list[Environment]:
+) -> tuple[Callable[[Collection[str]], Environment], Environment, Environment]:
   """Merged, routed and informed; their requests are the same."""
-  return [
-    moe_slots.moe_slots(
-      trained.model,
-      trained.params,
-      ingredients.test,
-      task_mix=ingredients.task_mix,
-      optimal_table=table,
-      requests_per_slot=settings.requests,
-      monitor=shown,
-      serve=serve,
-      reward=settings.reward,
-      # The oracle's own run is the yardstick, see `regret.against`.
-      paired=False,
+  make = functools.partial(
+    moe_slots.moe_slots,
+    trained.model,
+    trained.params,
+    ingredients.test,
+    task_mix=ingredients.task_mix,
+    optimal_table=table,
+    requests_per_slot=settings.requests,
+    reward=settings.reward,
+    # The oracle's own run is the yardstick, see `regret.against`.
+    paired=False,
+  )
+
+  def merged(needs: Collection[str]) -> Environment:
+    count = settings.num_gradient_requests if "gradient" in needs else 0
+    return make(
+      monitor=ingredients.monitor,
+      gradient_requests=count,
+      signal=settings.signal,
+      usage="usage" in needs,
     )
-    for serve, shown in (
-      ("merged", ingredients.monitor),
-      ("routed", ingredients.monitor),
-      ("merged", None),
-    )
-  ]
+
+  return merged, make(monitor=ingredients.monitor, serve="routed"), make()
 
 
 def _oracle(

@@ -8,10 +8,13 @@ import ml_collections
 
 from experiments.common import launch, records
 from tanbr_jax import bandits, monitor
-from tanbr_jax.environments import mixes
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_name
+from tanbr_jax.checks.ranges import Count, Decay, Whole
+from tanbr_jax.environments import mixes, slot_signals
 from tanbr_jax.environments.mixes import MixProcess
 from tanbr_jax.environments.oracle import merged_reward
-from tanbr_jax.monitor.base import check_at_least_one
+from tanbr_jax.online import signals
 from tanbr_jax.training.pretraining import PretrainConfig
 
 # Methods that are made of the model's own data; the others learn from nothing.
@@ -20,7 +23,7 @@ MONITORS = ("moving_average", "count_min_sketch")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OracleSettings:
+class OracleSettings(ranges.Checked):
   """Sizes of the oracle's search and of the estimate of its error.
 
   Attributes:
@@ -33,42 +36,51 @@ class OracleSettings:
     error_steps: of each of these ascents.
   """
 
-  seed: int
-  steps: int
-  search_windows: int
-  windows: int
-  error_mixes: int
-  error_starts: int
-  error_steps: int
-
-  def __post_init__(self) -> None:
-    """Raises a ValueError if a number is below 1."""
-    sizes = dataclasses.asdict(self)
-    del sizes["seed"]
-    check_at_least_one(**{f"oracle.{k}": v for k, v in sizes.items()})
+  seed: Whole
+  steps: Count
+  search_windows: Count
+  windows: Count
+  error_mixes: Count
+  error_starts: Count
+  error_steps: Count
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StreamSettings:
+class StreamSettings(ranges.Checked):
   """Requests, their mix and its monitor; see configs/online/quick.py."""
 
-  requests: int
+  requests: Count
+  gradient_requests: Whole | None
+  signal: str
   reward: str
   mix: str
   mix_options: Mapping[str, Mapping[str, Any]]
   monitor: str
-  monitor_decay: float
-  monitor_window: int
+  monitor_decay: Decay
+  monitor_window: Count
 
   def __post_init__(self) -> None:
-    """Raises a ValueError if a size is below 1 or a name unknown."""
-    check_at_least_one(requests=self.requests)
+    """Raises a ValueError if a number is out of range or a name unknown."""
+    super().__post_init__()
     merged_reward.check_reward(self.reward)
+    slot_signals.check(self.signal, self.num_gradient_requests, self.requests)
     for name, known in (("mix", self.mix_options), ("monitor", MONITORS)):
       if getattr(self, name) not in known:
         raise ValueError(
           f"{name} must be one of {sorted(known)}, got {getattr(self, name)!r}"
         )
+
+  @property
+  def num_gradient_requests(self) -> int:
+    """Requests of a slot that give the gradient."""
+    if self.gradient_requests is None:
+      return self.requests
+    return self.gradient_requests
+
+  def check_needs(self, needs: bandits.Needs, *, method: str) -> None:
+    """Raises a ValueError if the stream lacks what a method needs."""
+    given = ["usage"] + ["gradient"] * (self.num_gradient_requests > 0)
+    signals.check_needs(needs, given, name=method)
 
   def make_mix(self, num_tasks: int) -> MixProcess:
     """The process of task mixes; its options are checked here."""
@@ -87,7 +99,7 @@ class StreamSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OnlineSettings:
+class OnlineSettings(ranges.Checked):
   """All that the main job reads of its config; see configs/online/quick.py."""
 
   pretrain: PretrainConfig
@@ -98,11 +110,13 @@ class OnlineSettings:
   methods: Mapping[str, Mapping[str, Any]]
   data_path: str | None
   cache_dir: str | None
-  latency_repeats: int
+  latency_repeats: Count
 
   def __post_init__(self) -> None:
     """Raises a ValueError if a value is not allowed."""
-    check_at_least_one(latency_repeats=self.latency_repeats)
+    super().__post_init__()
+    for name in self.methods:
+      check_name("method", name)
     if ignored := sorted(set(self.methods) & set(OF_MODEL)):
       raise ValueError(f"methods made of the model take no options: {ignored}")
 
@@ -117,8 +131,10 @@ def read(config: ml_collections.ConfigDict) -> OnlineSettings:
   return records.read(
     OnlineSettings,
     config,
-    pretrain=PretrainConfig(**config.pretrain, seed=config.model_seed),
-    oracle=OracleSettings(**config.oracle),
+    pretrain=records.read_section(
+      PretrainConfig, config, "pretrain", seed=config.model_seed
+    ),
+    oracle=records.read_section(OracleSettings, config, "oracle"),
     stream=records.read(StreamSettings, config),
     run=records.read(records.RunSettings, config),
     bandits=launch.names(config.bandits, known=known, kind="bandit"),

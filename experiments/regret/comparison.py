@@ -24,6 +24,7 @@ from experiments.common.records import RunSettings
 from experiments.common.streams import SyntheticSettings
 from experiments.regret import figures
 from tanbr_jax import bandits
+from tanbr_jax.checks.names import check_name
 from tanbr_jax.environments import Environment, mixes
 from tanbr_jax.environments.landscapes.families import FAMILIES
 from tanbr_jax.online import estimates, regret, trace
@@ -102,9 +103,8 @@ def read_settings(
   Raises:
     ValueError: a name cannot be part of a stream's, or a field is not known.
   """
-  for name in (*config.settings, *config.methods):
-    if "/" in name or ":" in name or "," in name:
-      raise ValueError(f"a name must not hold '/', ':' or ',', got {name!r}")
+  for name in config.settings:
+    check_name("setting", name)
   base = records.read(SyntheticSettings, config)
   found = {}
   for name, overrides in config.settings.to_dict().items():

@@ -18,6 +18,7 @@ from experiments.common import drawing
 from tanbr_jax.online.estimates import Estimate
 from tanbr_jax.plots import grid as plot_grid
 from tanbr_jax.plots import parts, sweeps
+from tanbr_jax.plots.text import plain
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.report.html import ReportFigure
 
@@ -27,9 +28,11 @@ _INTERVAL = "95 % Student interval over seeds"
 def draw(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
   """Writes the figures that the config names, from the folder's files."""
   wanted = [name.strip() for name in config["figures"].split(",")]
-  return [
-    figure for name in wanted for figure in FIGURES[name](workdir, config)
-  ]
+  report = []
+  for name in wanted:
+    with drawing.surviving(name):
+      report += FIGURES[name](workdir, config)
+  return report
 
 
 def _streams(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
@@ -108,8 +111,10 @@ def _sweep(
       points[values[method]] = ratio
   return sweeps.sweep(
     series,
-    x_label=varied,
-    y_label=f"expected regret, ratio to\n{varied} = {values[baseline]:g}",
+    x_label=plain(varied),
+    y_label=(
+      f"expected regret, ratio to\n{plain(varied)} = {values[baseline]:g}"
+    ),
     title="geometric mean over paired seeds, 95 % interval",
     reference=1.0,
   )
@@ -131,9 +136,9 @@ def _settings(workdir: Path, config: Mapping[str, Any]) -> list[ReportFigure]:
     where = stream.replace("/", ", ")
     figure = sweeps.sweep(
       series,
-      x_label=varied,
-      y_label=f"expected regret, ratio to\n{baseline} (log scale)",
-      title=f"{where}: geometric mean over paired seeds, 95 % interval",
+      x_label=plain(varied),
+      y_label=f"expected regret, ratio to\n{plain(baseline)} (log scale)",
+      title=f"{plain(where)}: geometric mean over paired seeds, 95 % interval",
       reference=1.0,
     )
     file = f"{stream.replace('/', '_')}_settings.png"

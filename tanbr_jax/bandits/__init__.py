@@ -23,6 +23,12 @@ from tanbr_jax.bandits.controls import (
   random,
   uniform,
 )
+from tanbr_jax.bandits.first_order.exponentiated_gradient import (
+  exponentiated_gradient,
+)
+from tanbr_jax.bandits.first_order.follow_usage import follow_usage
+from tanbr_jax.bandits.first_order.online_gradient import online_gradient
+from tanbr_jax.bandits.first_order.online_newton import online_newton
 from tanbr_jax.bandits.linear.gp_ucb import gp_ucb
 from tanbr_jax.bandits.linear.lin_ucb import lin_ts, lin_ucb
 from tanbr_jax.bandits.linear.multitask_ts import multitask_ts
@@ -56,8 +62,10 @@ __all__ = [
   "discounted",
   "epsilon_greedy",
   "exp3",
+  "exponentiated_gradient",
   "fixed",
   "follow_task_mix",
+  "follow_usage",
   "forget",
   "gp_ucb",
   "hct",
@@ -71,6 +79,8 @@ __all__ = [
   "neural_ucb",
   "neural_ucb_practical",
   "neural_ucb_theory",
+  "online_gradient",
+  "online_newton",
   "oracle",
   "random",
   "sliding_window",

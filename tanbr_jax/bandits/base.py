@@ -11,12 +11,18 @@ argument, hence a new value of a hyper-parameter does not compile again and
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from jax.tree_util import Partial
 
+from tanbr_jax.simplex.varying import alike
+
+# Ten seeds side by side, and the copy of a round, still fit a small machine.
+MOST_STATE_MB = 1000
+
 State = Any
+T = TypeVar("T")
 
 
 class Context(NamedTuple):
@@ -54,16 +60,21 @@ class Feedback(NamedTuple):
     task_count: [V] int32, requests of each task in the slot. A task with count
       0 was not seen and must not be learnt from.
     gradient: [E] float32, the derivative of the slot's mean log-likelihood (or
-      reward) in the merge weights at the point played, without its mean; None
-      where an environment does not give it.
+      reward) in the merge weights at the point played, without its mean; zeros
+      where `gradient_count` is 0; None where an environment never gives it.
     usage: [E] float32 on the simplex, how much the router would use each expert
-      for the served tokens; None where an environment does not give it.
+      for the served tokens; zeros in a slot without one; None where an
+      environment never gives it.
+    gradient_count: [] int32, requests that the gradient is a mean over. A slot
+      with count 0 has no gradient and must not be learnt from. None exactly
+      where `gradient` is.
   """
 
   task_reward: jax.Array
   task_count: jax.Array
   gradient: jax.Array | None = None
   usage: jax.Array | None = None
+  gradient_count: jax.Array | None = None
 
 
 @jax.tree_util.register_static
@@ -78,8 +89,10 @@ class Bandit(NamedTuple):
     init: `init(key) -> state`.
     select: `select(key, state, context) -> Decision`; the state is unchanged.
     update: `update(key, state, context, decision, feedback) -> state`.
-    needs: names of the optional fields of `Feedback` that `update` reads; a run
-      whose environment does not give them is refused before it starts.
+    needs: names of the optional fields of `Feedback` that `update` reads
+      ("gradient", "usage"). It is given no others, so that a run computes no
+      signal in vain; `gradient_count` comes with "gradient". A run whose
+      environment does not give them is refused before it starts.
   """
 
   init: Callable[[jax.Array], State]
@@ -98,10 +111,12 @@ class Shape(tuple):
   """
 
 
-def begin(state: State, key: jax.Array) -> State:
-  """The `init` of a bandit that always begins in the same state, bound."""
-  del key
-  return state
+def begin(state: T, key: jax.Array) -> T:
+  """Returns a state as `init` has to: it varies over devices as its key does.
+
+  Bound to a state it is the `init` of a bandit that always begins alike.
+  """
+  return alike(state, key)
 
 
 def as_pytree(functions: Any) -> Any:
@@ -120,8 +135,11 @@ def as_pytree(functions: Any) -> Any:
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
-  """Raises a ValueError with the value if it is below `least` or NaN."""
-  if not value >= least:
+  """Raises a ValueError with the value if it is below `least` or NaN.
+
+  A traced value passes.
+  """
+  if not isinstance(value, jax.core.Tracer) and not value >= least:
     raise ValueError(f"{name} must be at least {least}, got {name}={value}")
 
 
@@ -137,3 +155,26 @@ def check_sizes(num_experts: int, num_tasks: int) -> None:
   """
   check_at_least("num_experts", num_experts, 2)
   check_at_least("num_tasks", num_tasks, 1)
+
+
+def check_state_size(bandit: Bandit, remedy: str) -> Bandit:
+  """Returns the bandit unless its state is larger than MOST_STATE_MB.
+
+  Nothing is allocated: what cannot be kept would end the process without a
+  word.
+
+  Args:
+    bandit: whose `init` is traced.
+    remedy: what to do about it, the end of the error's sentence.
+
+  Raises:
+    ValueError: with the size in MB (10^6 bytes).
+  """
+  state = jax.eval_shape(bandit.init, jax.random.key(0))
+  num_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+  if num_bytes > MOST_STATE_MB * 10**6:
+    raise ValueError(
+      f"the state would take {num_bytes / 1e6:,.0f} MB, the most is "
+      f"{MOST_STATE_MB:,} MB: {remedy}"
+    )
+  return bandit

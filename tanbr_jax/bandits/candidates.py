@@ -19,6 +19,8 @@ from jax.tree_util import Partial
 from tanbr_jax import partition as partitions
 from tanbr_jax.bandits.base import Decision, Shape, check_at_least
 from tanbr_jax.bandits.trees import tree_growth
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Inner, Positive, Whole
 from tanbr_jax.partition import Partition
 from tanbr_jax.simplex.points import dirichlet_half, dirichlet_one
 
@@ -91,13 +93,14 @@ def make_source(
   )
 
 
+@ranges.checked
 def leaves(
   partition: Partition,
   *,
-  num_experts: int,
-  rho: chex.Numeric = 0.9,
-  split_scale: chex.Numeric = 1.0,
-  num_fresh: int = 0,
+  num_experts: AtLeastTwo,
+  rho: Inner = 0.9,
+  split_scale: Positive = 1.0,
+  num_fresh: Whole = 0,
 ) -> Source:
   """Returns the leaves of a tree that grows where it is played.
 
@@ -112,8 +115,6 @@ def leaves(
   Raises:
     ValueError: if a number is out of range.
   """
-  tree_growth.check(rho, split_scale)
-  check_at_least("num_fresh", num_fresh, 0)
   return Source(
     Partial(_init_tree, partition),
     Partial(_propose_leaves, Shape((num_fresh, num_experts))),
@@ -139,7 +140,7 @@ def ascent_starts(
   centre = jnp.full((1, num_experts), 1 / num_experts, jnp.float32)
   fresh = dirichlet_half(key, (num_fresh, num_experts))
   return jnp.concatenate(
-    [jnp.eye(num_experts), centre, previous[None, :], fresh]
+    [jnp.eye(num_experts, dtype=jnp.float32), centre, previous[None, :], fresh]
   )
 
 
@@ -182,7 +183,9 @@ def _propose_leaves(draws: Shape, key, state) -> tuple[jax.Array, jax.Array]:
   num_splits = jnp.sum(tree.is_leaf, dtype=jnp.int32) - 1
   return (
     jnp.concatenate([tree.representatives, fresh]),
-    jnp.concatenate([tree.is_leaf, jnp.arange(draws[0]) < num_splits]),
+    jnp.concatenate(
+      [tree.is_leaf, jnp.arange(draws[0], dtype=jnp.int32) < num_splits]
+    ),
   )
 
 

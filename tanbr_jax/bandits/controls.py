@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
@@ -16,17 +17,23 @@ from tanbr_jax.bandits.base import (
   Decision,
   Shape,
   begin,
-  check_sizes,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count
 from tanbr_jax.simplex.points import check_simplex, dirichlet_one
 
 
-def _keep_state(key, state, context, decision, feedback) -> tuple[()]:
+def _count(key, state, context, decision, feedback) -> jax.Array:
   del key, context, decision, feedback
-  return state
+  return state + jnp.int32(1)
 
 
-_NO_STATE, _KEEP = Partial(begin, ()), Partial(_keep_state)
+def _control(play: Partial) -> Bandit:
+  """A bandit whose state is the slots played, [] int32.
+
+  An empty state could not be saved by Orbax.
+  """
+  return Bandit(Partial(begin, jnp.int32(0)), play, Partial(_count))
 
 
 def _play(weights: chex.Array, key, state, context: Context) -> Decision:
@@ -49,10 +56,11 @@ def _play_policy(policy: Callable, key, state, context: Context) -> Decision:
   return Decision(policy(context.task_mix), {})
 
 
+@ranges.checked
 def fixed(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   weights: chex.Array | None = None,
 ) -> Bandit:
   """Plays the same weights in every slot (a static merge).
@@ -66,7 +74,6 @@ def fixed(
     ValueError: if the weights are off the simplex or not E of them, E < 2 or
       V < 1.
   """
-  check_sizes(num_experts, num_tasks)
   if weights is None:
     weights = np.full(num_experts, 1 / num_experts)
   weights = check_simplex("weights", weights)
@@ -75,23 +82,41 @@ def fixed(
       "weights must have one entry an expert, got "
       f"weights.shape={weights.shape}, num_experts={num_experts}"
     )
-  return Bandit(_NO_STATE, Partial(_play, weights), _KEEP)
+  return _control(Partial(_play, weights))
 
 
-def uniform(*, num_experts: int, num_tasks: int) -> Bandit:
-  """Plays the plain average of the experts in every slot."""
+@ranges.checked
+def uniform(*, num_experts: AtLeastTwo, num_tasks: Count) -> Bandit:
+  """Plays the plain average of the experts in every slot.
+
+  Args:
+    num_experts: E.
+    num_tasks: V (not used: every constructor takes both).
+
+  Raises:
+    ValueError: if E < 2 or V < 1.
+  """
   return fixed(num_experts=num_experts, num_tasks=num_tasks)
 
 
-def random(*, num_experts: int, num_tasks: int) -> Bandit:
-  """Plays weights drawn uniformly from the simplex."""
-  check_sizes(num_experts, num_tasks)
+@ranges.checked
+def random(*, num_experts: AtLeastTwo, num_tasks: Count) -> Bandit:
+  """Plays weights drawn uniformly from the simplex, anew in every slot.
+
+  Args:
+    num_experts: E.
+    num_tasks: V (not used: every constructor takes both).
+
+  Raises:
+    ValueError: if E < 2 or V < 1.
+  """
   play = Partial(_play_random, Shape((num_experts,)))
-  return Bandit(_NO_STATE, play, _KEEP)
+  return _control(play)
 
 
+@ranges.checked
 def follow_task_mix(
-  *, num_experts: int, num_tasks: int, table: chex.Array | None = None
+  *, num_experts: AtLeastTwo, num_tasks: Count, table: chex.Array | None = None
 ) -> Bandit:
   """Plays x = psi R, the mix pushed through a table of weights per task.
 
@@ -105,7 +130,6 @@ def follow_task_mix(
     ValueError: if the table's rows are off the simplex or its shape is wrong,
       E < 2 or V < 1.
   """
-  check_sizes(num_experts, num_tasks)
   if table is None:
     table = np.eye(num_experts)[np.arange(num_tasks) % num_experts]
   table = check_simplex("table", table)
@@ -115,13 +139,14 @@ def follow_task_mix(
       f"table.shape={table.shape}, num_tasks={num_tasks}, "
       f"num_experts={num_experts}"
     )
-  return Bandit(_NO_STATE, Partial(_play_table, table), _KEEP)
+  return _control(Partial(_play_table, table))
 
 
+@ranges.checked
 def oracle(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   policy: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Bandit:
   """Plays `policy(task_mix)`: the best weights for the mix that is seen.
@@ -135,8 +160,7 @@ def oracle(
   Raises:
     ValueError: if E < 2 or V < 1.
   """
-  check_sizes(num_experts, num_tasks)
   if policy is None:
     return follow_task_mix(num_experts=num_experts, num_tasks=num_tasks)
   policy = policy if isinstance(policy, Partial) else Partial(policy)
-  return Bandit(_NO_STATE, Partial(_play_policy, policy), _KEEP)
+  return _control(Partial(_play_policy, policy))

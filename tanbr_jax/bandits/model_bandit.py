@@ -12,10 +12,17 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  begin,
+)
 from tanbr_jax.bandits.candidates import Source, make_source
 from tanbr_jax.bandits.reward_model import RewardModel, observed
 from tanbr_jax.simplex.ascent import Ascent
+from tanbr_jax.simplex.search import best
 
 # `pick(key, estimate, points [N, E], active [N])` gives the weights [E], the
 # candidate and the bonus as it was added to the mean.
@@ -30,9 +37,8 @@ class ModelBanditState(NamedTuple):
 
 
 def _highest(means, bonuses, points, active):
-  values = jnp.where(active, means + bonuses, -jnp.inf)
-  best = jnp.argmax(values).astype(jnp.int32)
-  return points[best], best, bonuses[best]
+  chosen = best(jnp.where(active, means + bonuses, -jnp.inf))
+  return points[chosen], chosen, bonuses[chosen]
 
 
 def highest(key, estimate, points, active) -> tuple[jax.Array, ...]:
@@ -44,19 +50,19 @@ def highest(key, estimate, points, active) -> tuple[jax.Array, ...]:
 def highest_draw(key, estimate, points, active) -> tuple[jax.Array, ...]:
   """Picks that of the highest draw, normal for each candidate anew."""
   means, bonuses = jax.vmap(estimate)(points)
-  bonuses = bonuses * jax.random.normal(key, bonuses.shape)
+  bonuses = bonuses * jax.random.normal(key, bonuses.shape, jnp.float32)
   return _highest(means, bonuses, points, active)
 
 
 def climb(ascent: Ascent, key, estimate, points, active) -> tuple:
   """Picks where the ascent of mean plus bonus ends."""
   del key
-  best = ascent(lambda weights: sum(estimate(weights)), points, active)
-  return best.weights, best.candidate, estimate(best.weights)[1]
+  end = ascent(lambda weights: sum(estimate(weights)), points, active)
+  return end.weights, end.candidate, estimate(end.weights)[1]
 
 
 def _init(model: RewardModel, source: Source, key) -> ModelBanditState:
-  return ModelBanditState(model.init(key), source.init())
+  return begin(ModelBanditState(model.init(key), source.init()), key)
 
 
 def _select(model, source, pick, epsilon, key, state, context) -> Decision:
@@ -69,8 +75,10 @@ def _select(model, source, pick, epsilon, key, state, context) -> Decision:
   aux = {"exploration_bonus": bonus}
   # Sometimes a random candidate instead.
   if epsilon is not None:
-    explores = jax.random.uniform(coin_key) < epsilon(state.model)
-    draws = jax.random.uniform(explore_key, active.shape)
+    explores = jax.random.uniform(coin_key, dtype=jnp.float32) < epsilon(
+      state.model
+    )
+    draws = jax.random.uniform(explore_key, active.shape, jnp.float32)
     drawn = jnp.argmax(jnp.where(active, draws, -1.0)).astype(jnp.int32)
     candidate = jnp.where(explores, drawn, candidate)
     weights = jnp.where(explores, points[candidate], weights)

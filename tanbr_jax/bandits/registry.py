@@ -20,6 +20,12 @@ from tanbr_jax.bandits.controls import (
   random,
   uniform,
 )
+from tanbr_jax.bandits.first_order.exponentiated_gradient import (
+  exponentiated_gradient,
+)
+from tanbr_jax.bandits.first_order.follow_usage import follow_usage
+from tanbr_jax.bandits.first_order.online_gradient import online_gradient
+from tanbr_jax.bandits.first_order.online_newton import online_newton
 from tanbr_jax.bandits.linear.gp_ucb import gp_ucb
 from tanbr_jax.bandits.linear.lin_ucb import lin_ts, lin_ucb
 from tanbr_jax.bandits.linear.multitask_ts import multitask_ts
@@ -41,6 +47,8 @@ NEEDS: Mapping[str, str] = MappingProxyType(
   {
     "mix": "decides by the slot's task mix",
     "task rewards": "learns from the reward of every task, not of the slot",
+    "gradient": "learns from the derivative of the slot's reward, told",
+    "usage": "learns from the router's use of the experts, told",
     "own gradients": "differentiates a model of its own, to train or ascend it",
     "horizon": "is told beforehand how many rounds there will be",
     "smoothness": "is told how fast rewards may change with the weights",
@@ -74,8 +82,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
       "Auer, Cesa-Bianchi, Fischer", 2002, ("mix", "task rewards")
     ),
     "exp3": Entry("Auer et al.", 2002),
+    "exponentiated_gradient": Entry("Kivinen, Warmuth", 1997, ("gradient",)),
     "fixed": Entry("control: one static merge", None),
     "follow_task_mix": Entry("control: x = psi R", None, ("mix", "table")),
+    "follow_usage": Entry("ours", None, ("usage",)),
     "gp_ucb": Entry("Srinivas et al.", 2010, ("mix", "own gradients")),
     "hct": Entry("Azar, Lazaric, Brunskill", 2014, _TREE),
     "hoo": Entry("Bubeck et al., truncated", 2011, (*_TREE, "horizon")),
@@ -90,6 +100,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     "neural_ucb": Entry("Zhou, Li, Gu, our schedule", 2020, _MODEL),
     "neural_ucb_practical": Entry("Zhou, Li, Gu, public code", 2020, _MODEL),
     "neural_ucb_theory": Entry("Zhou, Li, Gu, as proved", 2020, _MODEL),
+    "online_gradient": Entry(
+      "Zinkevich, on logits with Adam's steps", 2003, ("gradient",)
+    ),
+    "online_newton": Entry("Hazan, Agarwal, Kale", 2007, ("gradient",)),
     "oracle": Entry("control: the best", None, ("mix", "optimum")),
     "random": Entry("control: uniform on the simplex", None),
     "sto_soo": Entry("Valko, Carpentier, Munos", 2013, ("mix", "horizon")),
@@ -107,8 +121,10 @@ REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
     "cats": cats,
     "epsilon_greedy": epsilon_greedy,
     "exp3": exp3,
+    "exponentiated_gradient": exponentiated_gradient,
     "fixed": fixed,
     "follow_task_mix": follow_task_mix,
+    "follow_usage": follow_usage,
     "gp_ucb": gp_ucb,
     "hct": hct,
     "hoo": hoo,
@@ -121,6 +137,8 @@ REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
     "neural_ucb": neural_ucb,
     "neural_ucb_practical": neural_ucb_practical,
     "neural_ucb_theory": neural_ucb_theory,
+    "online_gradient": online_gradient,
+    "online_newton": online_newton,
     "oracle": oracle,
     "random": random,
     "sto_soo": sto_soo,

@@ -83,8 +83,10 @@ def sample_windows(
     [num, length] of the text's type.
   """
   _check_length(length, text.shape[0])
-  starts = jax.random.randint(key, (num,), 0, text.shape[0] - length + 1)
-  return text[starts[:, None] + jnp.arange(length)[None, :]]
+  starts = jax.random.randint(
+    key, (num,), 0, text.shape[0] - length + 1, jnp.int32
+  )
+  return text[starts[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]]
 
 
 def sample_task_windows(
@@ -103,8 +105,8 @@ def sample_task_windows(
   """
   _check_length(length, text.tokens.shape[1])
   num_starts = text.lengths[tasks] - length + 1
-  starts = jax.random.randint(key, tasks.shape, 0, num_starts)
-  columns = starts[:, None] + jnp.arange(length)[None, :]
+  starts = jax.random.randint(key, tasks.shape, 0, num_starts, jnp.int32)
+  columns = starts[:, None] + jnp.arange(length, dtype=jnp.int32)[None, :]
   return text.tokens[tasks[:, None], columns]
 
 
@@ -135,6 +137,8 @@ def evaluation_windows(
   last = (text.lengths - length)[:, None]
   # floor(window * last / gaps), without the product that overflows int32.
   starts = window * (last // gaps) + window * (last % gaps) // gaps
-  columns = starts[:, :, None] + jnp.arange(length)[None, None, :]
-  rows = jnp.arange(text.lengths.shape[0])[:, None, None]
+  columns = (
+    starts[:, :, None] + jnp.arange(length, dtype=jnp.int32)[None, None, :]
+  )
+  rows = jnp.arange(text.lengths.shape[0], dtype=jnp.int32)[:, None, None]
   return text.tokens[rows, columns]

@@ -1,38 +1,94 @@
 """A user's own text: a folder with one sub-folder for each task."""
 
+import collections
 import hashlib
 import os
+from collections import Counter
 from pathlib import Path
 
 from tanbr_jax.data import splits
 from tanbr_jax.data.sources import Document
 
 
-def _regular_files(folder: Path) -> list[Path]:
-  found = []
-  for parent, subfolders, files in os.walk(folder):
-    subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-    found += [Path(parent, name) for name in files if not name.startswith(".")]
-  return sorted(path for path in found if path.is_file())
+def _is_hidden(name: str) -> bool:
+  return name.startswith(".")
+
+
+def _is_loop(link: Path) -> bool:
+  """Whether a link leads to a folder that it lies in."""
+  target = os.path.realpath(link)
+  inside = os.path.realpath(link.parent)
+  return os.path.commonpath([target, inside]) == target
+
+
+def _find_files(folder: Path) -> tuple[list[Path], Counter[str]]:
+  """Lists the regular files below a folder; links to folders are followed.
+
+  Linked folders come after all real ones, in the order of their paths: a link
+  adds documents and gives none another name. No folder is entered twice.
+
+  Returns:
+    The files, sorted, and how many of what was left out.
+  """
+  files, left_out, entered = [], collections.Counter(), set()
+
+  def count_unreadable(error: OSError) -> None:
+    del error  # its number is told, not its reason
+    left_out["unreadable folder"] += 1
+
+  waiting = collections.deque([folder])
+  while waiting:
+    for parent, subfolders, names in os.walk(
+      waiting.popleft(), onerror=count_unreadable
+    ):
+      # A folder that a link has led to before.
+      if (real := os.path.realpath(parent)) in entered:
+        left_out["folder linked again"] += 1
+        subfolders.clear()
+        continue
+      entered.add(real)
+      # Its links wait for their turn; `os.walk` does not follow them.
+      for name in sorted(subfolders):
+        path = Path(parent, name)
+        if path.is_symlink() and not _is_hidden(name):
+          if _is_loop(path):
+            left_out["link loop"] += 1
+          else:
+            waiting.append(path)
+      subfolders[:] = sorted(n for n in subfolders if not _is_hidden(n))
+      # Its files.
+      for path in (Path(parent, n) for n in names if not _is_hidden(n)):
+        if os.path.isfile(path):
+          files.append(path)
+        else:
+          kind = "dangling link" if path.is_symlink() else "special file"
+          left_out[kind] += 1
+  return sorted(files), left_out
 
 
 def _read_task(folder: Path) -> tuple[list[Document], list[str]]:
   """Reads a task's distinct documents, named relative to its folder."""
-  documents, seen, dropped = [], set(), 0
-  for path in _regular_files(folder):
+  documents, seen = [], set()
+  files, left_out = _find_files(folder)
+  for path in files:
     try:
       text = path.read_bytes()
-    except OSError as error:
-      raise ValueError(f"cannot read {str(path)!r} ({error})") from None
+    except OSError:
+      left_out["unreadable file"] += 1
+      continue
     digest = hashlib.sha256(text).digest()
-    dropped += digest in seen
-    if text and digest not in seen:
+    if not text:
+      left_out["empty file"] += 1
+    elif digest in seen:
+      left_out["repeated document"] += 1
+    else:
       seen.add(digest)
       documents.append((path.relative_to(folder).as_posix(), text))
+  told = ", ".join(f"{n} {kind}(s)" for kind, n in sorted(left_out.items()))
   if not documents:
-    raise ValueError(f"task folder {str(folder)!r} holds no text")
-  message = f"task {folder.name!r}: dropped {dropped} repeated documents"
-  return documents, [message] if dropped else []
+    found = f" (left out: {told})" if told else ""
+    raise ValueError(f"task folder {str(folder)!r} holds no text{found}")
+  return documents, [f"task {folder.name!r}: left out {told}"] if told else []
 
 
 def _split_task(
@@ -73,7 +129,7 @@ def task_folders(path: str | os.PathLike[str]) -> list[Path]:
   folders = sorted(
     item
     for item in root.iterdir()
-    if item.is_dir() and not item.name.startswith(".")
+    if item.is_dir() and not _is_hidden(item.name)
   )
   if len(folders) < 2:
     raise ValueError(
@@ -88,9 +144,11 @@ def load_folder(
 ) -> tuple[dict[str, splits.SplitText], tuple[str, ...]]:
   """Reads and splits a folder of tasks; any bytes are text.
 
-  Each regular file under a task's folder is a document. Hidden files and
-  files that repeat another are skipped. A task whose documents cannot be
-  dealt to three splits is cut by position instead, with a message.
+  Each regular file under a task's folder is a document; links are followed.
+  Hidden files and folders are skipped. What else is left out (files that are
+  empty, unreadable or repeat another, link loops and the like) is counted in a
+  message. A task whose documents cannot be dealt to three splits is cut by
+  position instead, with a message.
 
   Args:
     path: a folder with one sub-folder for each task.
@@ -103,8 +161,16 @@ def load_folder(
     ValueError: a missing or empty folder, or too little text.
   """
   tasks, messages = {}, []
-  for folder in task_folders(path):
-    documents, dropped = _read_task(folder)
+  folders = task_folders(path)
+  loose = [
+    item.name
+    for item in folders[0].parent.iterdir()
+    if not item.is_dir() and not _is_hidden(item.name)
+  ]
+  if loose:
+    messages.append(f"left out {len(loose)} file(s) beside the task folders")
+  for folder in folders:
+    documents, left_out = _read_task(folder)
     tasks[folder.name], notes = _split_task(folder, documents, context)
-    messages += dropped + notes
+    messages += left_out + notes
   return tasks, tuple(messages)

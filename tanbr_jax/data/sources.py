@@ -30,7 +30,7 @@ STDLIB_SKIPPED = frozenset(
 
 def name_key(name: str) -> bytes:
   """Returns the hash of a document's name: its place in every order."""
-  return hashlib.sha256(name.encode()).digest()
+  return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
 
 
 def stdlib_root() -> Path:

@@ -13,7 +13,7 @@ slots of mixes, A arms, V tasks, E experts.
 """
 
 import os
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,14 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Context, Feedback
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Range
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.simplex.points import check_simplex
 from tanbr_jax.storage import atomic
 
 _FIELDS = ("weights", "mix", "rewards", "counts")
+_SIGNALS = ("gradients", "gradient_counts", "usage")
 
 
 class _Table(NamedTuple):
@@ -35,16 +38,30 @@ class _Table(NamedTuple):
   num_rows: jax.Array  # [A] int32
   rewards: jax.Array  # [N, V]
   counts: jax.Array  # [N, V] int32
+  is_counted: jax.Array  # [] bool, whether the log says how many requests
   mixes: jax.Array  # [T, V]
+  row_of_log: jax.Array  # [N] int32, each row's place in the log
 
 
+class _Signals(NamedTuple):
+  """Signals by the log's own rows; None where it has none."""
+
+  gradients: jax.Array | None  # [N, E], zeros where not recorded
+  gradient_counts: jax.Array | None  # [N] int32
+  usage: jax.Array | None  # [N, E], zeros where not recorded
+
+
+@ranges.checked
 def logged(
   weights: np.ndarray,
   mix: np.ndarray,
   rewards: np.ndarray,
   counts: np.ndarray | None = None,
   *,
-  max_distance: float = float("inf"),
+  gradients: np.ndarray | None = None,
+  gradient_counts: np.ndarray | None = None,
+  usage: np.ndarray | None = None,
+  max_distance: Annotated[float, Range(0, ends="[]")] = float("inf"),
 ) -> Environment:
   """Replays a table.
 
@@ -57,10 +74,19 @@ def logged(
       they come again. T need not be N.
     rewards: [N, V] each row's mean reward by task; ignored, and may be NaN,
       where the count is 0.
-    counts: [N, V] requests of each mean; None for 1 everywhere.
+    counts: [N, V] requests of each mean; None for a log without counts. The
+      bandit then sees a count of 1 for every task, and the realised reward is
+      psi . r of the drawn row; with counts it is the mean over the row's
+      requests.
+    gradients: [N, E] the slots' gradients at the weights that were played, as
+      `Feedback.gradient` has them; a row that is NaN was not recorded. They are
+      shown for the drawn row, although its weights may not be those played.
+    gradient_counts: [N] requests of each gradient; None for 1.
+    usage: [N, E] the routers' usage, on the simplex; a row that is NaN was not
+      recorded.
     max_distance: feedback is given for weights no farther than this from an
-      arm, in Euclidean distance. Farther ones have counts of 0 and the
-      expected reward of the nearest arm.
+      arm, in Euclidean distance. Farther ones have counts of 0, no signals and
+      the expected reward of the nearest arm.
 
   Returns:
     An `Environment` whose state is the number of the slot. The context is the
@@ -68,20 +94,20 @@ def logged(
     in that slot.
 
   Raises:
-    ValueError: shapes do not fit, a weight or mix is off the simplex, a count
-      is negative, a reward that counts is not finite, or a task has none.
+    ValueError: shapes do not fit, a weight, mix or usage is off the simplex, a
+      count is negative, a reward that counts or a gradient is not finite, or a
+      task has none.
   """
-  if counts is None:
-    counts = np.ones(np.shape(rewards), np.int32)
   table = _checked(weights, mix, rewards, counts)
-  if not max_distance >= 0.0:
-    raise ValueError(
-      f"max_distance must not be negative, got max_distance={max_distance}"
-    )
   return Environment(
     Partial(_init),
     Partial(_context, table),
-    Partial(_step, table, jnp.float32(max_distance)),
+    Partial(
+      _step,
+      table,
+      _signals(weights, gradients, gradient_counts, usage),
+      jnp.float32(max_distance),
+    ),
   )
 
 
@@ -91,26 +117,34 @@ def save_npz(
   mix: np.ndarray,
   rewards: np.ndarray,
   counts: np.ndarray | None = None,
+  *,
+  gradients: np.ndarray | None = None,
+  gradient_counts: np.ndarray | None = None,
+  usage: np.ndarray | None = None,
 ) -> None:
   """Writes the arguments of `logged` to a file, atomically.
 
   Raises:
     ValueError: as `logged`; nothing is written then.
   """
-  if counts is None:
-    counts = np.ones(np.shape(rewards), np.int32)
   _checked(weights, mix, rewards, counts)
-  values = (np.asarray(array) for array in (weights, mix, rewards, counts))
-  atomic.write_arrays(path, dict(zip(_FIELDS, values, strict=True)))
+  _signals(weights, gradients, gradient_counts, usage)
+  arrays = (weights, mix, rewards, counts, gradients, gradient_counts, usage)
+  values = zip((*_FIELDS, *_SIGNALS), arrays, strict=True)
+  atomic.write_arrays(
+    path,
+    {name: np.asarray(array) for name, array in values if array is not None},
+  )
 
 
 def from_npz(
   path: str | os.PathLike[str], *, max_distance: float = float("inf")
 ) -> Environment:
-  """The environment of a file with weights, mix, rewards and maybe counts.
+  """The environment of a file with weights, mix and rewards.
 
   Args:
-    path: an npz, of `save_npz` or one's own.
+    path: an npz, of `save_npz` or one's own; it may have the other arrays of
+      `logged` too.
     max_distance: as in `logged`.
 
   Raises:
@@ -121,13 +155,20 @@ def from_npz(
     raise ValueError(
       f"{os.fspath(path)} must hold {list(_FIELDS[:3])}, got {list(arrays)}"
     )
-  read = {name: arrays[name] for name in _FIELDS if name in arrays}
+  known = (*_FIELDS, *_SIGNALS)
+  read = {name: arrays[name] for name in known if name in arrays}
   return logged(**read, max_distance=max_distance)
 
 
 def _checked(
-  weights: np.ndarray, mix: np.ndarray, rewards: np.ndarray, counts: np.ndarray
+  weights: np.ndarray,
+  mix: np.ndarray,
+  rewards: np.ndarray,
+  counts: np.ndarray | None,
 ) -> _Table:
+  is_counted = counts is not None
+  if not is_counted:
+    counts = np.ones(np.shape(rewards), np.int32)
   weights, mix, rewards = (
     np.asarray(array, np.float64) for array in (weights, mix, rewards)
   )
@@ -160,11 +201,16 @@ def _checked(
   unseen = np.flatnonzero(counts.sum(0) == 0)
   if unseen.size:
     raise ValueError(f"every task needs a count, got none of task {unseen[0]}")
-  return _table(weights, mix, np.where(counts > 0, rewards, 0.0), counts)
+  rewards = np.where(counts > 0, rewards, 0.0)
+  return _table(weights, mix, rewards, counts, is_counted)
 
 
 def _table(
-  weights: np.ndarray, mix: np.ndarray, rewards: np.ndarray, counts: np.ndarray
+  weights: np.ndarray,
+  mix: np.ndarray,
+  rewards: np.ndarray,
+  counts: np.ndarray,
+  is_counted: bool,
 ) -> _Table:
   arms, arm_of_row = np.unique(weights, axis=0, return_inverse=True)
   arm_of_row = arm_of_row.reshape(-1)
@@ -183,8 +229,62 @@ def _table(
     num_rows=jnp.asarray(num_rows, jnp.int32),
     rewards=jnp.asarray(rewards[order], jnp.float32),
     counts=jnp.asarray(counts[order], jnp.int32),
+    is_counted=jnp.asarray(is_counted),
     mixes=jnp.asarray(mix, jnp.float32),
+    row_of_log=jnp.asarray(order, jnp.int32),
   )
+
+
+def _signals(
+  weights: np.ndarray,
+  gradients: np.ndarray | None,
+  gradient_counts: np.ndarray | None,
+  usage: np.ndarray | None,
+) -> _Signals:
+  """The signals of the log's rows, checked."""
+  shape = np.shape(weights)
+  is_given, counts = None, None
+  if gradients is None and gradient_counts is not None:
+    raise ValueError("gradient_counts are of gradients, got gradients=None")
+  if gradients is not None:
+    gradients, is_given = _recorded("gradients", gradients, shape)
+    counts = np.ones(shape[0]) if gradient_counts is None else gradient_counts
+    counts = np.asarray(counts)
+    if counts.shape != shape[:1] or not (counts[is_given] >= 1).all():
+      raise ValueError(
+        "gradient_counts must be [N] of at least 1, got shape "
+        f"{list(counts.shape)}, least {np.min(counts, initial=np.inf)}"
+      )
+    counts = np.where(is_given, counts, 0)
+  if usage is not None:
+    usage, is_given = _recorded("usage", usage, shape)
+    uniform = 1 / shape[1]
+    check_simplex("usage", np.where(is_given[:, None], usage, uniform))
+  return _Signals(
+    None if gradients is None else jnp.asarray(gradients, jnp.float32),
+    None if counts is None else jnp.asarray(counts, jnp.int32),
+    None if usage is None else jnp.asarray(usage, jnp.float32),
+  )
+
+
+def _recorded(
+  name: str, values: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Rows [N, E] with zeros for those that are NaN, and [N] which are not."""
+  values = np.asarray(values, np.float64)
+  if values.shape != shape:
+    raise ValueError(
+      f"{name} must be [N, E] = {list(shape)}, got {list(values.shape)}"
+    )
+  is_given = ~np.isnan(values).all(axis=1)
+  values = np.where(is_given[:, None], values, 0.0)
+  if not np.isfinite(values).all():
+    row, expert = np.argwhere(~np.isfinite(values))[0]
+    raise ValueError(
+      f"{name} must be finite or NaN in a whole row, got "
+      f"{values[row, expert]} in row {row}, expert {expert}"
+    )
+  return values, is_given
 
 
 def _init(key: jax.Array) -> jax.Array:
@@ -198,6 +298,7 @@ def _context(table: _Table, slot: jax.Array) -> Context:
 
 def _step(
   table: _Table,
+  signals: _Signals,
   max_distance: jax.Array,
   key: jax.Array,
   slot: jax.Array,
@@ -207,7 +308,8 @@ def _step(
   squares = jnp.sum((table.arms - merge_weights[None, :]) ** 2, axis=1)
   arm = jnp.argmin(squares)
   draw = (
-    jax.random.uniform(key) * table.num_rows[arm].astype(jnp.float32)
+    jax.random.uniform(key, dtype=jnp.float32)
+    * table.num_rows[arm].astype(jnp.float32)
   ).astype(jnp.int32)
   # Rounding can make the product equal to the number of rows.
   row = table.first_row[arm] + jnp.minimum(draw, table.num_rows[arm] - 1)
@@ -217,7 +319,9 @@ def _step(
   reward = jnp.where(count > 0, table.rewards[row], 0.0)
   expected = table.arm_rewards @ mix
   best = jnp.argmax(expected)
-  requests = count.astype(jnp.float32)
+  # Without counts nothing but the mix says how often each task was asked.
+  shares = jnp.where(count > 0, mix, 0.0)
+  requests = jnp.where(table.is_counted, count.astype(jnp.float32), shares)
   outcome = Outcome(
     task_mix=mix,
     expected_reward=expected[arm],
@@ -225,4 +329,15 @@ def _step(
     optimal_reward=expected[best],
     optimal_weights=table.arms[best],
   )
-  return Feedback(reward, count), outcome, slot + 1
+  # Rows that were not recorded are zeros, as for weights without an answer.
+  told = jax.tree.map(
+    lambda rows: jnp.where(is_near, rows[table.row_of_log[row]], 0), signals
+  )
+  feedback = Feedback(
+    reward,
+    count,
+    gradient=told.gradients,
+    usage=told.usage,
+    gradient_count=told.gradient_counts,
+  )
+  return feedback, outcome, slot + 1

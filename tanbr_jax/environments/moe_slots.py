@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax import data, models
 from tanbr_jax.bandits.base import Context, Feedback
+from tanbr_jax.environments import slot_signals
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.environments.mixes import MixProcess, check_mix_length
 from tanbr_jax.environments.oracle.merged_reward import (
@@ -23,6 +24,7 @@ from tanbr_jax.environments.oracle.merged_reward import (
 )
 from tanbr_jax.environments.oracle.table import OracleTable, choose
 from tanbr_jax.environments.requests import count_tasks, draw_tasks
+from tanbr_jax.environments.slot_signals import Served, Serving
 
 
 class MoeSlotsState(NamedTuple):
@@ -42,11 +44,9 @@ class MoeSlotsState(NamedTuple):
 class _Settings:
   """The static settings, which fix the compiled program."""
 
-  model: models.Model
+  serving: Serving
   requests: int
   context: int
-  serve: str
-  reward: str
   paired: bool
 
 
@@ -73,6 +73,9 @@ def moe_slots(
   serve: str = "merged",
   reward: str = "accuracy",
   paired: bool = True,
+  gradient_requests: int = 0,
+  signal: str = "log_likelihood",
+  usage: bool = False,
 ) -> Environment:
   """Slots of requests over held-out text, served by the merged model.
 
@@ -92,6 +95,27 @@ def moe_slots(
   the oracle earned in a run of its own on the same keys, which makes the same
   numbers at the cost of one forward a slot for all methods together.
 
+  Besides rewards a slot can tell two things without any label. The gradient in
+  the merge weights, of one of these (means over the tokens of the first
+  `gradient_requests` requests, which are a random part of the slot):
+
+  - "log_likelihood": of the next token, the served text's own. It is the right
+    one for language models; it misleads where the metric is not how likely the
+    text is, and text that users wrote is not what they want to read.
+  - "entropy": minus the entropy of the predictions (AdaMerging, Yang et al.,
+    ICLR 2024), for outputs that are classes. It is low for confident mistakes
+    too: ascent prefers an expert that is sure, be it right or wrong, and on
+    generated text one that repeats itself.
+  - "agreement": minus the divergence of the merged model's predictions from the
+    routed model's, KL(routed, merged) (distillation). It costs a routed forward
+    of these requests, and is as good as the routers: where they are not trained
+    or the experts are fine-tunes without a router it teaches noise, and it
+    stops improving where the merged model is better than the routed one.
+
+  And the usage, the mean over tokens and layers of the routers' probabilities,
+  on the hidden states of the model that serves: merged ones differ from those
+  that the routers know, hence the usage of a merged slot is an estimate.
+
   Args:
     model: a model with experts.
     params: its parameters.
@@ -106,6 +130,10 @@ def moe_slots(
       ignores the weights played.
     reward: "accuracy" or "log_likelihood" of the next token.
     paired: whether the oracle serves each slot too.
+    gradient_requests: of the slot's requests, how many give the gradient; 0
+      gives none. A routed slot has none, as it ignores the weights.
+    signal: whose gradient.
+    usage: whether the usage is told.
 
   Returns:
     An `Environment`; model parameters, text and table are leaves.
@@ -118,8 +146,15 @@ def moe_slots(
     context = model.config.context
   _check(model, text, optimal_table, requests_per_slot, context, serve)
   check_reward(reward)
+  slot_signals.check(signal, gradient_requests, requests_per_slot)
+  if gradient_requests and serve == "routed":
+    raise ValueError(
+      "a routed slot has no gradient in the merge weights, got "
+      f"gradient_requests={gradient_requests} with serve='routed'"
+    )
+  serving = Serving(model, serve, reward, gradient_requests, signal, usage)
   check_mix_length(task_mix, text.lengths.shape[0])
-  settings = _Settings(model, requests_per_slot, context, serve, reward, paired)
+  settings = _Settings(serving, requests_per_slot, context, paired)
   arrays = _Arrays(params, text, optimal_table, task_mix, monitor)
   return Environment(
     Partial(_init, task_mix, monitor),
@@ -196,16 +231,25 @@ def _step(
     requests=settings.requests,
     context=settings.context,
   )
-  rewards = _serve(settings, arrays, windows, merge_weights, settings.serve)
+  served = slot_signals.serve(
+    settings.serving, arrays.params, windows, merge_weights
+  )
+  reward = jnp.mean(served.rewards)
   best_weights, best_reward = choose(arrays.table, mix)
   if settings.paired:
-    best = _serve(settings, arrays, windows, best_weights, "merged")
-    best_reward = jnp.mean(best)
-  feedback = _feedback(tasks, rewards, num_tasks=mix.shape[0])
+    best_rewards = window_rewards(
+      settings.serving.model,
+      arrays.params,
+      windows,
+      merge_weights=best_weights,
+      reward=settings.serving.reward,
+    )
+    best_reward = jnp.mean(best_rewards)
+  feedback = _feedback(tasks, served, num_tasks=mix.shape[0])
   outcome = Outcome(
     task_mix=mix,
-    expected_reward=jnp.mean(rewards),
-    realised_reward=jnp.mean(rewards),
+    expected_reward=reward,
+    realised_reward=reward,
     optimal_reward=best_reward,
     optimal_weights=best_weights,
   )
@@ -241,28 +285,13 @@ def draw_requests(
   return tasks, data.sample_task_windows(window_key, text, tasks, context + 1)
 
 
-def _serve(
-  settings: _Settings,
-  arrays: _Arrays,
-  windows: jax.Array,
-  merge_weights: jax.Array,
-  serve: str,
-) -> jax.Array:
-  return window_rewards(
-    settings.model,
-    arrays.params,
-    windows,
-    merge_weights=merge_weights if serve == "merged" else None,
-    reward=settings.reward,
-  )
-
-
-def _feedback(
-  tasks: jax.Array, rewards: jax.Array, *, num_tasks: int
-) -> Feedback:
+def _feedback(tasks: jax.Array, served: Served, *, num_tasks: int) -> Feedback:
   count = count_tasks(tasks, num_tasks=num_tasks)
   # Not a scatter-add, whose order and hence bits a GPU leaves open.
-  is_task = tasks[:, None] == jnp.arange(num_tasks)[None, :]
-  total = jnp.sum(jnp.where(is_task, rewards[:, None], 0.0), axis=0)
+  is_task = tasks[:, None] == jnp.arange(num_tasks, dtype=jnp.int32)[None, :]
+  total = jnp.sum(jnp.where(is_task, served.rewards[:, None], 0.0), axis=0)
   seen = jnp.maximum(count, 1).astype(jnp.float32)
-  return Feedback(task_reward=total / seen, task_count=count)
+  feedback = Feedback(total / seen, count, usage=served.usage)
+  if served.gradient is None:
+    return feedback
+  return feedback._replace(**served.gradient._asdict())

@@ -11,11 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, NonNegative
+
 Sampler = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 KINDS = ("bernoulli", "gaussian", "heavy_tailed", "task_dependent")
 
 
-def create(kind: str, *, noise: float, num_tasks: int) -> Sampler:
+@ranges.checked
+def create(kind: str, *, noise: NonNegative, num_tasks: Count) -> Sampler:
   """The noise called `kind`, all with independent requests.
 
   "gaussian": a request's reward is its task's mean plus N(0, noise^2).
@@ -39,15 +43,15 @@ def create(kind: str, *, noise: float, num_tasks: int) -> Sampler:
   """
   if kind not in KINDS:
     raise ValueError(f"noise_kind must be one of {list(KINDS)}, got {kind!r}")
-  if not noise >= 0.0:
-    raise ValueError(f"noise must not be negative, got noise={noise}")
   deviation = jnp.float32(noise)
   if kind == "bernoulli":
     return Partial(_bernoulli)
   if kind == "heavy_tailed":
     return Partial(_heavy_tailed, deviation)
   if kind == "task_dependent":
-    deviation = deviation * jnp.exp2(jnp.linspace(-1.0, 1.0, num_tasks))
+    deviation = deviation * jnp.exp2(
+      jnp.linspace(-1.0, 1.0, num_tasks, dtype=jnp.float32)
+    )
   return Partial(_gaussian, deviation)
 
 
@@ -60,7 +64,7 @@ def _gaussian(
 ) -> jax.Array:
   # The mean of c normal draws is one normal draw: the requests are not needed.
   del tasks
-  noises = deviation * jax.random.normal(key, mean_reward.shape)
+  noises = deviation * jax.random.normal(key, mean_reward.shape, jnp.float32)
   spread = jnp.sqrt(jnp.maximum(count, 1).astype(jnp.float32))
   return jnp.where(count > 0, mean_reward + noises / spread, 0.0)
 
@@ -74,7 +78,7 @@ def _heavy_tailed(
 ) -> jax.Array:
   # t_3 = z / sqrt(chi^2_3 / 3) has variance 3. Normals alone, because gamma
   # draws take seconds to compile.
-  draws = jax.random.normal(key, (4, tasks.shape[0]))
+  draws = jax.random.normal(key, (4, tasks.shape[0]), jnp.float32)
   noises = deviation * draws[0] / jnp.sqrt(jnp.sum(draws[1:] ** 2, axis=0))
   shown = mean_reward + _mean_of_task(noises, tasks, count)
   return jnp.where(count > 0, shown, 0.0)
@@ -83,7 +87,7 @@ def _heavy_tailed(
 def _bernoulli(
   key: jax.Array, mean_reward: jax.Array, tasks: jax.Array, count: jax.Array
 ) -> jax.Array:
-  draws = jax.random.uniform(key, tasks.shape)
+  draws = jax.random.uniform(key, tasks.shape, jnp.float32)
   hits = (draws < mean_reward[tasks]).astype(jnp.float32)
   return _mean_of_task(hits, tasks, count)
 
@@ -92,6 +96,8 @@ def _mean_of_task(
   values: jax.Array, tasks: jax.Array, count: jax.Array
 ) -> jax.Array:
   """Means [V] of the values [B] of each task's requests, 0 for none."""
-  is_of_task = tasks[None, :] == jnp.arange(count.shape[0])[:, None]
+  is_of_task = (
+    tasks[None, :] == jnp.arange(count.shape[0], dtype=jnp.int32)[:, None]
+  )
   sums = is_of_task.astype(jnp.float32) @ values
   return sums / jnp.maximum(count, 1).astype(jnp.float32)

@@ -17,14 +17,14 @@ def draw_tasks(key: jax.Array, mix: jax.Array, *, requests: int) -> jax.Array:
   """
   edges = jnp.cumsum(mix)
   # Scaled by the last edge, which rounding keeps from being exactly 1.
-  draws = jax.random.uniform(key, (requests,)) * edges[-1]
+  draws = jax.random.uniform(key, (requests,), jnp.float32) * edges[-1]
   passed = draws[:, None] >= edges[None, :-1]
   return jnp.sum(passed, axis=1, dtype=jnp.int32)
 
 
 def count_tasks(tasks: jax.Array, *, num_tasks: int) -> jax.Array:
   """Counts each task in tasks [B], [V] int32."""
-  hits = tasks[:, None] == jnp.arange(num_tasks)[None, :]
+  hits = tasks[:, None] == jnp.arange(num_tasks, dtype=jnp.int32)[None, :]
   return jnp.sum(hits, axis=0, dtype=jnp.int32)
 
 

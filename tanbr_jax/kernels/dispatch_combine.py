@@ -6,15 +6,14 @@ Both ways are gathers, and so are their gradients: what JAX would derive is a
 scatter-add, many times slower on a GPU.
 """
 
-import functools
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.implementations import Implementation
+from tanbr_jax.kernels.multilinear import Multilinear
 from tanbr_jax.kernels.permutation import Permutation
 
 # Pairs of a token that one pass adds.
@@ -41,13 +40,14 @@ def dispatch(
   Raises:
     ValueError: if shapes disagree, or the implementation cannot run.
   """
+  check_is_array(x=x)
   if x.ndim != 2 or x.shape[0] != permutation.place.shape[0]:
     raise ValueError(
       "x must be [N, D] for a permutation of N tokens, got "
       f"x {x.shape}, place {permutation.place.shape}"
     )
-  run = implementations.select(implementation, _DISPATCH, x, permutation)
-  return run(x, permutation)
+  args = x, permutation.place, permutation.source
+  return implementations.select(implementation, _DISPATCH, *args)(*args)
 
 
 def combine(
@@ -74,6 +74,7 @@ def combine(
   Raises:
     ValueError: if shapes disagree, or the implementation cannot run.
   """
+  check_is_array(rows=rows, gates=gates)
   place = permutation.place
   if (
     rows.ndim != 2 or rows.shape[0] != place.size or gates.shape != place.shape
@@ -82,17 +83,15 @@ def combine(
       "needs rows [N * K, D] and gates [N, K] for a permutation of N tokens, "
       f"got rows {rows.shape}, gates {gates.shape}, place {place.shape}"
     )
-  run = implementations.select(
-    implementation, _COMBINE, rows, permutation, gates
-  )
-  return run(rows, permutation, gates)
+  args = rows, gates, place, permutation.source
+  return implementations.select(implementation, _COMBINE, *args)(*args)
 
 
-@jax.jit
 def _sum_of_pairs(
-  rows: jax.Array, place: jax.Array, gates: jax.Array
+  rows: jax.Array, gates: jax.Array, place: jax.Array, source: jax.Array
 ) -> jax.Array:
   """[N, D] of the rows' type: K gathers, which XLA fuses into one pass."""
+  del source
   num_pairs = place.size
 
   def add(total: jax.Array, pair: tuple) -> tuple[jax.Array, None]:
@@ -101,87 +100,75 @@ def _sum_of_pairs(
     product = picked * gate.astype(jnp.float32)[:, None]
     return total + jnp.where(place[:, None] < num_pairs, product, 0), None
 
-  total = jnp.zeros((place.shape[0], rows.shape[1]), jnp.float32)
+  shape = place.shape[0], rows.shape[1]
+  total = jnp.zeros_like(rows, jnp.float32, shape=shape)
   unroll = max(1, min(place.shape[1], _UNROLLED))
   total, _ = lax.scan(add, total, (place.T, gates.T), unroll=unroll)
   return total.astype(rows.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _dispatch(
-  copy: Callable[..., jax.Array], x: jax.Array, permutation: Permutation
+def _rows_grad(
+  grad: jax.Array,
+  rows: jax.ShapeDtypeStruct,
+  gates: jax.Array,
+  place: jax.Array,
+  source: jax.Array,
 ) -> jax.Array:
-  return copy(x, permutation)
+  gate = jnp.zeros_like(gates, shape=place.size)
+  gate = gate.at[place].set(gates, mode="drop", unique_indices=True)
+  copies = _COPY_XLA(grad.astype(jnp.float32), place, source)
+  return (copies * gate.astype(jnp.float32)[:, None]).astype(rows.dtype)
 
 
-def _dispatch_forward(
-  copy: Callable[..., jax.Array], x: jax.Array, permutation: Permutation
-) -> tuple[jax.Array, jax.Array]:
-  return copy(x, permutation), permutation.place
+def _gates_grad(
+  grad: jax.Array,
+  rows: jax.Array,
+  gates: jax.ShapeDtypeStruct,
+  place: jax.Array,
+  source: jax.Array,
+) -> jax.Array:
+  del source
+  picked = rows.at[place].get(mode="fill", fill_value=0).astype(jnp.float32)
+  out = jnp.sum(picked * grad.astype(jnp.float32)[:, None], axis=-1)
+  return out.astype(gates.dtype)
 
 
-def _dispatch_backward(
-  copy: Callable[..., jax.Array], place: jax.Array, grad: jax.Array
-) -> tuple[jax.Array, None]:
-  del copy
-  ones = jnp.ones(place.shape, jnp.float32)
-  return _sum_of_pairs(grad, place, ones), None
+def _copies_grad(
+  grad: jax.Array,
+  x: jax.ShapeDtypeStruct,
+  place: jax.Array,
+  source: jax.Array,
+) -> jax.Array:
+  del x
+  return _SUM_XLA(grad, jnp.ones_like(place, jnp.float32), place, source)
 
 
-_dispatch.defvjp(_dispatch_forward, _dispatch_backward)
+def _copy_xla(x: jax.Array, place: jax.Array, source: jax.Array) -> jax.Array:
+  del place
+  return x[source]
 
 
-def _copy_xla(x: jax.Array, permutation: Permutation) -> jax.Array:
-  return x[permutation.source]
+def _kernel(x: jax.Array, place: jax.Array, source: jax.Array) -> jax.Array:
+  del source
+  return implementations.mosaic_gpu().dispatch(x, place)
 
 
-def _kernel(x: jax.Array, permutation: Permutation) -> jax.Array:
-  return implementations.mosaic_gpu().dispatch(x, permutation.place)
-
-
-def _copy_mosaic_gpu(x: jax.Array, permutation: Permutation) -> jax.Array:
+def _copy_mosaic_gpu(
+  x: jax.Array, place: jax.Array, source: jax.Array
+) -> jax.Array:
   run = implementations.on_platform("cuda", _kernel, _copy_xla)
-  return run(x, permutation)
+  return run(x, place, source)
 
 
+_COPY_XLA = Multilinear(_copy_xla, (_copies_grad,))
+_SUM_XLA = Multilinear(_sum_of_pairs, (_rows_grad, _gates_grad))
 _DISPATCH = {
   "mosaic_gpu": Implementation(
-    functools.partial(_dispatch, _copy_mosaic_gpu),
-    lambda x, permutation: implementations.why_not_mosaic_gpu(
-      "dispatch", x.shape, permutation.place.shape, x.dtype
+    Multilinear(_copy_mosaic_gpu, (_copies_grad,)),
+    lambda x, place, source: implementations.why_not_mosaic_gpu(
+      "dispatch", x.shape, place.shape, x.dtype
     ),
   ),
-  "xla": Implementation(functools.partial(_dispatch, _copy_xla)),
+  "xla": Implementation(_COPY_XLA),
 }
-
-
-@jax.custom_vjp
-def _combine_xla(
-  rows: jax.Array, permutation: Permutation, gates: jax.Array
-) -> jax.Array:
-  return _sum_of_pairs(rows, permutation.place, gates)
-
-
-def _combine_forward(
-  rows: jax.Array, permutation: Permutation, gates: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, Permutation, jax.Array]]:
-  out = _sum_of_pairs(rows, permutation.place, gates)
-  return out, (rows, permutation, gates)
-
-
-def _combine_backward(
-  saved: tuple[jax.Array, Permutation, jax.Array], grad: jax.Array
-) -> tuple[jax.Array, None, jax.Array]:
-  rows, (place, source, _), gates = saved
-  grad = grad.astype(jnp.float32)
-  gate = jnp.zeros(place.size, gates.dtype)
-  gate = gate.at[place].set(gates, mode="drop", unique_indices=True)
-  rows_grad = grad[source] * gate.astype(jnp.float32)[:, None]
-  picked = rows.at[place].get(mode="fill", fill_value=0)
-  picked = picked.astype(jnp.float32)
-  gates_grad = jnp.sum(picked * grad[:, None], axis=-1)
-  return rows_grad.astype(rows.dtype), None, gates_grad.astype(gates.dtype)
-
-
-_combine_xla.defvjp(_combine_forward, _combine_backward)
-_COMBINE = {"xla": Implementation(_combine_xla)}
+_COMBINE = {"xla": Implementation(_SUM_XLA)}

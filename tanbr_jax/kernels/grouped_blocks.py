@@ -25,7 +25,7 @@ def product(
   Rows past `sum(group_sizes)` are not read, and zeros in the result.
   """
   if lhs.shape[0] == 0:
-    return jnp.zeros((0, rhs.shape[2]), lhs.dtype)
+    return jnp.zeros_like(lhs, shape=(0, rhs.shape[2]))
   return lax.platform_dependent(
     lhs, rhs, group_sizes, cpu=_product_loop, default=_product_batched
   )
@@ -38,7 +38,7 @@ def outer(lhs: jax.Array, grad: jax.Array, group_sizes: jax.Array) -> jax.Array:
   """
   if lhs.shape[0] == 0:
     shape = (group_sizes.shape[0], lhs.shape[1], grad.shape[1])
-    return jnp.zeros(shape, lhs.dtype)
+    return jnp.zeros_like(lhs, shape=shape)
   return lax.platform_dependent(
     lhs, grad, group_sizes, cpu=_outer_loop, default=_outer_batched
   )
@@ -104,7 +104,8 @@ def _product_loop(
     rows = jnp.where(is_row, product, others)
     return lax.dynamic_update_slice_in_dim(out, rows, first, 0)
 
-  out = jnp.zeros((num_rows, rhs.shape[2]), lhs.dtype)
+  # All three vary alike here, as the carry of the loop has to.
+  out = jnp.zeros_like(lhs, shape=(num_rows, rhs.shape[2]))
   return lax.fori_loop(0, blocks.in_use, body, out)
 
 
@@ -126,13 +127,14 @@ def _outer_loop(
     return out.at[blocks.group[i]].add(product)
 
   shape = (num_groups, lhs.shape[1], grad.shape[1])
-  out = lax.fori_loop(0, blocks.in_use, body, jnp.zeros(shape, jnp.float32))
+  out = jnp.zeros_like(lhs, jnp.float32, shape=shape)
+  out = lax.fori_loop(0, blocks.in_use, body, out)
   return out.astype(lhs.dtype)
 
 
 def _gather_blocks(x: jax.Array, blocks: _Blocks, block: int) -> jax.Array:
   """Rows of every block [G, block, ...], zeros where it is padding."""
-  rows = blocks.start[:, None] + jnp.arange(block)[None, :]
+  rows = blocks.start[:, None] + jnp.arange(block, dtype=jnp.int32)[None, :]
   rows = jnp.where(rows < blocks.stop[:, None], rows, x.shape[0])
   return x.at[rows].get(mode="fill", fill_value=0)
 

@@ -4,14 +4,16 @@ Letters: M rows, E groups (experts), D model width, F hidden width.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 from tanbr_jax.kernels import implementations, mosaic_tpu, tokamax
 from tanbr_jax.kernels.activations import ACTIVATIONS, activate
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.grouped_matmul import grouped_matmul
 from tanbr_jax.kernels.grouped_matmul import zero_tail as with_zero_tail
 from tanbr_jax.kernels.implementations import Implementation
@@ -72,6 +74,9 @@ def _check(
       f"got activation={activation!r}"
     )
   gate = w_in if w_gate is None else w_gate
+  check_is_array(
+    x=x, w_in=w_in, w_out=w_out, w_gate=gate, group_sizes=group_sizes
+  )
   if (
     (x.ndim, w_in.ndim) != (2, 3)
     or x.shape[1] != w_in.shape[1]
@@ -133,7 +138,7 @@ def _kernels(
   return with_zero_tail(out, group_sizes) if zero_tail else out
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _fused(
   activation: str,
   zero_tail: bool,
@@ -149,24 +154,32 @@ def _fused(
   return run(x, w_gate, w_in, w_out, group_sizes)
 
 
-def _fused_forward(activation, zero_tail, *args):
-  return _fused(activation, zero_tail, *args), args
+def _fused_jvp(activation, zero_tail, primals, tangents):
+  # What is not differentiated costs nothing.
+  changes = [
+    not isinstance(tangent, (SymbolicZero, type(None)))
+    for tangent in tangents[:-1]
+  ]
 
-
-def _fused_backward(activation, zero_tail, saved, grad):
   # The fused kernel keeps no hidden activations: they are computed again.
-  *arrays, group_sizes = saved
-  _, pullback = jax.vjp(
-    lambda *arrays: _composed(
-      "mosaic_gpu", activation, zero_tail, *arrays, group_sizes
-    ),
-    *arrays,
-  )
-  no_grad = np.zeros(group_sizes.shape, jax.dtypes.float0)
-  return *pullback(grad), no_grad
+  @jax.checkpoint
+  def composed(*changed):
+    changed = iter(changed)
+    arrays = [
+      next(changed) if is_changed else array
+      for is_changed, array in zip(changes, primals[:-1], strict=True)
+    ]
+    return _composed("mosaic_gpu", activation, zero_tail, *arrays, primals[-1])
+
+  def changed(arrays):
+    return tuple(itertools.compress(arrays[:-1], changes))
+
+  out = _fused(activation, zero_tail, *primals)
+  _, tangent = jax.jvp(composed, changed(primals), changed(tangents))
+  return out, tangent
 
 
-_fused.defvjp(_fused_forward, _fused_backward)
+_fused.defjvp(_fused_jvp, symbolic_zeros=True)
 
 
 def _why_not_fused(

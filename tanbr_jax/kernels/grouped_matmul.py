@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tanbr_jax.kernels import (
   grouped_blocks,
@@ -16,7 +15,9 @@ from tanbr_jax.kernels import (
   mosaic_tpu,
   tokamax,
 )
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.implementations import Implementation
+from tanbr_jax.kernels.multilinear import Multilinear
 
 _Primal = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -46,6 +47,7 @@ def grouped_matmul(
   Raises:
     ValueError: if shapes or types disagree, or the implementation cannot run.
   """
+  check_is_array(lhs=lhs, rhs=rhs, group_sizes=group_sizes)
   if (
     (lhs.ndim, rhs.ndim) != (2, 3)
     or lhs.shape[1] != rhs.shape[1]
@@ -70,35 +72,56 @@ def zero_tail(rows: jax.Array, group_sizes: jax.Array) -> jax.Array:
   return jnp.where(is_in[:, None], rows, jnp.zeros_like(rows))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _product(
+def _run(
   name: str, lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
 ) -> jax.Array:
   return _PRIMALS[name](lhs, rhs, group_sizes)
 
 
-def _forward(
+def _product(
   name: str, lhs: jax.Array, rhs: jax.Array, group_sizes: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-  return _PRIMALS[name](lhs, rhs, group_sizes), (lhs, rhs, group_sizes)
-
-
-def _backward(
-  name: str,
-  saved: tuple[jax.Array, jax.Array, jax.Array],
-  grad: jax.Array,
-) -> tuple[jax.Array, jax.Array, np.ndarray]:
-  lhs, rhs, group_sizes = saved
-  transposed = grad, rhs.swapaxes(1, 2), group_sizes
+) -> jax.Array:
+  """The product of that implementation, or of XLA for what it cannot take."""
   # A kernel that takes K x N need not take N x K.
-  can = _TABLE[name].why_not(*transposed) is None
-  lhs_grad = _PRIMALS[name if can else "xla"](*transposed)
-  rhs_grad = grouped_blocks.outer(lhs, grad, group_sizes)
-  no_grad = np.zeros(group_sizes.shape, jax.dtypes.float0)
-  return lhs_grad, rhs_grad, no_grad
+  can = _TABLE[name].why_not(lhs, rhs, group_sizes) is None
+  return _TABLE[name if can else "xla"].run(lhs, rhs, group_sizes)
 
 
-_product.defvjp(_forward, _backward)
+def _lhs_grad(
+  name: str,
+  grad: jax.Array,
+  lhs: jax.ShapeDtypeStruct,
+  rhs: jax.Array,
+  group_sizes: jax.Array,
+) -> jax.Array:
+  del lhs
+  return _product(name, grad, rhs.swapaxes(1, 2), group_sizes)
+
+
+def _rhs_grad(
+  name: str,
+  grad: jax.Array,
+  lhs: jax.Array,
+  rhs: jax.ShapeDtypeStruct,
+  group_sizes: jax.Array,
+) -> jax.Array:
+  del rhs
+  return _outer(name)(lhs, grad, group_sizes)
+
+
+@functools.cache
+def _outer(name: str) -> Multilinear:
+  """The transpose of the product, whose own transposes are products again."""
+
+  def left_grad(grad, left, right, group_sizes):
+    del left
+    return _product(name, right, grad.swapaxes(1, 2), group_sizes)
+
+  def right_grad(grad, left, right, group_sizes):
+    del right
+    return _product(name, left, grad, group_sizes)
+
+  return Multilinear(grouped_blocks.outer, (left_grad, right_grad))
 
 
 def _mosaic_gpu(
@@ -137,7 +160,11 @@ _PRIMALS: dict[str, _Primal] = {
 
 
 def _entry(name: str, *why_not: Callable[..., str | None]) -> Implementation:
-  return Implementation(functools.partial(_product, name), *why_not)
+  of_name = functools.partial
+  run = Multilinear(
+    of_name(_run, name), (of_name(_lhs_grad, name), of_name(_rhs_grad, name))
+  )
+  return Implementation(run, *why_not)
 
 
 # None never comes as far as tokamax.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.implementations import Implementation
 
 # Counts are float32, which holds every integer up to this one.
@@ -46,29 +47,47 @@ def sort_by_group(
   """Sorts token-expert pairs by expert; rows of one are in token order.
 
   Args:
-    expert_ids: [N, K] int32. Pairs with ids outside [0, num_groups) are
+    expert_ids: [N, K] integers. Pairs with ids outside [0, num_groups) are
       skipped. An id may occur more than once in a token.
     num_groups: E, at least 1.
     implementation: None (the best one for the device), "xla" or "mosaic_gpu".
 
   Raises:
-    ValueError: if `expert_ids` is not [N, K] int32, E < 1, N * K > 2**24, or
-      the implementation cannot run.
+    ValueError: if `expert_ids` are not [N, K] integers, E < 1, N * K > 2**24,
+      or the implementation cannot run.
   """
+  check_is_array(expert_ids=expert_ids)
   if (
     expert_ids.ndim != 2
-    or expert_ids.dtype != jnp.int32
+    or not jnp.issubdtype(expert_ids.dtype, jnp.integer)
     or expert_ids.size > _MOST_PAIRS
     or num_groups < 1
   ):
     raise ValueError(
-      f"needs expert_ids [N, K] int32 of at most {_MOST_PAIRS} pairs and "
+      f"needs integer expert_ids [N, K] of at most {_MOST_PAIRS} pairs and "
       f"num_groups >= 1, got expert_ids {expert_ids.dtype}{expert_ids.shape}, "
       f"num_groups={num_groups}"
     )
+  expert_ids = as_int32(expert_ids, num_groups)
   count = implementations.select(implementation, _COUNT, num_groups, expert_ids)
   place, group_sizes = count(num_groups, expert_ids)
   return Permutation(place, _sources(place), group_sizes)
+
+
+def as_int32(ids: jax.Array, num_groups: int) -> jax.Array:
+  """Returns integer ids as int32; one of no group stays one of no group.
+
+  Args:
+    ids: of any shape and integer type.
+    num_groups: E.
+  """
+  if ids.dtype.itemsize < 4:
+    return ids.astype(jnp.int32)
+  if ids.dtype == jnp.int32:
+    return ids
+  # Cut to 32 bits, a large id would become another one.
+  is_in = (ids >= 0) & (ids < num_groups)
+  return jnp.where(is_in, ids.astype(jnp.int32), -1)
 
 
 def _count_xla(
@@ -129,7 +148,8 @@ def _group_starts(group_sizes: jax.Array) -> jax.Array:
   """[E], the sum of the sizes before each: one fused kernel, and no scan."""
   index = jnp.arange(group_sizes.shape[0], dtype=jnp.int32)
   is_before = index[None, :] < index[:, None]
-  return jnp.sum(jnp.where(is_before, group_sizes[None], 0), axis=1)
+  sizes = jnp.where(is_before, group_sizes[None], 0)
+  return jnp.sum(sizes, axis=1, dtype=group_sizes.dtype)
 
 
 def _finish(

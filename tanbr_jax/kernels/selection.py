@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.implementations import Implementation
 
 # Comparisons of all pairs of scores that a fused pass makes faster than a sort.
@@ -31,12 +32,18 @@ def largest_ids(
     gradient flows.
 
   Raises:
-    ValueError: if K is not in [1, E], or the implementation cannot run.
+    ValueError: if K is not in [1, E], the scores are not float32, or the
+      implementation cannot run.
   """
-  if scores.ndim < 1 or not 1 <= count <= scores.shape[-1]:
+  check_is_array(scores=scores)
+  if (
+    scores.ndim < 1
+    or scores.dtype != jnp.float32
+    or not 1 <= count <= scores.shape[-1]
+  ):
     raise ValueError(
-      "count must be in [1, E] for scores [..., E], got "
-      f"count={count}, scores {scores.shape}"
+      "count must be in [1, E] for float32 scores [..., E], got "
+      f"count={count}, scores {scores.dtype}{scores.shape}"
     )
   scores = lax.stop_gradient(scores)
   run = implementations.select(implementation, _TABLE, count, scores)
@@ -66,7 +73,8 @@ def ids_by_rank(scores: jax.Array, count: int) -> jax.Array:
   wanted = jnp.arange(count, dtype=jnp.int32)[:, None]
   index = jnp.arange(scores.shape[-1], dtype=jnp.int32)
   wanted, index = with_rank(wanted, rank.ndim), with_rank(index, rank.ndim)
-  return jnp.sum(jnp.where(rank == wanted, index, 0), axis=-1)
+  ids = jnp.where(rank == wanted, index, 0)
+  return jnp.sum(ids, axis=-1, dtype=jnp.int32)
 
 
 def with_rank(x: jax.Array, rank: int) -> jax.Array:

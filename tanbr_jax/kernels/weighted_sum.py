@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from tanbr_jax.kernels import implementations
+from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.implementations import Implementation
+from tanbr_jax.kernels.multilinear import Multilinear, alike
 
 # On a CPU several results of more experts than this are a matrix product.
 _UNROLLED = 16
@@ -31,7 +33,8 @@ def weighted_sum(
   Products and sums are taken in float32 whatever the experts' type, and the
   result is cast back. An expert whose weight is exactly 0 adds nothing even
   if it holds NaN or infinity; the gradient with respect to its weight is its
-  inner product with the cotangent all the same.
+  inner product with the cotangent all the same. Derivatives of every order, in
+  either mode, are those of a function that is linear in both arguments.
 
   Args:
     experts: [E, ...] floating.
@@ -44,82 +47,71 @@ def weighted_sum(
     [...] or [R, ...] of the experts' type.
 
   Raises:
-    ValueError: if the axes of experts differ, they are not floating, or the
-      implementation cannot run.
+    ValueError: if the axes of experts differ, there are no weights, one of the
+      two is no floating array, or the implementation cannot run.
   """
+  check_is_array(experts=experts, weights=weights)
   if (
     weights.ndim not in (1, 2)
     or 0 in weights.shape
     or experts.shape[:1] != weights.shape[-1:]
+    or not jnp.issubdtype(weights.dtype, jnp.floating)
     or not jnp.issubdtype(experts.dtype, jnp.floating)
   ):
     raise ValueError(
-      "weights must be [E] or [R, E], not empty, for floating experts "
-      f"[E, ...], got weights {weights.shape}, "
+      "weights must be floating [E] or [R, E], not empty, for floating experts "
+      f"[E, ...], got weights {weights.dtype}{weights.shape}, "
       f"experts {experts.dtype}{experts.shape}"
     )
   rows = jnp.atleast_2d(weights)
-  primal = _best
+  run = _best
   if implementation is not None:
-    primal = implementations.select(implementation, _TABLE, experts, rows)
-  result = _weighted_sum(primal, experts, rows)
+    run = implementations.select(implementation, _TABLE, experts, rows)
+  result = run(experts, rows)
   return result if weights.ndim == 2 else result[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _weighted_sum(
-  primal: Callable[..., jax.Array], experts: jax.Array, weights: jax.Array
+def _experts_grad(
+  grad: jax.Array, experts: jax.ShapeDtypeStruct, weights: jax.Array
 ) -> jax.Array:
-  return primal(experts, weights)
-
-
-def _forward(
-  primal: Callable[..., jax.Array], experts: jax.Array, weights: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return primal(experts, weights), (experts, weights)
-
-
-def _backward(
-  primal: Callable[..., jax.Array],
-  saved: tuple[jax.Array, jax.Array],
-  grad: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  del primal
-  experts, weights = saved
-  flat = experts.reshape(experts.shape[0], -1)
   flat_grad = grad.reshape(grad.shape[0], -1)
-  einsum = functools.partial(
-    jnp.einsum, precision="highest", preferred_element_type=jnp.float32
-  )
-  experts_grad = einsum(
+  out = _einsum(
     "re,rx->ex", weights.astype(jnp.float32), flat_grad.astype(jnp.float32)
   )
-  weights_grad = einsum("rx,ex->re", flat_grad, flat)
-  experts_grad = experts_grad.astype(experts.dtype).reshape(experts.shape)
-  return experts_grad, weights_grad.astype(weights.dtype)
+  return out.astype(experts.dtype).reshape(experts.shape)
 
 
-_weighted_sum.defvjp(_forward, _backward)
+def _weights_grad(
+  grad: jax.Array, experts: jax.Array, weights: jax.ShapeDtypeStruct
+) -> jax.Array:
+  flat = experts.reshape(experts.shape[0], -1)
+  out = _einsum("rx,ex->re", grad.reshape(grad.shape[0], -1), flat)
+  return out.astype(weights.dtype)
+
+
+_einsum = functools.partial(
+  jnp.einsum, precision="highest", preferred_element_type=jnp.float32
+)
 
 
 def _results_as_rows(
-  primal: Callable[..., jax.Array],
-) -> Callable[..., jax.Array]:
-  """Makes `vmap` over the weights alone one call with more results."""
-  run = jax.custom_batching.custom_vmap(primal)
-
-  @run.def_vmap
-  def rule(axis_size, in_batched, experts, weights):
-    if in_batched[0]:
-      in_axes = [0 if is_batched else None for is_batched in in_batched]
-      return jax.vmap(primal, in_axes)(experts, weights), True
-    out = run(experts, weights.reshape(-1, weights.shape[-1]))
-    return out.reshape(axis_size, -1, *out.shape[1:]), True
-
-  return run
+  function: Multilinear,
+  is_batched: tuple[bool, ...],
+  experts: jax.Array,
+  weights: jax.Array,
+) -> jax.Array | None:
+  """`vmap` over the weights alone is one call with more results."""
+  if is_batched[0]:
+    return None
+  out = function(experts, weights.reshape(-1, weights.shape[-1]))
+  return out.reshape(*weights.shape[:2], *out.shape[1:])
 
 
-@_results_as_rows
+def _differentiable(run: Callable[..., jax.Array]) -> Multilinear:
+  return Multilinear(run, (_experts_grad, _weights_grad), _results_as_rows)
+
+
+@_differentiable
 def _xla(experts: jax.Array, weights: jax.Array) -> jax.Array:
   weights = weights.astype(jnp.float32)
   total = lax.platform_dependent(
@@ -159,6 +151,7 @@ def _as_additions(experts: jax.Array, weights: jax.Array) -> jax.Array:
     return total + _scaled(expert[None], weight), None
 
   total = jnp.zeros((num_results, *experts.shape[1:]), jnp.float32)
+  total, experts, weights = alike(total, experts, weights)
   unroll = num_experts if num_experts <= _UNROLLED else 1
   return lax.scan(add, total, (experts, weights.T), unroll=unroll)[0]
 
@@ -180,7 +173,7 @@ def _kernel(experts: jax.Array, weights: jax.Array) -> jax.Array:
   return implementations.mosaic_gpu().weighted_sum(experts, weights)
 
 
-@_results_as_rows
+@_differentiable
 def _mosaic_gpu(experts: jax.Array, weights: jax.Array) -> jax.Array:
   run = implementations.on_platform("cuda", _kernel, _xla)
   return run(experts, weights)
@@ -198,7 +191,7 @@ _TABLE = {
 }
 
 
-@_results_as_rows
+@_differentiable
 def _best(experts: jax.Array, weights: jax.Array) -> jax.Array:
   # Chosen here and not by the caller, as `vmap` makes more results of one.
   run = implementations.select(None, _TABLE, experts, weights)

@@ -20,6 +20,7 @@ from tanbr_jax.models.merging import (
 )
 from tanbr_jax.models.scoring import (
   Score,
+  observe_usage,
   score,
   score_logits,
   task_usage,
@@ -43,6 +44,7 @@ __all__ = [
   "dense_form",
   "expert_bytes",
   "merge",
+  "observe_usage",
   "preset",
   "score",
   "score_logits",

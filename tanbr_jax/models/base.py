@@ -15,6 +15,7 @@ import jax
 from tanbr_jax.moe import MoeInput, MoeOutput, Routing
 
 __all__ = [
+  "DTYPES",
   "Generator",
   "Model",
   "ModelConfig",
@@ -31,6 +32,8 @@ Params = dict[str, Any]
 # `jax.tree_util.Partial`s, whose trees have a leading [L].
 Reroute = Callable[[MoeInput], Routing]
 Observe = Callable[[MoeInput, MoeOutput], Any]
+# What a model computes in.
+DTYPES = ("bfloat16", "float32")
 
 
 class ModelConfig(Protocol):
@@ -88,8 +91,7 @@ class Model(Protocol):
       stacked over layers.
 
     Raises:
-      ValueError: if a shape is wrong, or a dense model is given a `reroute` or
-        an `observe`.
+      ValueError: if a shape is wrong, or a dense model is given a `reroute`.
     """
 
 

@@ -16,7 +16,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tanbr_jax import moe
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count
 from tanbr_jax.models.base import (
+  DTYPES,
   Observe,
   Params,
   Reroute,
@@ -30,7 +33,7 @@ NUM_PREVIOUS = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class ByteLMConfig:
+class ByteLMConfig(ranges.Checked):
   """The shape of a `ByteLM`.
 
   Attributes:
@@ -47,28 +50,25 @@ class ByteLMConfig:
   """
 
   vocab_size: ClassVar[int] = NUM_BYTES
-  num_layers: int = 3
-  model_dim: int = 128
-  num_heads: int = 2
-  head_dim: int = 64
-  expert_dim: int = 512
-  num_experts: int | None = 8
-  num_selected: int = 2
-  context: int = 64
+  num_layers: Count = 3
+  model_dim: Count = 128
+  num_heads: Count = 2
+  head_dim: Count = 64
+  expert_dim: Count = 512
+  num_experts: Count | None = 8
+  num_selected: Count = 2
+  context: Count = 64
   dtype: str = "float32"
 
   def __post_init__(self) -> None:
     """Refuses sizes that cannot be.
 
     Raises:
-      ValueError: if a size is below 1, or K is not in [1, E].
+      ValueError: if a size is below 1, K is not in [1, E] or a type unknown.
     """
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if isinstance(value, int) and value < 1:
-        raise ValueError(
-          f"{field.name} must be at least 1, got {field.name}={value}"
-        )
+    super().__post_init__()
+    if self.dtype not in DTYPES:
+      raise ValueError(f"dtype must be one of {DTYPES}, got {self.dtype!r}")
     if self.num_experts is not None and self.num_selected > self.num_experts:
       raise ValueError(
         "num_selected must be in [1, num_experts], got "
@@ -120,7 +120,7 @@ class ByteLM:
 
     Raises:
       ValueError: if a shape is wrong, the sequence is longer than the context,
-        or a dense model is given a `reroute` or an `observe`.
+        or a dense model is given a `reroute`.
     """
     config = self.config
     mask = check_attention_mask(attention_mask, input_ids, config.context)
@@ -179,9 +179,9 @@ class _Embedding(nn.Module):
     shape = (NUM_PREVIOUS + 1, NUM_BYTES, config.model_dim)
     # Looked up in float32, whatever the type: the gradient is a scatter-add of
     # many tokens into few rows, which has no fast bfloat16 form on a GPU.
-    table = self.param("bytes", init, shape)
+    table = self.param("bytes", init, shape, jnp.float32)
     shape = (config.context, config.model_dim)
-    position = self.param("position", init, shape)
+    position = self.param("position", init, shape, jnp.float32)
     if mask is None:
       x = position[None, :length] + table[0][input_ids]
     else:
@@ -213,9 +213,11 @@ class _Block(nn.Module):
     )
     hidden = _norm(config, "ffn_norm", x)
     if config.num_experts is None:
-      return x + _FeedForward(config, name="experts")(hidden), None
-    experts = _RoutedExperts(config, name="experts")
-    out, seen = experts(hidden, mask, reroute, observe)
+      block = _FeedForward(config, name="experts")
+      out, seen = block(hidden, mask, observe)
+    else:
+      experts = _RoutedExperts(config, name="experts")
+      out, seen = experts(hidden, mask, reroute, observe)
     return x + out, seen
 
 
@@ -247,10 +249,12 @@ class _FeedForward(nn.Module):
   config: ByteLMConfig
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, mask: jax.Array | None, observe: Observe | None
+  ) -> tuple[jax.Array, Any]:
     config = self.config
-    experts = self.param("stack", _init_dense, config)
-    return moe.apply(_cast(experts, config.dtype), x)
+    block = _cast(self.param("stack", _init_dense, config), config.dtype)
+    return seam.apply_block(block, x, token_mask=mask, observe=observe)
 
 
 class _RoutedExperts(nn.Module):
@@ -295,7 +299,7 @@ def _init_stack(key: jax.Array, config: ByteLMConfig) -> moe.Experts:
 
 def _init_dense(key: jax.Array, config: ByteLMConfig) -> moe.FeedForward:
   one = dataclasses.replace(config, num_experts=1, num_selected=1)
-  return moe.merge(_init_stack(key, one), jnp.ones(1))
+  return moe.merge(_init_stack(key, one), jnp.ones(1, jnp.float32))
 
 
 def _cast(tree: T, dtype: str) -> T:

@@ -109,8 +109,7 @@ class Decoder:
       [B, S, V] float32; with `observe`, a pair of them and of what it saw.
 
     Raises:
-      ValueError: if a shape is wrong, or a dense model is given a `reroute` or
-        an `observe`.
+      ValueError: if a shape is wrong, or a dense model is given a `reroute`.
     """
     longest = self.config.context
     mask = check_attention_mask(attention_mask, input_ids, longest)
@@ -162,7 +161,7 @@ class Decoder:
     last = x[:, -1]
     if mask is not None:
       from_end = jnp.argmax(mask[:, ::-1], axis=1).astype(jnp.int32)
-      last = x[jnp.arange(batch_size), length - 1 - from_end]
+      last = x[jnp.arange(batch_size, dtype=jnp.int32), length - 1 - from_end]
     logits = self._logits(params, last)
     return (logits, cache) if observe is None else (logits, cache, seen)
 
@@ -302,7 +301,10 @@ def _run_layer(
   hidden = rms_norm(x, params["ffn_norm"], config)
   experts = params["experts"]
   if config.num_experts is None:
-    return x + moe.apply(experts["stack"], hidden), cache, None
+    out, seen = moe.apply_block(
+      experts["stack"], hidden, token_mask=token_mask, observe=observe
+    )
+    return x + out, cache, seen
   # The router sees tokens one by one, and computes in float32.
   tokens = hidden.reshape(-1, config.model_dim)
   router_logits = tokens.astype(jnp.float32) @ experts["router"]["kernel"]

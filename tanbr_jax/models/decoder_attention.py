@@ -213,5 +213,5 @@ def rms_norm(
 
 def draw(key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:
   """A normal matrix [fan in, ...] that keeps its input's variance."""
-  sample = jax.random.normal(key, shape) * shape[0] ** -0.5
+  sample = jax.random.normal(key, shape, jnp.float32) * shape[0] ** -0.5
   return sample.astype(dtype)

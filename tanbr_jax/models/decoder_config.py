@@ -9,13 +9,15 @@ from types import MappingProxyType
 from typing import Any
 
 from tanbr_jax import kernels
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, Positive
+from tanbr_jax.models.base import DTYPES
 
 QUERY_KEY_NORMS = (None, "head", "projection")
-DTYPES = ("bfloat16", "float32")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
+class DecoderConfig(ranges.Checked):
   """The shape of a `Decoder`.
 
   Attributes:
@@ -41,25 +43,25 @@ class DecoderConfig:
     context: the longest sequence, None for no limit.
   """
 
-  num_layers: int
-  model_dim: int
-  num_heads: int
-  num_kv_heads: int
-  head_dim: int
-  expert_dim: int
-  num_experts: int | None
-  num_selected: int
-  vocab_size: int
+  num_layers: Count
+  model_dim: Count
+  num_heads: Count
+  num_kv_heads: Count
+  head_dim: Count
+  expert_dim: Count
+  num_experts: Count | None
+  num_selected: Count
+  vocab_size: Count
   activation: str = "silu"
   is_gated: bool = True
   renormalise: bool = True
-  shared_dim: int | None = None
+  shared_dim: Count | None = None
   query_key_norm: str | None = None
-  rope_theta: float = 10_000.0
-  norm_eps: float = 1e-5
+  rope_theta: Positive = 10_000.0
+  norm_eps: Positive = 1e-5
   tied: bool = False
   dtype: str = "bfloat16"
-  context: int | None = None
+  context: Count | None = None
 
   def __post_init__(self) -> None:
     """Refuses sizes that cannot be.
@@ -67,6 +69,7 @@ class DecoderConfig:
     Raises:
       ValueError: if a size is too small, sizes disagree or a name is unknown.
     """
+    super().__post_init__()
     self._check_sizes()
     for name, known in (
       ("activation", tuple(kernels.ACTIVATIONS)),
@@ -79,10 +82,6 @@ class DecoderConfig:
         )
 
   def _check_sizes(self) -> None:
-    for name, least in _LEAST.items():
-      value = getattr(self, name)
-      if value is not None and value < least:
-        raise ValueError(f"{name} must be at least {least}, got {name}={value}")
     if self.num_heads % self.num_kv_heads or self.head_dim % 2:
       raise ValueError(
         "num_heads must be a multiple of num_kv_heads and head_dim even, got "
@@ -94,26 +93,6 @@ class DecoderConfig:
         "num_selected must be in [1, num_experts], got "
         f"num_selected={self.num_selected}, num_experts={self.num_experts}"
       )
-    if min(self.rope_theta, self.norm_eps) <= 0:
-      raise ValueError(
-        "rope_theta and norm_eps must be positive, got "
-        f"rope_theta={self.rope_theta}, norm_eps={self.norm_eps}"
-      )
-
-
-_LEAST = {
-  "num_layers": 1,
-  "model_dim": 1,
-  "num_heads": 1,
-  "num_kv_heads": 1,
-  "head_dim": 1,
-  "expert_dim": 1,
-  "num_experts": 1,
-  "num_selected": 1,
-  "vocab_size": 1,
-  "shared_dim": 1,
-  "context": 1,
-}
 
 
 PRESETS = MappingProxyType(

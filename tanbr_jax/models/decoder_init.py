@@ -28,7 +28,9 @@ def init_table(key: jax.Array, shape: tuple[int, int], dtype: str) -> jax.Array:
   Returns:
     [V, D], such that logits of normalised outputs have unit variance.
   """
-  return (jax.random.normal(key, shape) * shape[1] ** -0.5).astype(dtype)
+  return (jax.random.normal(key, shape, jnp.float32) * shape[1] ** -0.5).astype(
+    dtype
+  )
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -6,10 +6,10 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
-from tanbr_jax import moe
+from tanbr_jax import kernels, moe
 from tanbr_jax.models.base import Model, Params
 from tanbr_jax.moe import feed_forward
-from tanbr_jax.moe.parameters import ARRAYS
+from tanbr_jax.moe.parameters import ARRAYS, check_number
 
 M = TypeVar("M", bound=Model)
 
@@ -25,22 +25,28 @@ def merge(
   Args:
     model: a model with experts.
     params: its parameters, as `model.init` returns them.
-    merge_weights: [E], the same for every layer, or [L, E].
+    merge_weights: floating [E], the same for every layer, or [L, E].
 
   Returns:
     The dense model and its parameters: no expert axis, no router.
 
   Raises:
-    ValueError: if the model is dense already or the weights' shape is wrong.
+    ValueError: if the model is dense already, or the weights are no floating
+      array of such a shape.
   """
   config = model.config
   num_layers, num_experts = config.num_layers, config.num_experts
   if num_experts is None:
     raise ValueError("model must have experts, got num_experts=None")
-  if merge_weights.shape not in ((num_experts,), (num_layers, num_experts)):
+  kernels.check_is_array(merge_weights=merge_weights)
+  shapes = (num_experts,), (num_layers, num_experts)
+  if merge_weights.shape not in shapes or not jnp.issubdtype(
+    merge_weights.dtype, jnp.floating
+  ):
     raise ValueError(
-      "merge_weights must be [E] or [L, E], got "
-      f"{merge_weights.shape} for E={num_experts}, L={num_layers}"
+      "merge_weights must be floating [E] or [L, E], got "
+      f"{merge_weights.dtype}{merge_weights.shape} for E={num_experts}, "
+      f"L={num_layers}"
     )
   weights = jnp.broadcast_to(merge_weights, (num_layers, num_experts))
   layers = dict(params["params"])
@@ -95,11 +101,17 @@ def upcycle(
     model: the model with experts that the parameters are for.
     dense_params: parameters of its dense form.
     noise: standard deviation of each copy's independent noise, in units of
-      the standard deviation of the matrix.
+      the standard deviation of the matrix; finite and at least 0.
 
   Returns:
     Parameters of `model`.
+
+  Raises:
+    ValueError: if the noise is negative or not finite, or the model is dense.
   """
+  check_number("noise", noise, at_least=0)
+  if model.config.num_experts is None:
+    raise ValueError("model must have experts, got num_experts=None")
   init_key, noise_key = jax.random.split(key)
   fresh = model.init(init_key)
   layers = dict(dense_params["params"])

@@ -74,3 +74,30 @@ def task_usage(model: Model, params: Params, windows: jax.Array) -> jax.Array:
 def _probabilities(layer: MoeInput, output: MoeOutput) -> jax.Array:
   del output
   return layer.routing.probabilities
+
+
+def observe_usage(params: Params, num_layers: int) -> Partial:
+  """An observer of how much each layer's router would use each expert.
+
+  For the model of experts and for what merging makes of it, whose hidden states
+  the routers have not been trained on: an estimate of the usage that needs no
+  routed forward. What it sees is [L, E] float32, the mean probabilities over a
+  batch's tokens, padding left out.
+
+  Args:
+    params: of the model with experts.
+    num_layers: L.
+  """
+  layers = [params["params"][f"layer_{i}"] for i in range(num_layers)]
+  kernels = [layer["experts"]["router"]["kernel"] for layer in layers]
+  return Partial(_mean_probabilities, jnp.stack(kernels))
+
+
+def _mean_probabilities(
+  router: jax.Array, layer: MoeInput, output: MoeOutput
+) -> jax.Array:
+  del output
+  logits = layer.hidden.astype(jnp.float32) @ router
+  is_token = layer.token_mask[:, None].astype(jnp.float32)
+  total = jnp.sum(is_token * jax.nn.softmax(logits), axis=0)
+  return total / jnp.maximum(jnp.sum(is_token), 1.0)

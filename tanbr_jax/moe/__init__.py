@@ -41,6 +41,7 @@ from tanbr_jax.moe.scores import GroupLimit
 from tanbr_jax.moe.seam import (
   MoeInput,
   MoeOutput,
+  apply_block,
   apply_layer,
   mask_experts,
   needs_pair_outputs,
@@ -69,6 +70,7 @@ __all__ = [
   "TokenStatistics",
   "apply",
   "apply_all",
+  "apply_block",
   "apply_layer",
   "apply_mask",
   "check_routing",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tanbr_jax.moe.parameters import check_number
 from tanbr_jax.moe.routing import Routing, all_tokens, is_active
 from tanbr_jax.moe.seam import MoeInput, MoeOutput
 from tanbr_jax.moe.statistics import expert_statistics, usage
@@ -67,10 +68,12 @@ def z_loss(
   Zoph et al., ST-MoE (2022), equation 5.
 
   Args:
-    router_logits: [N, E]; the loss of no token is zero.
+    router_logits: [N, E]; the loss of no token is zero. A token whose logits
+      are all -inf is left out.
     token_mask: [N] bool, False for padding, which is left out; None for none.
   """
   token_mask = all_tokens(token_mask, router_logits.shape[0])
+  token_mask &= jnp.any(router_logits != -jnp.inf, axis=-1)
   # Not the padding's own values, whose gradients would be multiplied by zero.
   logits = jnp.where(token_mask[:, None], router_logits.astype(jnp.float32), 0)
   squares = jnp.square(jax.nn.logsumexp(logits, axis=-1))
@@ -93,13 +96,22 @@ def update_correction_bias(
   Args:
     correction_bias: [E], what `top_k` selected with.
     routing: what it chose.
-    rate: how far each bias moves.
+    rate: how far each bias moves; finite.
     token_mask: [N] bool, False for padding, which is left out; None for none.
 
   Returns:
     [E], the bias of the next step.
+
+  Raises:
+    ValueError: if the bias is not [E] or the rate not finite.
   """
+  check_number("rate", rate)
   shares = usage(routing, token_mask)
+  if correction_bias.shape != shares.shape:
+    raise ValueError(
+      f"correction_bias must be [E] = {list(shares.shape)}, got "
+      f"{correction_bias.shape}"
+    )
   missing = jnp.mean(shares) - shares
   step = jnp.float32(rate) * jnp.sign(missing)
   return correction_bias + step.astype(correction_bias.dtype)

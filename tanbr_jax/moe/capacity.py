@@ -9,7 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from tanbr_jax import kernels
+from tanbr_jax.moe.parameters import is_integer
 from tanbr_jax.moe.routing import Routing, is_active, keep_pairs
+
+_LARGEST = 2**31 - 1  # places are int32
 
 
 def expert_capacity(
@@ -31,11 +34,17 @@ def expert_capacity(
     capacity_factor: 1 leaves no room for an uneven load.
 
   Raises:
-    ValueError: if a size is below 1 or the factor not above 0.
+    ValueError: if a size is below 1, the factor not finite and above 0, or the
+      capacity beyond int32.
   """
-  if min(num_tokens, num_experts, num_selected) < 1 or not capacity_factor > 0:
+  if (
+    min(num_tokens, num_experts, num_selected) < 1
+    or not 0 < capacity_factor < math.inf
+    or num_tokens * num_selected * (capacity_factor / num_experts) > _LARGEST
+  ):
     raise ValueError(
-      "sizes must be at least 1 and capacity_factor above 0, got "
+      "sizes must be at least 1, capacity_factor finite and above 0 and the "
+      f"capacity at most {_LARGEST}, got "
       f"num_tokens={num_tokens}, num_experts={num_experts}, "
       f"num_selected={num_selected}, capacity_factor={capacity_factor}"
     )
@@ -54,16 +63,18 @@ def limit_capacity(
 
   Args:
     routing: of N tokens.
-    capacity: pairs that an expert serves, at least 1.
+    capacity: pairs that an expert serves, an integer in [1, 2^31 - 1].
     first_choices_first: whether all tokens' first choices come before any
       second choice (GShard, Lepikhin et al., 2021, algorithm 1), or pairs
       come in the order of their tokens. The same for K = 1.
 
   Raises:
-    ValueError: if the capacity is below 1.
+    ValueError: if the capacity is no such integer.
   """
-  if capacity < 1:
-    raise ValueError(f"capacity must be at least 1, got capacity={capacity}")
+  if not is_integer(capacity) or not 1 <= capacity <= _LARGEST:
+    raise ValueError(
+      f"capacity must be an integer in [1, {_LARGEST}], got capacity={capacity}"
+    )
   ids = routing.expert_ids
   ordered = ids.T if first_choices_first else ids
   place = _place_in_expert(ordered.reshape(-1), routing.probabilities.shape[-1])

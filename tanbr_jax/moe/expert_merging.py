@@ -8,7 +8,7 @@ import jax
 from tanbr_jax import kernels
 from tanbr_jax.moe.experts import Experts
 from tanbr_jax.moe.feed_forward import FeedForward
-from tanbr_jax.moe.parameters import ARRAYS, check_arrays
+from tanbr_jax.moe.parameters import ARRAYS, check_arrays, check_weights
 from tanbr_jax.simplex.points import check_simplex
 
 
@@ -27,7 +27,8 @@ def merge(
 
   Args:
     experts: E stacked experts.
-    merge_weights: [E], or [R, E] for R blocks in one pass over the experts.
+    merge_weights: floating [E], or [R, E] for R >= 1 blocks in one pass over
+      the experts.
     off_simplex: "allow" takes any real weights as they are, which task
       arithmetic and gradients need; "raise" refuses weights that
       `simplex.points.check_simplex` does. Weights are never rescaled.
@@ -39,9 +40,9 @@ def merge(
     leading R axis.
 
   Raises:
-    ValueError: if the number of weights is not the number of experts, these
-      are not stacked, `off_simplex` is unknown, or it is "raise" and the
-      weights are off the simplex or traced.
+    ValueError: if the weights are no floating array of such a shape, the
+      experts are not stacked, `off_simplex` is unknown, or it is "raise" and
+      the weights are off the simplex or traced.
   """
   # First what cannot be averaged, or not with these weights, is refused.
   check_arrays(experts)
@@ -49,12 +50,7 @@ def merge(
     raise ValueError(
       f"experts must have w_in [E, D, F], got w_in {experts.w_in.shape}"
     )
-  num_experts = experts.num_experts
-  if merge_weights.ndim not in (1, 2) or merge_weights.shape[-1] != num_experts:
-    raise ValueError(
-      "merge_weights must be [num_experts] or [R, num_experts], got "
-      f"merge_weights {merge_weights.shape}, num_experts={num_experts}"
-    )
+  check_weights("merge_weights", merge_weights, experts.num_experts)
   if off_simplex not in ("allow", "raise"):
     raise ValueError(
       f"off_simplex must be 'allow' or 'raise', got {off_simplex!r}"

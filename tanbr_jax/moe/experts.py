@@ -105,7 +105,7 @@ def init_experts(
     block = draw(shared_key, (), hidden_dim=shared_dim)
     arrays["shared"] = FeedForward(**block, activation=activation)
   if has_shared_gate:
-    gate = jax.random.normal(gate_key, (model_dim, 1))
+    gate = jax.random.normal(gate_key, (model_dim, 1), jnp.float32)
     arrays["shared_gate"] = gate * model_dim**-0.5
   return Experts(**arrays, activation=activation)
 
@@ -127,17 +127,17 @@ def _draw(
   shape_in = (*lead, model_dim, hidden_dim)
   shape_out = (*lead, hidden_dim, model_dim)
   arrays = {
-    "w_in": jax.random.normal(in_key, shape_in) * model_dim**-0.5,
-    "w_out": jax.random.normal(out_key, shape_out) * scale_out,
+    "w_in": jax.random.normal(in_key, shape_in, jnp.float32) * model_dim**-0.5,
+    "w_out": jax.random.normal(out_key, shape_out, jnp.float32) * scale_out,
   }
   if is_gated:
-    gate = jax.random.normal(jax.random.fold_in(key, 2), shape_in)
+    gate = jax.random.normal(jax.random.fold_in(key, 2), shape_in, jnp.float32)
     arrays["w_gate"] = gate * model_dim**-0.5
   if has_biases:
-    arrays["b_in"] = jnp.zeros((*lead, hidden_dim))
-    arrays["b_out"] = jnp.zeros((*lead, model_dim))
+    arrays["b_in"] = jnp.zeros((*lead, hidden_dim), jnp.float32)
+    arrays["b_out"] = jnp.zeros((*lead, model_dim), jnp.float32)
   if is_gated and has_biases:
-    arrays["b_gate"] = jnp.zeros((*lead, hidden_dim))
+    arrays["b_gate"] = jnp.zeros((*lead, hidden_dim), jnp.float32)
   return arrays
 
 

@@ -63,6 +63,7 @@ def apply(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
   Raises:
     ValueError: if the shapes disagree or the activation is unknown.
   """
+  kernels.check_is_array(x=x)
   check_arrays(feed_forward)
   w_in = feed_forward.w_in
   is_stack = w_in.ndim == 3
@@ -92,6 +93,7 @@ def apply_all(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
   Raises:
     ValueError: if the shapes disagree or the activation is unknown.
   """
+  kernels.check_is_array(x=x)
   check_arrays(feed_forward)
   w_in = feed_forward.w_in
   if w_in.ndim != 3 or x.shape[-1:] != w_in.shape[1:2]:

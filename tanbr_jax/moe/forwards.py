@@ -142,8 +142,8 @@ def merged(
   Args:
     experts: E stacked experts.
     x: [..., D] of the experts' type.
-    merge_weights: [E], or [R, E]: R merges of the same experts, which are read
-      once, over the same x.
+    merge_weights: floating [E], or [R, E]: R merges of the same experts, which
+      are read once, over the same x.
     implementation: of `kernels.weighted_sum`.
 
   Returns:
@@ -189,6 +189,7 @@ def soft(
       "implementation must be None or 'xla', got "
       f"implementation={implementation!r}"
     )
+  kernels.check_is_array(weights=weights)
   tokens = _tokens(experts, x)
   shape = (tokens.shape[0], experts.num_experts)
   if weights.shape != shape:
@@ -206,6 +207,7 @@ def soft(
 
 def _tokens(experts: Experts, x: jax.Array) -> jax.Array:
   """[N, D] of x [..., D]."""
+  kernels.check_is_array(x=x)
   check_arrays(experts)
   model_dim = experts.w_in.shape[1]
   if x.shape[-1:] != (model_dim,):

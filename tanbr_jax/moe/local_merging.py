@@ -5,9 +5,12 @@ pass over the experts. Letters: B examples, S positions, E experts, D model
 width, C segments.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
+from tanbr_jax import kernels
 from tanbr_jax.moe import feed_forward
 from tanbr_jax.moe.expert_merging import merge
 from tanbr_jax.moe.experts import Experts
@@ -41,12 +44,24 @@ def merged_per_example(
     ValueError: if shapes disagree, the activation is unknown or the
       implementation cannot run.
   """
-  if merge_weights.shape != (x.shape[0], experts.num_experts):
+  kernels.check_is_array(x=x, merge_weights=merge_weights)
+  if x.ndim < 2 or merge_weights.shape != (x.shape[0], experts.num_experts):
     raise ValueError(
       "merge_weights must be [B, E] for x [B, ..., D], got "
       f"merge_weights {merge_weights.shape}, x {x.shape}, "
       f"num_experts={experts.num_experts}"
     )
+  if x.shape[0] == 0:
+    # The shapes are checked as those of one example are, which is not computed.
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    weights = jax.ShapeDtypeStruct((1, experts.num_experts), x.dtype)
+    jax.eval_shape(
+      functools.partial(merged_per_example, implementation=implementation),
+      experts,
+      one,
+      weights,
+    )
+    return x
   block = merge(experts, merge_weights, implementation=implementation)
   own = feed_forward.apply(feed_forward.without_shared(block), x)
   return feed_forward.add_shared(own, experts, x)
@@ -128,6 +143,7 @@ def merged_of_selected(
     ValueError: if shapes disagree, the activation is unknown or the
       implementation cannot run.
   """
+  kernels.check_is_array(x=x)
   check_shapes(routing, num_tokens=x.shape[0], num_experts=experts.num_experts)
   return merged_per_example(
     experts, x, dense_gates(routing), implementation=implementation

@@ -1,9 +1,12 @@
 """Checks that `Experts` and `FeedForward` have in common."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from tanbr_jax import kernels
 
@@ -24,6 +27,45 @@ def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:
       f"got activation={name!r}"
     )
   return kernels.ACTIVATIONS[name]
+
+
+def is_integer(value: Any) -> bool:
+  """Tells whether a value is an integer of Python or NumPy, and no bool."""
+  return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def check_number(
+  name: str, value: float, *, at_least: float = -math.inf
+) -> None:
+  """Refuses a number that is not finite or too small; traced ones pass.
+
+  Raises:
+    ValueError: with the value.
+  """
+  if isinstance(value, jax.core.Tracer):
+    return
+  if not math.isfinite(value) or value < at_least:
+    rule = "" if at_least == -math.inf else f" and at least {at_least:g}"
+    raise ValueError(f"{name} must be finite{rule}, got {name}={value}")
+
+
+def check_weights(name: str, weights: jax.Array, num_experts: int) -> None:
+  """Refuses merge weights that are no floating array [E] or [R, E], R >= 1.
+
+  Raises:
+    ValueError: with what was given.
+  """
+  kernels.check_is_array(**{name: weights})
+  if (
+    weights.ndim not in (1, 2)
+    or weights.shape[-1] != num_experts
+    or 0 in weights.shape
+    or not jnp.issubdtype(weights.dtype, jnp.floating)
+  ):
+    raise ValueError(
+      f"{name} must be floating [num_experts] or [R, num_experts] with R >= 1, "
+      f"got {name} {weights.dtype}{weights.shape}, num_experts={num_experts}"
+    )
 
 
 def check_arrays(block: Any) -> None:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from tanbr_jax import kernels
-from tanbr_jax.moe.routing import Routing
+from tanbr_jax.moe.parameters import check_number, is_integer
+from tanbr_jax.moe.routing import NO_EXPERT, Routing
 from tanbr_jax.moe.scores import GroupLimit, limit_groups, pick
 
 SCORES = ("softmax", "softmax_after", "sigmoid")
@@ -29,8 +30,11 @@ def top_k(
 ) -> Routing:
   """Chooses each token's `num_selected` best experts; none is dropped.
 
-  Of two experts with the same score the first is chosen. Arguments as
-  published:
+  Of two experts with the same score the first is chosen. An expert with a logit
+  of -inf is closed to the token: it has probability 0 and is not chosen, and a
+  pair for which no open expert is left is skipped, with a gate of 0. So a token
+  whose logits are all -inf goes nowhere, and its probabilities are zeros.
+  Arguments as published:
 
     Switch (Fedus et al., 2021): K = 1, renormalise=False
     GShard (Lepikhin et al., 2021), Mixtral (Jiang et al., 2024), Qwen3: none
@@ -55,31 +59,36 @@ def top_k(
       for the selection only; gates and gradients know nothing of it (Wang et
       al., auxiliary-loss-free load balancing, 2024).
     groups: limits the selection to a few groups of experts.
-    gate_scale: what all gates are multiplied with at last.
+    gate_scale: what all gates are multiplied with at last, finite.
 
   Returns:
     A `Routing` with float32 gates; `probabilities` is the softmax, or the
     sigmoids divided by their sum.
 
   Raises:
-    ValueError: if K is not in [1, E] or larger than the chosen groups hold,
-      `scores` is unknown, or a shape or the groups are impossible.
+    ValueError: if K is not an integer in [1, E] or larger than the chosen
+      groups hold, `scores` is unknown, `gate_scale` is not finite, or a type, a
+      shape or the groups are impossible.
   """
   _check(router_logits, num_selected, scores, correction_bias, groups)
+  check_number("gate_scale", gate_scale)
   logits = router_logits.astype(jnp.float32)
   if scores == "sigmoid":
     values = jax.nn.sigmoid(logits)
     total = jnp.sum(values, axis=-1, keepdims=True)
     probabilities = values / (total + _TINY)
   else:
-    probabilities = jax.nn.softmax(logits, axis=-1)
+    probabilities = _softmax(logits)
     values = logits if scores == "softmax_after" else probabilities
-  ids = _select(values, num_selected, correction_bias, groups)
+  ids, is_open = _select(logits, values, num_selected, correction_bias, groups)
   gates = pick(values, ids)
   if scores == "softmax_after":
-    gates = jax.nn.softmax(gates, axis=-1)
-  elif renormalise:
-    gates = gates / (jnp.sum(gates, axis=-1, keepdims=True) + _TINY)
+    gates = _softmax(jnp.where(is_open, gates, -jnp.inf))
+  else:
+    gates = jnp.where(is_open, gates, 0)
+    if renormalise:
+      gates = gates / (jnp.sum(gates, axis=-1, keepdims=True) + _TINY)
+  ids = jnp.where(is_open, ids, NO_EXPERT)
   return Routing(ids, gates * jnp.float32(gate_scale), probabilities)
 
 
@@ -91,34 +100,44 @@ def jitter(key: jax.Array, x: jax.Array, *, amount: float = 1e-2) -> jax.Array:
   Args:
     key: random key, consumed.
     x: the router's input [N, D], or its logits [N, E].
-    amount: the largest relative change, at least 0.
+    amount: the largest relative change, finite and at least 0.
 
   Returns:
     The shape and type of x.
 
   Raises:
-    ValueError: if the amount is negative.
+    ValueError: if the amount is negative or not finite.
   """
-  if amount < 0:
-    raise ValueError(f"amount must be at least 0, got amount={amount}")
+  check_number("amount", amount, at_least=0)
   low, high = 1 - amount, 1 + amount
   return x * jax.random.uniform(key, x.shape, x.dtype, low, high)
 
 
+def _softmax(logits: jax.Array) -> jax.Array:
+  """Softmax over the last axis; zeros where all of it is -inf."""
+  is_open = jnp.any(logits != -jnp.inf, axis=-1, keepdims=True)
+  # The inner where keeps NaN out of the gradient too.
+  shares = jax.nn.softmax(jnp.where(is_open, logits, 0), axis=-1)
+  return jnp.where(is_open, shares, 0)
+
+
 def _select(
+  logits: jax.Array,
   values: jax.Array,
   num_selected: int,
   correction_bias: jax.Array | None,
   groups: GroupLimit | None,
-) -> jax.Array:
-  """[N, K] int32."""
+) -> tuple[jax.Array, jax.Array]:
+  """[N, K] int32, and [N, K] bool, whether that expert may be chosen."""
   values = lax.stop_gradient(values)
   if correction_bias is not None:
     bias = lax.stop_gradient(correction_bias).astype(jnp.float32)
     values = values + bias[None]
+  values = jnp.where(logits == -jnp.inf, -jnp.inf, values)
   if groups is not None:
     values = limit_groups(values, groups)
-  return kernels.largest_ids(values, num_selected)
+  ids = kernels.largest_ids(values, num_selected)
+  return ids, pick(values, ids) != -jnp.inf
 
 
 def _check(
@@ -128,16 +147,24 @@ def _check(
   correction_bias: jax.Array | None,
   groups: GroupLimit | None,
 ) -> None:
-  if router_logits.ndim != 2:
-    raise ValueError(f"router_logits must be [N, E], got {router_logits.shape}")
-  num_experts = router_logits.shape[-1]
-  if not 1 <= num_selected <= num_experts:
+  kernels.check_is_array(router_logits=router_logits)
+  if router_logits.ndim != 2 or not jnp.issubdtype(
+    router_logits.dtype, jnp.floating
+  ):
     raise ValueError(
-      "num_selected must be in [1, num_experts], got "
+      "router_logits must be floating [N, E], got "
+      f"{router_logits.dtype}{router_logits.shape}"
+    )
+  num_experts = router_logits.shape[-1]
+  if not is_integer(num_selected) or not 1 <= num_selected <= num_experts:
+    raise ValueError(
+      "num_selected must be an integer in [1, num_experts], got "
       f"num_selected={num_selected}, num_experts={num_experts}"
     )
   if scores not in SCORES:
     raise ValueError(f"scores must be one of {SCORES}, got scores={scores!r}")
+  if correction_bias is not None:
+    kernels.check_is_array(correction_bias=correction_bias)
   if correction_bias is not None and correction_bias.shape != (num_experts,):
     raise ValueError(
       "correction_bias must be [num_experts], got "

@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tanbr_jax import kernels
+from tanbr_jax.moe.parameters import check_number
+
 NO_EXPERT = -1
 
 
@@ -43,8 +46,20 @@ def is_active(routing: Routing) -> jax.Array:
 
 
 def all_tokens(token_mask: jax.Array | None, num_tokens: int) -> jax.Array:
-  """Returns a token mask [N], or one that masks nothing for None."""
-  return jnp.ones(num_tokens, bool) if token_mask is None else token_mask
+  """Returns a token mask [N], or one that masks nothing for None.
+
+  Raises:
+    ValueError: if it is not a bool array [N].
+  """
+  if token_mask is None:
+    return jnp.ones(num_tokens, bool)
+  kernels.check_is_array(token_mask=token_mask)
+  if token_mask.dtype != jnp.bool_ or token_mask.shape != (num_tokens,):
+    raise ValueError(
+      f"token_mask must be bool [N] = [{num_tokens}], got "
+      f"{token_mask.dtype}{token_mask.shape}"
+    )
+  return token_mask
 
 
 def keep_pairs(routing: Routing, is_kept: jax.Array) -> Routing:
@@ -72,6 +87,7 @@ def apply_mask(routing: Routing, mask: jax.Array) -> Routing:
   Raises:
     ValueError: if the mask is of another shape or not boolean.
   """
+  kernels.check_is_array(mask=mask)
   shape = routing.probabilities.shape
   if mask.dtype != jnp.bool_ or mask.shape not in (shape, shape[-1:]):
     raise ValueError(
@@ -95,7 +111,12 @@ def normalise_gates(routing: Routing) -> Routing:
 
 
 def scale_gates(routing: Routing, scale: float) -> Routing:
-  """Multiplies all gates (`routed_scaling_factor` of DeepSeek-V2 and V3)."""
+  """Multiplies all gates (`routed_scaling_factor` of DeepSeek-V2 and V3).
+
+  Raises:
+    ValueError: if the scale is not finite.
+  """
+  check_number("scale", scale)
   gates = routing.gates * jnp.asarray(scale, routing.gates.dtype)
   return routing._replace(gates=gates)
 
@@ -148,12 +169,12 @@ def check_shapes(
     num_experts: E.
 
   Raises:
-    ValueError: if they disagree.
+    ValueError: if they disagree, or ids are not integers.
   """
   ids, gates, probabilities = routing
   if (
     ids.ndim != 2
-    or ids.dtype != jnp.int32
+    or not jnp.issubdtype(ids.dtype, jnp.integer)
     or ids.shape[0] != num_tokens
     or gates.shape != ids.shape
     or probabilities.shape != (num_tokens, num_experts)

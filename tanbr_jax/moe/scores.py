@@ -33,7 +33,7 @@ def limit_groups(scores: jax.Array, limit: GroupLimit) -> jax.Array:
   """Returns [N, E] scores with -inf outside of each token's best groups.
 
   Args:
-    scores: [N, E] float32.
+    scores: [N, E] float32; -inf is closed to the token.
     limit: how many groups there are and may be chosen.
 
   Raises:
@@ -45,7 +45,10 @@ def limit_groups(scores: jax.Array, limit: GroupLimit) -> jax.Array:
   worth = jnp.max(groups, axis=-1)
   if limit.score == "top2_sum":
     best_two = pick(groups, kernels.largest_ids(groups, 2))
-    worth = jnp.sum(best_two, axis=-1)
+    # A group with one open expert is worth that one, with none -inf.
+    is_open = best_two != -jnp.inf
+    worth = jnp.sum(jnp.where(is_open, best_two, 0), axis=-1)
+    worth = jnp.where(is_open[..., 0], worth, -jnp.inf)
   is_chosen = selection.ranks(lax.stop_gradient(worth)) < limit.num_selected
   return jnp.where(is_chosen[..., None], groups, -jnp.inf).reshape(scores.shape)
 

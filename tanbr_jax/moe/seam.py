@@ -7,7 +7,8 @@ enters at two points, and no model knows which one it runs:
   Routing` chooses in the router's place: masks, fewer experts, other experts;
 - `observe = Partial(fn, tree)` with `fn(tree_of_this_layer, MoeInput,
   MoeOutput) -> any pytree` looks at the layer; what it returns is stacked over
-  the layers.
+  the layers. A dense model, which merging makes, has no router: it takes an
+  `observe` alone, which sees its blocks without logits and routing.
 
 Every leaf of a tree has a leading [L], of which a layer gets its own part. The
 functions are pure, and for speed one object each: what varies goes in the tree.
@@ -21,7 +22,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from tanbr_jax import kernels
+from tanbr_jax.moe import feed_forward
 from tanbr_jax.moe.experts import Experts
+from tanbr_jax.moe.feed_forward import FeedForward
 from tanbr_jax.moe.forwards import routed, routed_pairs
 from tanbr_jax.moe.routing import Routing, all_tokens, apply_mask, keep_pairs
 
@@ -33,18 +37,19 @@ class MoeInput(NamedTuple):
 
   Attributes:
     hidden: [N, D], the layer's input.
-    router_logits: [N, E] float32, raw.
-    routing: the model's own choice; to `observe`, what was really done.
+    router_logits: [N, E] float32, raw; None in a dense model.
+    routing: the model's own choice; to `observe`, what was really done; None in
+      a dense model.
     token_mask: [N] bool; False is padding, whose pairs are skipped whatever a
       `reroute` chooses.
-    experts: the layer's stacked experts.
+    experts: the layer's stacked experts, or a dense model's block.
   """
 
   hidden: jax.Array
-  router_logits: jax.Array
-  routing: Routing
+  router_logits: jax.Array | None
+  routing: Routing | None
   token_mask: jax.Array
-  experts: Experts
+  experts: Experts | FeedForward
 
 
 class MoeOutput(NamedTuple):
@@ -110,14 +115,14 @@ def check_seam(
     **partials: `reroute` and `observe`, None where there is none.
 
   Raises:
-    ValueError: if the model is dense, one is not a `Partial`, or a leaf of its
-      tree has no leading [L].
+    ValueError: if a dense model is given a reroute, one is not a `Partial`, or
+      a leaf of its tree has no leading [L].
   """
   for name, partial in partials.items():
     if partial is None:
       continue
-    if num_experts is None:
-      raise ValueError(f"a dense model takes no {name}, got num_experts=None")
+    if num_experts is None and name == "reroute":
+      raise ValueError("a dense model takes no reroute, got num_experts=None")
     if not isinstance(partial, Partial):
       raise ValueError(
         f"{name} must be a jax.tree_util.Partial, got {type(partial).__name__}"
@@ -179,6 +184,8 @@ def apply_layer(
   layer = MoeInput(hidden, router_logits, routing, is_token, experts)
   if reroute is not None:
     routing = reroute(layer)
+    ids = kernels.as_int32(routing.expert_ids, experts.num_experts)
+    routing = routing._replace(expert_ids=ids)
     if token_mask is not None:
       routing = keep_pairs(routing, token_mask[:, None])
   # Outputs by pair cost memory: only an observer that asks gets them.
@@ -194,3 +201,31 @@ def apply_layer(
   # The observer sees the routing that was used.
   layer = layer._replace(routing=routing)
   return out, observe(layer, MoeOutput(out, pairs))
+
+
+def apply_block(
+  block: FeedForward,
+  x: jax.Array,
+  *,
+  token_mask: jax.Array | None = None,
+  observe: Partial | None = None,
+) -> tuple[jax.Array, Any]:
+  """Applies a dense model's block, with the seam's observer for that layer.
+
+  Args:
+    block: merged.
+    x: [..., D] of the block's type.
+    token_mask: [...] bool, False for padding; None where there is none.
+    observe: of this layer, or None. It sees N tokens without a routing.
+
+  Returns:
+    The output [..., D], and what was observed (None without `observe`).
+  """
+  out = feed_forward.apply(block, x)
+  if observe is None:
+    return out, None
+  hidden = x.reshape(-1, x.shape[-1])
+  mask = None if token_mask is None else token_mask.reshape(-1)
+  is_token = all_tokens(mask, hidden.shape[0])
+  layer = MoeInput(hidden, None, None, is_token, block)
+  return out, observe(layer, MoeOutput(out.reshape(hidden.shape), None))

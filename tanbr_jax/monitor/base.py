@@ -40,10 +40,3 @@ def normalise(counts: jax.Array) -> jax.Array:
   total = jnp.sum(counts)
   uniform = jnp.full_like(counts, 1 / counts.shape[0])
   return jnp.where(total > 0, counts / jnp.where(total > 0, total, 1), uniform)
-
-
-def check_at_least_one(**sizes: int) -> None:
-  """Raises a ValueError that names the first size below 1."""
-  for name, size in sizes.items():
-    if size < 1:
-      raise ValueError(f"{name} must be at least 1, got {name}={size}")

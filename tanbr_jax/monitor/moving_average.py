@@ -14,11 +14,14 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, Decay
 from tanbr_jax.monitor import base
 
 
+@ranges.checked
 def exponential_moving_average(
-  *, num_tasks: int, decay: jax.Array | float = 0.9
+  *, num_tasks: Count, decay: Decay = 0.9
 ) -> base.Monitor:
   """Monitor whose memory is about 1 / (1 - decay) slots.
 
@@ -30,9 +33,6 @@ def exponential_moving_average(
   Raises:
     ValueError: num_tasks < 1 or decay outside [0, 1).
   """
-  base.check_at_least_one(num_tasks=num_tasks)
-  if not isinstance(decay, jax.core.Tracer) and not 0 <= decay < 1:
-    raise ValueError(f"decay must be in [0, 1), got decay={decay}")
   return base.Monitor(
     init=Partial(jnp.zeros_like, jnp.zeros((num_tasks,), jnp.float32)),
     update=Partial(_update, jnp.asarray(decay, jnp.float32)),

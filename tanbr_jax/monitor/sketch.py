@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, Whole
 from tanbr_jax.monitor import base
 
 _PRIME = 2**31 - 1
@@ -39,13 +41,14 @@ class SketchState:
   oldest: jax.Array
 
 
+@ranges.checked
 def count_min_sketch(
   *,
-  num_tasks: int,
-  width: int = 64,
-  depth: int = 4,
-  window: int = 64,
-  seed: int = 0,
+  num_tasks: Count,
+  width: Count = 64,
+  depth: Count = 4,
+  window: Count = 64,
+  seed: Whole = 0,
 ) -> base.Monitor:
   """Monitor of the shares in the last `window` slots that had requests.
 
@@ -59,9 +62,6 @@ def count_min_sketch(
   Raises:
     ValueError: a size below 1.
   """
-  base.check_at_least_one(
-    num_tasks=num_tasks, width=width, depth=depth, window=window
-  )
   buckets = jnp.asarray(
     hash_buckets(num_tasks=num_tasks, width=width, depth=depth, seed=seed)
   )

@@ -19,8 +19,9 @@ import tqdm
 from absl import logging
 
 from tanbr_jax.bandits.base import Bandit, as_pytree
+from tanbr_jax.checks.names import check_name
 from tanbr_jax.environments.base import Environment
-from tanbr_jax.online import chunk_store, rounds
+from tanbr_jax.online import chunk_store, rounds, signals
 from tanbr_jax.online.trace import Trace, join
 from tanbr_jax.simplex.points import is_on_simplex
 
@@ -46,7 +47,9 @@ def run(
   run with other hyper-parameters of the same structure does not compile again.
 
   A task whose reward is not finite is hidden from the bandit, as if it had not
-  been seen in that slot, and is counted in `Trace.nonfinite_rewards`.
+  been seen in that slot, and is counted in `Trace.nonfinite_rewards`; so is a
+  gradient or a usage, in `Trace.nonfinite_signals`. A bandit sees the optional
+  fields of `Feedback` that it needs and no others.
 
   Args:
     bandit: what decides; plain functions are allowed.
@@ -66,18 +69,22 @@ def run(
     The trace of all rounds.
 
   Raises:
-    ValueError: an argument is out of range, `workdir` is in use by another
-      process, holds another run of this name or was removed meanwhile, the
-      weights or the expected reward ceased to be finite, or the weights or the
-      task mix that was shown were off the simplex.
+    ValueError: an argument is out of range, the environment does not give a
+      signal that the bandit needs, or one of another shape or type, `workdir`
+      is in use by another process, holds another run of this name or was
+      removed meanwhile, the weights or the expected reward ceased to be finite,
+      or the weights or the task mix that was shown were off the simplex.
     OSError: a file cannot be written; names it.
   """
+  # What can be wrong is told before any work.
   chunk_size = min(chunk_size, num_rounds)
   check(num_rounds=num_rounds, seeds=seeds, chunk_size=chunk_size, loop=loop)
-  if not name or name.startswith("/") or ".." in name.split("/"):
-    raise ValueError(f"name must be a relative path without .., got {name!r}")
+  for part in name.split("/"):
+    check_name("name", part)
   bandit, environment = as_pytree(bandit), as_pytree(environment)
   seed_array = np.asarray(seeds, np.int32)
+  slot = rounds.first_slot.eval_shape(bandit, environment, jax.random.key(0))
+  signals.check_shapes(bandit, *slot, name=name)
   run_id = None
   if workdir is not None:
     run_id = chunk_store.fingerprint(
@@ -272,6 +279,7 @@ def _metrics(chunks: list[Trace]) -> dict[str, Any]:
     "mean_expected_reward": float(last.expected_reward.mean()),
     "mean_realised_reward": float(last.realised_reward.mean()),
     "nonfinite_rewards": int(sum(c.nonfinite_rewards.sum() for c in chunks)),
+    "nonfinite_signals": int(sum(c.nonfinite_signals.sum() for c in chunks)),
     "rounds_per_second": float(last.chunk_rounds[0] / last.seconds[0]),
   }
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
 from tanbr_jax.environments.base import Environment, Outcome
+from tanbr_jax.online import signals
 
 _ENVIRONMENT_STREAM, _BANDIT_STREAM = 0, 1
 
@@ -47,6 +48,17 @@ def init(bandit: Bandit, environment: Environment, seeds: jax.Array) -> Carry:
   # A weakly typed leaf would leave the first chunk strongly typed, and the
   # second chunk would compile again.
   return jax.tree.map(_strong, jax.vmap(init_seed)(seeds))
+
+
+@jax.jit
+def first_slot(
+  bandit: Bandit, environment: Environment, key: jax.Array
+) -> tuple[Decision, Feedback]:
+  """A decision and all of its feedback, for their shapes and types alone."""
+  state = environment.init(key)
+  decision = bandit.select(key, bandit.init(key), environment.context(state))
+  feedback, _, _ = environment.step(key, state, decision.merge_weights)
+  return decision, feedback
 
 
 def _strong(leaf: jax.Array) -> jax.Array:
@@ -112,23 +124,12 @@ def _round(
   feedback, outcome, environment_state = environment.step(
     slot_key, carry.environment, decision.merge_weights
   )
-  feedback, num_nonfinite = _hide_nonfinite(feedback)
+  feedback, hidden = signals.shown(feedback, bandit.needs)
   bandit_state = bandit.update(
     update_key, carry.bandit, context, decision, feedback
   )
-  record = _record(context, decision, feedback, outcome, num_nonfinite)
+  record = _record(context, decision, feedback, outcome, hidden)
   return Carry(environment_state, bandit_state), record
-
-
-def _hide_nonfinite(feedback: Feedback) -> tuple[Feedback, jax.Array]:
-  """Marks tasks whose reward is not finite as not seen, and counts them."""
-  finite = jnp.isfinite(feedback.task_reward)
-  hidden = jnp.logical_and(~finite, feedback.task_count > 0)
-  clean = feedback._replace(
-    task_reward=jnp.where(finite, feedback.task_reward, 0),
-    task_count=jnp.where(finite, feedback.task_count, 0),
-  )
-  return clean, jnp.sum(hidden, dtype=jnp.int32)
 
 
 def _record(
@@ -136,7 +137,7 @@ def _record(
   decision: Decision,
   feedback: Feedback,
   outcome: Outcome,
-  num_nonfinite: jax.Array,
+  hidden: signals.Hidden,
 ) -> dict[str, Any]:
   return {
     "expected_reward": outcome.expected_reward,
@@ -146,7 +147,8 @@ def _record(
     "task_mix": outcome.task_mix,
     "shown_mix": context.task_mix,
     "task_count": feedback.task_count,
-    "nonfinite_rewards": num_nonfinite,
+    "nonfinite_rewards": hidden.rewards,
+    "nonfinite_signals": hidden.signals,
     "aux": {
       name: value
       for name, value in decision.aux.items()

@@ -28,6 +28,8 @@ class Trace:
     task_count: [S, T, V] int32, requests that the bandit could learn from.
     nonfinite_rewards: [S, T] int32, tasks whose reward was not finite and was
       therefore hidden from the bandit.
+    nonfinite_signals: [S, T] int32, how many of the gradient and the usage that
+      the bandit reads were not finite and therefore not shown to it.
     seconds: [C] float64, wall time of each chunk; NaN for one that compiled.
     chunk_rounds: [C] int64, rounds of each chunk.
     aux: name -> [S, T], every scalar that the bandit put in `Decision.aux`.
@@ -42,6 +44,7 @@ class Trace:
   shown_mix: np.ndarray
   task_count: np.ndarray
   nonfinite_rewards: np.ndarray
+  nonfinite_signals: np.ndarray
   seconds: np.ndarray
   chunk_rounds: np.ndarray
   aux: dict[str, np.ndarray]
@@ -105,7 +108,7 @@ def to_arrays(trace: Trace) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Trace:
-  """The inverse of `to_arrays`."""
+  """The inverse of `to_arrays`; files without signals have none hidden."""
   aux = {
     name.removeprefix("aux/"): value
     for name, value in arrays.items()
@@ -114,7 +117,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Trace:
   plain = {
     name: value for name, value in arrays.items() if not name.startswith("aux/")
   }
-  return Trace(aux=aux, **plain)
+  none_hidden = np.zeros_like(plain["nonfinite_rewards"])
+  return Trace(aux=aux, **{"nonfinite_signals": none_hidden, **plain})
 
 
 def save(path: str | os.PathLike[str], traces: Mapping[str, Trace]) -> None:

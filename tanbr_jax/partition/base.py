@@ -13,6 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tanbr_jax.simplex.varying import alike
+
 
 class Partition(NamedTuple):
   """A partition of the simplex as six pure functions.
@@ -126,7 +128,7 @@ def root_fields(size: Size, representative: jax.Array) -> dict[str, jax.Array]:
     parents=jnp.full([capacity], Tree.NO_PARENT, jnp.int32),
     children=jnp.full([capacity, 2], Tree.NO_CHILD, jnp.int32),
     depths=jnp.zeros([capacity], jnp.int32),
-    is_leaf=jnp.arange(capacity) == Tree.ROOT,
+    is_leaf=jnp.arange(capacity, dtype=jnp.int32) == Tree.ROOT,
     representatives=jnp.tile(representative[None, :], (capacity, 1)),
     num_nodes=jnp.int32(1),
     full=jnp.asarray(False),
@@ -219,7 +221,7 @@ def descend(
     side, coordinates = step(tree, node, coordinates)
     return tree.children[node, side], coordinates
 
-  start = (jnp.int32(Tree.ROOT), coordinates)
+  start = alike((jnp.int32(Tree.ROOT), coordinates), tree, target)
   return jax.lax.while_loop(is_on_the_way, go_down, start)[0]
 
 

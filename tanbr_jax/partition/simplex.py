@@ -77,8 +77,12 @@ def _init(size: base.Size) -> SimplexTree:
   ids = jnp.zeros([capacity, num_experts], jnp.int32)
   return SimplexTree(
     **base.root_fields(size, center),
-    vertices=vertices.at[:num_experts].set(jnp.eye(num_experts)),
-    vertex_ids=ids.at[base.Tree.ROOT].set(jnp.arange(num_experts)),
+    vertices=vertices.at[:num_experts].set(
+      jnp.eye(num_experts, dtype=jnp.float32)
+    ),
+    vertex_ids=ids.at[base.Tree.ROOT].set(
+      jnp.arange(num_experts, dtype=jnp.int32)
+    ),
     split_slots=jnp.full([capacity, 2], base.Tree.NO_CHILD, jnp.int32),
   )
 

@@ -14,6 +14,7 @@ from tanbr_jax.online import regret
 from tanbr_jax.online.trace import Trace
 from tanbr_jax.plots import labels as plot_labels
 from tanbr_jax.plots import parts
+from tanbr_jax.plots.text import plain
 
 
 def cumulative_regret(
@@ -84,7 +85,7 @@ def draw_growth(axes: Axes, traces: Mapping[str, Trace]) -> None:
     shown = rounds[rounds <= trace.num_rounds]
     scaled = scaled[shown - 1]
     if (scaled > 0).all():
-      axes.plot(shown, scaled, label=name, **parts.line_style(index))
+      axes.plot(shown, scaled, label=plain(name), **parts.line_style(index))
       starts.append(scaled[0])
   if starts:
     log = np.log(rounds)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from tanbr_jax.online.trace import Trace
 from tanbr_jax.plots import curves, labels
 from tanbr_jax.plots import parts as plot_parts
+from tanbr_jax.plots.text import plain
 
 Groups = Mapping[str, Mapping[str, Trace]]
 
@@ -61,7 +62,7 @@ def _draw(
         axes.set_axis_off()
         continue
       draw(axes, groups[stream])
-      axes.set_title(titles[stream], loc="left", fontsize="small")
+      axes.set_title(plain(titles[stream]), loc="left", fontsize="small")
   for axes in grid[-1]:
     axes.set_xlabel(x_label)
   for axes in grid[:, 0]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from tanbr_jax.online import estimates, regret
 from tanbr_jax.online.trace import Trace
+from tanbr_jax.plots.text import plain
 from tanbr_jax.storage import atomic
 
 # Okabe and Ito's colours, which the colour-blind tell apart; yellow, too faint
@@ -139,7 +140,7 @@ def band(
   else:
     parts = np.asarray([estimates.mean(values[:, t]) for t in rounds])
   shown = rounds + first_round
-  axes.plot(shown, parts[:, 0], label=label, **line_style(index))
+  axes.plot(shown, parts[:, 0], label=plain(label), **line_style(index))
   if values.shape[0] > 1:
     color = line_style(index)["color"]
     alpha = 0.07 if faint else 0.2
@@ -164,7 +165,7 @@ def smooth_line(
   else:
     look = line_style(index) | style
   kept = thin(smooth.size)
-  axes.plot(kept + window, smooth[kept], label=label, **look)
+  axes.plot(kept + window, smooth[kept], label=plain(label), **look)
 
 
 def trailing_mean(values: np.ndarray, window: int) -> np.ndarray:
@@ -183,7 +184,7 @@ def stack(axes: Axes, shares: np.ndarray, names: Sequence[str]) -> None:
   areas = axes.stackplot(
     edges[:-1] + 1,
     means.T,
-    labels=list(names),
+    labels=list(map(plain, names)),
     colors=[PALETTE[i % len(PALETTE)] for i in range(len(names))],
     linewidth=0,
   )

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from tanbr_jax.online.estimates import Estimate
 from tanbr_jax.plots import labels as plot_labels
 from tanbr_jax.plots import parts
+from tanbr_jax.plots.text import plain
 
 # The name of a series that sums up the others.
 POOLED = "all"
@@ -49,16 +50,16 @@ def ablation_bars(
       [one.value for one in found],
       np.asarray(rows) + offset,
       xerr=_errors(found),
-      label="all streams" if stream == POOLED else stream.replace("/", ", "),
+      label=_series_label(stream),
       **look | {"linestyle": "none"},
     )
   # The reference at 1, and the names.
   axes.axvline(1.0, color="black", linewidth=0.8, linestyle=":")
   axes.set_xscale("log")
-  axes.set_yticks(range(len(ratios)), list(ratios))
+  axes.set_yticks(range(len(ratios)), list(map(plain, ratios)))
   axes.set_ylim(len(ratios) - 0.5, -0.5)
   plot_labels.plain_ticks(axes.xaxis)
-  axes.set_xlabel(f"{unit}, ratio to {reference} (log scale)")
+  axes.set_xlabel(f"{unit}, ratio to {plain(reference)} (log scale)")
   axes.set_title(
     "geometric mean over paired seeds, 95 % interval",
     loc="left",
@@ -144,7 +145,7 @@ def draw_series(axes: Axes, series: Mapping[str, Series]) -> None:
       values,
       [one.value for one in found],
       yerr=_errors(found),
-      label="all streams" if label == POOLED else label.replace("/", ", "),
+      label=_series_label(label),
       **look,
     )
   varied = sorted({value for points in series.values() for value in points})
@@ -156,6 +157,10 @@ def draw_series(axes: Axes, series: Mapping[str, Series]) -> None:
   axes.minorticks_off()
   axes.yaxis.minorticks_on()
   plot_labels.plain_ticks(axes.yaxis)
+
+
+def _series_label(name: str) -> str:
+  return "all streams" if name == POOLED else plain(name.replace("/", ", "))
 
 
 def _marker(index: int, label: str) -> dict:

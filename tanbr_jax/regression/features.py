@@ -13,6 +13,8 @@ from typing import Any
 import jax
 from jax.flatten_util import ravel_pytree
 
+from tanbr_jax.simplex.varying import alike
+
 Params = Any
 ApplyFn = Callable[[Params, jax.Array], jax.Array]
 
@@ -34,5 +36,6 @@ def mixed_gradient_features(
     merge_weights: [E] float32, one candidate.
     task_mix: [V] float32.
   """
-  _, backward = jax.vjp(lambda p: apply_fn(p, merge_weights), params)
-  return ravel_pytree(backward(task_mix)[0])[0]
+  params = alike(params, merge_weights, task_mix)
+  rewards, backward = jax.vjp(lambda p: apply_fn(p, merge_weights), params)
+  return ravel_pytree(backward(alike(task_mix, rewards))[0])[0]

@@ -32,7 +32,7 @@ common one), P features.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import chex
 import jax
@@ -40,6 +40,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Chance, Positive, Range
 from tanbr_jax.regression.square_root import compensated_add
 
 # Bounds of the prior precision in units of the noise's, and the most that a
@@ -94,13 +96,14 @@ class Prior(NamedTuple):
   forgetting: jax.Array
 
 
+@ranges.checked
 def make_prior(
   groups: np.ndarray,
   *,
-  task_precision: chex.Numeric = 0.1,
-  common_precision: chex.Numeric = 0.03,
-  strength: chex.Numeric = 2.0,
-  forgetting: chex.Numeric = 1.0,
+  task_precision: Positive = 0.1,
+  common_precision: Annotated[float, Range(0, ends="(]")] = 0.03,
+  strength: Annotated[float, Range(0, ends="(]")] = 2.0,
+  forgetting: Chance = 1.0,
 ) -> Prior:
   """Checks and packs a prior.
 
@@ -114,16 +117,6 @@ def make_prior(
   Raises:
     ValueError: a number is out of range.
   """
-  numbers = {
-    "task_precision": task_precision,
-    "common_precision": common_precision,
-    "strength": strength,
-  }
-  for name, value in numbers.items():
-    if not value > 0:
-      raise ValueError(f"{name} must be positive, got {name}={value}")
-  if not 0 < forgetting <= 1:
-    raise ValueError(f"forgetting must be in (0, 1], got {forgetting=}")
   one_hot = np.eye(int(np.max(groups)) + 1)[groups]
   return Prior(
     jnp.asarray(one_hot, jnp.float32),
@@ -138,7 +131,9 @@ def init(prior: Prior, num_tasks: int) -> MultitaskState:
   """The posterior before any slot."""
   size = prior.groups.shape[0]
   precision = jnp.stack([prior.task_precision, prior.common_precision])
-  roots = lax.rsqrt(precision)[:, None, None] * jnp.eye(size)[None]
+  roots = (
+    lax.rsqrt(precision)[:, None, None] * jnp.eye(size, dtype=jnp.float32)[None]
+  )
   high = jnp.concatenate([jnp.tile(roots[:1], (num_tasks, 1, 1)), roots[1:]])
   zeros = jnp.zeros((num_tasks + 1, size), jnp.float32)
   return MultitaskState(
@@ -168,7 +163,7 @@ def sample_deviation(
 ) -> jax.Array:
   """Returns a draw [P] of the mix's coefficients less their mean."""
   parts, size = state.weights.shape
-  draws = jax.random.normal(key, (parts, size))
+  draws = jax.random.normal(key, (parts, size), jnp.float32)
   draws = draws * parts_of_mix(task_mix)[:, None]
   flat = _dot(draws.reshape(-1), state.high.reshape(parts * size, size))
   return jnp.sqrt(state.noise) * flat

@@ -13,6 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# With more experts there are too many products: a linear model of P features
+# keeps P^2 numbers a task, E^4 / 4 with them.
+MOST_EXPERTS_OF_PRODUCTS = 16
+
 
 class FixedFeatures(NamedTuple):
   """A map from merge weights to features, as a pytree of arrays.

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tanbr_jax.checks.names import printable
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic, numerics
 
@@ -71,8 +72,8 @@ def write_report(
   config = reporting.read_json(workdir / reporting.CONFIG)
   summary = reporting.read_json(workdir / reporting.SUMMARY)
   body = [
-    f"<h1>{html.escape(title)}</h1>",
-    *(f"<p>{html.escape(note)}</p>" for note in notes),
+    f"<h1>{_escape(title)}</h1>",
+    *(f"<p>{_escape(note)}</p>" for note in notes),
     "<h2>Results</h2>",
     _table(rows),
     *(_figure(workdir, figure) for figure in figures),
@@ -85,11 +86,15 @@ def write_report(
   return path
 
 
+def _escape(text: str) -> str:
+  return html.escape(printable(text))
+
+
 def _page(title: str, body: str) -> str:
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n"
+    f"<title>{_escape(title)}</title>\n<style>{_STYLE}</style></head>\n"
     f"<body>\n{body}\n</body></html>\n"
   )
 
@@ -98,9 +103,9 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
   if not rows:
     return "<p>No method has finished.</p>"
   titles = list(rows[0])
-  head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
+  head = "".join(f"<th>{_escape(title)}</th>" for title in titles)
   lines = [
-    "".join(f"<td>{html.escape(row.get(title, ''))}</td>" for title in titles)
+    "".join(f"<td>{_escape(row.get(title, ''))}</td>" for title in titles)
     for row in rows
   ]
   body = "\n".join(f"<tr>{line}</tr>" for line in lines)
@@ -112,7 +117,7 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _figure(workdir: Path, figure: ReportFigure) -> str:
   data = base64.b64encode((workdir / figure.file).read_bytes()).decode("ascii")
-  caption = html.escape(figure.caption)
+  caption = _escape(figure.caption)
   return (
     f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">\n'
     f"<figcaption>{caption}</figcaption></figure>"
@@ -126,7 +131,7 @@ def _details(title: str, values: Mapping[str, Any], *, is_open: bool) -> str:
   ]
   state = " open" if is_open else ""
   return (
-    f"<details{state}><summary>{html.escape(title)}</summary>\n"
+    f"<details{state}><summary>{_escape(title)}</summary>\n"
     f"{_table(rows)}</details>"
   )
 

@@ -4,9 +4,12 @@ A key with `_low` and `_high` beside it is an estimate with its interval and is
 shown as one cell.
 """
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tanbr_jax.checks.names import printable
 from tanbr_jax.storage import atomic
 
 
@@ -62,7 +65,8 @@ def format_rows(table: Sequence[Mapping[str, str]]) -> str:
   if not table:
     return ""
   titles = list(table[0])
-  lines = [titles, *([row.get(title, "") for title in titles] for row in table)]
+  cells = [[row.get(title, "") for title in titles] for row in table]
+  lines = [list(map(printable, line)) for line in (titles, *cells)]
   widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
   lines.insert(1, ["-" * width for width in widths])
   return "\n".join(
@@ -72,6 +76,21 @@ def format_rows(table: Sequence[Mapping[str, str]]) -> str:
     ).rstrip()
     for line in lines
   )
+
+
+def csv_line(names: Sequence[str]) -> str:
+  """Any names as one value of a summary: printable, comma between them.
+
+  A name with a comma or a quote is quoted, as in CSV (RFC 4180).
+  """
+  line = io.StringIO()
+  csv.writer(line, lineterminator="").writerow(map(printable, names))
+  return line.getvalue()
+
+
+def read_csv_line(line: str) -> list[str]:
+  """The names of `csv_line`."""
+  return next(csv.reader([line]))
 
 
 def print_rows(table: Sequence[Mapping[str, str]]) -> None:

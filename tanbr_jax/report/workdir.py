@@ -116,7 +116,8 @@ def summarise(
     reports them `model_error`, `exploration_bonus`. Of the last round, where
     there is a tree: `num_leaves`, `max_depth`. All but the rewards are means
     over seeds with `_low` and `_high`. Then `rounds_per_second` (of each seed),
-    `slots_per_second` (of all seeds) and `nonfinite_rewards`.
+    `slots_per_second` (of all seeds), `nonfinite_rewards` and
+    `nonfinite_signals`.
   """
   quarter = max(1, trace.num_rounds // 4)
   per_seed = _per_seed(trace, quarter, reward_range)
@@ -135,6 +136,7 @@ def summarise(
     "rounds_per_second": trace.rounds_per_second,
     "slots_per_second": trace.num_seeds * trace.rounds_per_second,
     "nonfinite_rewards": int(trace.nonfinite_rewards.sum()),
+    "nonfinite_signals": int(trace.nonfinite_signals.sum()),
   }
 
 

@@ -6,6 +6,7 @@ Letters: E experts, N candidates, S starts.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax.simplex.projection import project, project_by_sorting
+from tanbr_jax.simplex.search import best
+from tanbr_jax.simplex.varying import alike
 
 Score = Callable[[jax.Array], jax.Array]
 ValueAndSlope = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
@@ -42,7 +45,9 @@ class Ascent:
   Steps are normalised and shrink geometrically from `step_size` to a hundredth
   of it, so that the score's scale, which changes as rewards are learnt, does
   not matter. The best point seen on any path is returned: the result is never
-  below the best candidate.
+  below the best candidate. A score that is not finite never wins, and a step to
+  where it or its gradient is not finite is not taken. Where no candidate has a
+  finite score, the first active one is returned with a value of -inf.
 
   Attributes:
     num_starts: S, how many of the best candidates to begin from.
@@ -54,6 +59,17 @@ class Ascent:
   num_steps: int = 12
   step_size: float = 0.25
 
+  def __post_init__(self):
+    if (
+      self.num_starts < 1
+      or self.num_steps < 0
+      or not 0 < self.step_size < math.inf
+    ):
+      raise ValueError(
+        "num_starts must be at least 1, num_steps at least 0 and step_size "
+        f"finite and above 0, got {self}"
+      )
+
   def __call__(
     self, score: Score, candidates: chex.Array, active: chex.Array
   ) -> Maximum:
@@ -61,18 +77,23 @@ class Ascent:
 
     Args:
       score: pure differentiable function [E] -> [].
-      candidates: [N, E] on the simplex, N >= S.
+      candidates: [N, E] on the simplex; all are begun from if N < S.
       active: [N] bool; the others are begun from only if fewer than S are
         active.
     """
-    values = jnp.where(active, jax.vmap(score)(candidates), -jnp.inf)
-    best_values, starts = jax.lax.top_k(values, max(self.num_starts, 1))
-    points = candidates[starts]
+    values = jax.vmap(score)(candidates)
+    is_finite = jnp.isfinite(values)
+    lowest = jnp.finfo(values.dtype).min
+    order = jnp.where(active, jnp.where(is_finite, values, lowest), -jnp.inf)
+    most = min(self.num_starts, order.shape[0])
+    _, starts = jax.lax.top_k(order, most)
+    values = jnp.where(active & is_finite, values, -jnp.inf)
+    points, best_values = alike(candidates, values)[starts], values[starts]
     if self.num_steps:
       points, best_values = self._climb(score, points, best_values)
-    best = jnp.argmax(best_values)
+    winner = best(best_values)
     return Maximum(
-      points[best], best_values[best], starts[best].astype(jnp.int32)
+      points[winner], best_values[winner], starts[winner].astype(jnp.int32)
     )
 
   def _climb(self, score, points, best_values):
@@ -82,15 +103,19 @@ class Ascent:
     lengths = self.step_size * decay ** np.arange(self.num_steps)
 
     def step(carry, length):
-      points, gradients, best_points, best_values = carry
-      gradients -= jnp.mean(gradients, axis=-1, keepdims=True)
-      norms = jnp.linalg.norm(gradients, axis=-1, keepdims=True)
-      points += length * gradients / jnp.maximum(norms, 1e-12)
+      last_points, slopes, best_points, best_values = carry
+      directions = slopes - jnp.mean(slopes, axis=-1, keepdims=True)
+      norms = jnp.linalg.norm(directions, axis=-1, keepdims=True)
+      points = last_points + length * directions / jnp.maximum(norms, 1e-12)
       points = project_by_sorting(points)
       values, gradients = value_and_grad(points)
-      better = values > best_values
+      is_finite = jnp.isfinite(values) & jnp.all(jnp.isfinite(gradients), -1)
+      better = jnp.isfinite(values) & (values > best_values)
       best_points = jnp.where(better[:, None], points, best_points)
       best_values = jnp.where(better, values, best_values)
+      # The next step is shorter.
+      points = jnp.where(is_finite[:, None], points, last_points)
+      gradients = jnp.where(is_finite[:, None], gradients, slopes)
       return (points, gradients, best_points, best_values), None
 
     _, gradients = value_and_grad(points)
@@ -115,8 +140,9 @@ def climb(
 ) -> tuple[jax.Array, jax.Array]:
   """Climbs from every start with a step size of its own.
 
-  It grows by half after a step that gains; a step that does not is not taken,
-  and the size falls to .4 of what it was.
+  It grows by half after a step that gains; a step that does not, or to where
+  the value is not finite, is not taken, and the size falls to .4 of what it
+  was.
 
   Args:
     value_and_slope: points [S, E] -> values [S] and gradients [S, E].
@@ -125,14 +151,15 @@ def climb(
     step_size: the first one, a factor of the gradient.
 
   Returns:
-    The ends [S, E] and their values [S].
+    The ends [S, E] and their values [S], -inf for a start that has no finite
+    value and stays where it is.
   """
 
   def step(_: jax.Array, last: _Climb) -> _Climb:
     points = last.points + last.step_sizes[:, None] * last.slopes
     points = jax.vmap(project)(points)
     values, slopes = value_and_slope(points)
-    gains = values > last.values
+    gains = jnp.isfinite(values) & (values > last.values)
     return _Climb(
       jnp.where(gains[:, None], points, last.points),
       jnp.where(gains, values, last.values),
@@ -140,7 +167,8 @@ def climb(
       last.step_sizes * jnp.where(gains, 1.5, 0.4),
     )
 
-  step_sizes = jnp.full(starts.shape[0], step_size)
-  start = _Climb(starts, *value_and_slope(starts), step_sizes)
+  values, slopes = value_and_slope(starts)
+  values = jnp.where(jnp.isfinite(values), values, -jnp.inf)
+  start = _Climb(starts, values, slopes, jnp.full_like(values, step_size))
   end = jax.lax.fori_loop(0, num_steps, step, start)
   return end.points, end.values

@@ -23,7 +23,7 @@ def dirichlet_one(key: chex.PRNGKey, shape: tuple[int, ...]) -> jax.Array:
     key: random key, consumed.
     shape: (..., E).
   """
-  return _normalise(jax.random.exponential(key, shape))
+  return _normalise(jax.random.exponential(key, shape, jnp.float32))
 
 
 def dirichlet_half(key: chex.PRNGKey, shape: tuple[int, ...]) -> jax.Array:
@@ -35,7 +35,7 @@ def dirichlet_half(key: chex.PRNGKey, shape: tuple[int, ...]) -> jax.Array:
     key: random key, consumed.
     shape: (..., E).
   """
-  return _normalise(jax.random.normal(key, shape) ** 2)
+  return _normalise(jax.random.normal(key, shape, jnp.float32) ** 2)
 
 
 def dirichlet(
@@ -49,7 +49,9 @@ def dirichlet(
     shape: (..., E).
   """
   # In logarithms, because Gamma(0.05) often underflows float32.
-  return jax.nn.softmax(jax.random.loggamma(key, concentration, shape), -1)
+  return jax.nn.softmax(
+    jax.random.loggamma(key, concentration, shape, jnp.float32), -1
+  )
 
 
 def is_on_simplex(points: chex.ArrayNumpy | chex.Array) -> np.ndarray:
@@ -80,7 +82,7 @@ def check_simplex(name: str, points: chex.ArrayNumpy | chex.Array) -> jax.Array:
 
   Raises:
     ValueError: with the first point that is off the simplex; or if the points
-      are traced and have no values.
+      are traced and have no values, or have no entries.
   """
   if isinstance(points, jax.core.Tracer):
     raise ValueError(
@@ -88,6 +90,8 @@ def check_simplex(name: str, points: chex.ArrayNumpy | chex.Array) -> jax.Array:
       f"traced {points.dtype}{points.shape}; check them outside of jax.jit"
     )
   points = np.atleast_1d(points)
+  if points.shape[-1] < 1:
+    raise ValueError(f"{name} must be [..., E], got an array {points.shape}")
   rows = points.reshape(-1, points.shape[-1])
   off = np.flatnonzero(~is_on_simplex(rows))
   if off.size:

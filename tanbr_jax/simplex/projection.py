@@ -31,9 +31,9 @@ def project(point: jax.Array) -> jax.Array:
 def project_by_sorting(points: jax.Array) -> jax.Array:
   """Projects points [N, E] on the simplex, in O(E log E) each (optax)."""
   # optax divides by integers, which strict promotion (a user's setting, and
-  # that of our tests) would refuse.
+  # that of our tests) would refuse and which make float64 under x64.
   with jax.numpy_dtype_promotion("standard"):
-    return jax.vmap(projection_simplex)(points)
+    return jax.vmap(projection_simplex)(points).astype(points.dtype)
 
 
 def project_on_box(

@@ -41,7 +41,7 @@ class Mergeability(NamedTuple):
 
 def concentrated_mixes(num_tasks: int, *, larger: float = 0.75) -> jax.Array:
   """Returns [2V, V]: each task alone, then each with its neighbour."""
-  alone = jnp.eye(num_tasks)
+  alone = jnp.eye(num_tasks, dtype=jnp.float32)
   if num_tasks == 1:
     return alone
   pairs = larger * alone + (1 - larger) * jnp.roll(alone, 1, axis=1)
@@ -81,12 +81,12 @@ def score_choices(
     )
   )
   # The searches start from uniform weights and from a guess for each mix.
-  uniform = jnp.full(num_experts, 1 / num_experts)
-  guesses = mixes @ (jnp.ones((num_tasks, 1)) * uniform[None])
+  uniform = jnp.full(num_experts, 1 / num_experts, jnp.float32)
+  guesses = mixes @ (jnp.ones((num_tasks, 1), jnp.float32) * uniform[None])
   if task_weights is not None:
     guesses = mixes @ task_weights
   # First one static choice for all tasks, from which the mixes start too.
-  even = jnp.full(num_tasks, 1 / num_tasks)
+  even = jnp.full(num_tasks, 1 / num_tasks, jnp.float32)
   middle = jnp.mean(guesses, axis=0)
   static = find(params, choose_on, even, jnp.stack([uniform, middle]))
   # Then the best weights of every mix.

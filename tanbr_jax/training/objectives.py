@@ -203,5 +203,5 @@ def _uniform_windows(
 ) -> jax.Array:
   task_key, window_key = jax.random.split(key)
   num_tasks = text.lengths.shape[0]
-  tasks = jax.random.randint(task_key, (batch_size,), 0, num_tasks)
+  tasks = jax.random.randint(task_key, (batch_size,), 0, num_tasks, jnp.int32)
   return data.sample_task_windows(window_key, text, tasks, context + 1)

@@ -3,13 +3,21 @@
 import dataclasses
 
 from tanbr_jax import models
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  Count,
+  NonNegative,
+  Positive,
+  Share,
+  Whole,
+)
 
 TABLES = ("anchors", "identity", "learnt")
 MODELS = ("byte_lm", "decoder")
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(ranges.Checked):
   """Everything that decides a pre-training; flat, so that it can be swept.
 
   Attributes:
@@ -35,34 +43,34 @@ class PretrainConfig:
   """
 
   model: str = "byte_lm"
-  num_layers: int = 3
-  model_dim: int = 128
-  num_heads: int = 2
-  head_dim: int = 32
-  expert_dim: int = 512
-  num_experts: int = 8
-  num_selected: int = 2
-  context: int = 64
+  num_layers: Count = 3
+  model_dim: Count = 128
+  num_heads: Count = 2
+  head_dim: Count = 32
+  expert_dim: Count = 512
+  num_experts: Count = 8
+  num_selected: Count = 2
+  context: Count = 64
   dtype: str = "float32"
-  seed: int = 0
-  num_steps: int = 600
-  dense_steps: int = 80
-  batch_size: int = 64
-  mixes_per_step: int = 4
-  learning_rate: float = 6e-3
-  warmup_steps: int = 40
-  weight_decay: float = 0.01
-  clip_norm: float = 1.0
+  seed: Whole = 0
+  num_steps: Count = 600
+  dense_steps: Whole = 80
+  batch_size: Count = 64
+  mixes_per_step: Count = 4
+  learning_rate: Positive = 6e-3
+  warmup_steps: Whole = 40
+  weight_decay: NonNegative = 0.01
+  clip_norm: Positive = 1.0
   table: str = "anchors"
-  anchor_concentration: float = 0.5
-  learnt_mixing: float = 0.3
-  weight_noise: float = 0.0
-  mix_concentration: float = 0.3
-  one_hot_fraction: float = 0.9
-  routed_every: int = 5
-  load_balance: float = 0.01
-  z_loss: float = 1e-4
-  upcycle_noise: float = 0.0
+  anchor_concentration: Positive = 0.5
+  learnt_mixing: Share = 0.3
+  weight_noise: Share = 0.0
+  mix_concentration: Positive = 0.3
+  one_hot_fraction: Share = 0.9
+  routed_every: Whole = 5
+  load_balance: NonNegative = 0.01
+  z_loss: NonNegative = 1e-4
+  upcycle_noise: NonNegative = 0.0
 
   def __post_init__(self) -> None:
     """Refuses what cannot be trained.
@@ -70,38 +78,17 @@ class PretrainConfig:
     Raises:
       ValueError: a size, a share or a name is out of range.
     """
+    super().__post_init__()
     for name, known in (("model", MODELS), ("table", TABLES)):
       if getattr(self, name) not in known:
         raise ValueError(
           f"{name} must be one of {known}, got {getattr(self, name)!r}"
         )
     self.make_model()
-    for name in ("mix_concentration", "anchor_concentration", "learning_rate"):
-      if not getattr(self, name) > 0:
-        raise ValueError(
-          f"{name} must be positive, got {name}={getattr(self, name)}"
-        )
-    if not 0 <= self.one_hot_fraction <= 1:
-      raise ValueError(
-        "one_hot_fraction must be in [0, 1], got "
-        f"one_hot_fraction={self.one_hot_fraction}"
-      )
-    self._check_steps()
-
-  def _check_steps(self) -> None:
-    if (
-      min(self.mixes_per_step, self.batch_size) < 1
-      or self.batch_size % self.mixes_per_step
-    ):
+    if self.batch_size % self.mixes_per_step:
       raise ValueError(
         "batch_size must be a multiple of mixes_per_step, got batch_size="
         f"{self.batch_size}, mixes_per_step={self.mixes_per_step}"
-      )
-    if self.num_steps < 1 or min(self.dense_steps, self.routed_every) < 0:
-      raise ValueError(
-        "num_steps must be at least 1, dense_steps and routed_every at least "
-        f"0, got num_steps={self.num_steps}, dense_steps={self.dense_steps}, "
-        f"routed_every={self.routed_every}"
       )
 
   def check_tasks(self, num_tasks: int) -> None:

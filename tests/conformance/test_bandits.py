@@ -31,7 +31,17 @@ MOST_ROUNDS = 3000
 OPTIMA = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]], np.float32)
 CONTROLS = {"fixed", "follow_task_mix", "oracle", "random", "uniform"}
 # They cannot tell a slot from the next one: a mix that stays has to do.
-CONTEXT_FREE = {"exp3", "hct", "hoo", "sto_soo", "zooming"}
+CONTEXT_FREE = {
+  "exp3",
+  "exponentiated_gradient",
+  "follow_usage",
+  "hct",
+  "hoo",
+  "online_gradient",
+  "online_newton",
+  "sto_soo",
+  "zooming",
+}
 
 
 def make_wrapped(wrap, name, options, **sizes):
@@ -99,6 +109,29 @@ def rewards(weights):
   return 1 - jnp.sum((weights[None, :] - OPTIMA) ** 2, axis=-1)
 
 
+def tell(bandit, weights, slot):
+  """Feedback of a slot, with the signals that the bandit needs.
+
+  The gradient is that of the mix's reward without its mean, and a router uses
+  the experts as is best for the mix. Both are absent where a task is unseen.
+  """
+  is_forced = jnp.any(slot.is_forced)
+  wrong = jnp.sum(jnp.where(slot.is_forced, slot.forced, 0.0))
+  reward = jnp.where(slot.is_forced, slot.forced, rewards(weights))
+  feedback = Feedback(reward, slot.count)
+  optimal = slot.mix @ OPTIMA
+  if "gradient" in bandit.needs:
+    gradient = 2 * (optimal - weights)
+    feedback = feedback._replace(
+      gradient=jnp.where(is_forced, wrong, gradient - jnp.mean(gradient)),
+      gradient_count=jnp.min(slot.count),
+    )
+  if "usage" in bandit.needs:
+    usage = jnp.where(is_forced, wrong, optimal)
+    feedback = feedback._replace(usage=usage)
+  return feedback
+
+
 def keys_of(t):
   return jax.random.split(jax.random.key(t))
 
@@ -108,10 +141,7 @@ def play_round(bandit, state, t, slot):
   select_key, update_key = keys_of(t)
   context = Context(slot.mix)
   decision = bandit.select(select_key, state, context)
-  reward = rewards(decision.merge_weights)
-  feedback = Feedback(
-    jnp.where(slot.is_forced, slot.forced, reward), slot.count
-  )
+  feedback = tell(bandit, decision.merge_weights, slot)
   state = bandit.update(update_key, state, context, decision, feedback)
   return state, decision
 
@@ -290,7 +320,7 @@ def test_what_was_not_seen_is_not_learnt_from(subject):
 
 def test_saved_and_loaded_state_has_the_same_future(subject, tmp_path):
   states, lanes = subject.after_eight, (make_slots(), make_slots())
-  store = ChunkStore(tmp_path, "run", run_id="0")
+  store = ChunkStore(tmp_path, "run", run_id="0", num_chunks=1)
   zeros = np.zeros((1, 1))
   store.save(0, states, toy.make_trace(zeros, zeros, zeros), {})
   loaded = store.load(jax.eval_shape(lambda: states)).carry

@@ -26,7 +26,10 @@ def test_a_folder_of_tasks_is_read(tmp_path):
   os.mkfifo(tmp_path / "a" / "pipe")
   corpus = data.load_corpus(tmp_path, context=16)
   assert corpus.task_names == ("a", "b")
-  assert corpus.messages == ()
+  assert corpus.messages == (
+    "left out 1 file(s) beside the task folders",
+    "task 'a': left out 1 special file(s)",
+  )
   for task, byte in enumerate((97, 98)):
     texts = [corpus.splits[split][task] for split in corpus.splits]
     # Each document is 20 times its task's letter and its number.
@@ -62,11 +65,60 @@ def test_one_huge_document_does_not_starve_training(tmp_path):
   assert "split by position" in messages[0]
 
 
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path):
+  # Task a in plain files, and once more spread over linked folders.
+  plain, linked, store = (tmp_path / n for n in ("plain", "linked", "store"))
+  _write(plain, {**_many("a", 97), **_many("b", 98)})
+  _write(linked, {**_many("b", 98), "a/notes": b"n", "a/none": b""})
+  _write(store, {f"x/{i}.txt": b"a" * 20 + b"%02d" % i for i in range(20)})
+  _write(store, {f"y/{i}.txt": b"a" * 20 + b"%02d" % i for i in range(20, 40)})
+  for link, target in {
+    "linked/a/books": "store",  # two folders, whose own links lead back
+    "linked/a/more": "store/y",  # read already
+    "linked/a/self": "linked/a",
+    "linked/a/up": "linked",
+    "store/x/up": "store",
+    "store/y/across": "store/x",
+    "linked/a/nowhere": "absent",
+    "linked/a/one": "plain/a/sub/0.txt",  # a file that is read already
+  }.items():
+    (tmp_path / link).symlink_to(tmp_path / target)
+  one, two = (data.load_corpus(p, context=16) for p in (plain, linked))
+  assert two.messages == (
+    "task 'a': left out 1 dangling link(s), 1 empty file(s), 2 folder linked "
+    "again(s), 3 link loop(s), 1 repeated document(s)",
+  )
+  for task in (0, 1):
+    parts = [
+      b"\n".join(
+        corpus.splits[split][task].tobytes() for split in corpus.splits
+      )
+      for corpus in (one, two)
+    ]
+    # The note sorts by its hash among the others, wherever that is.
+    lines = [set(text.split(b"\n")) - {b"n"} for text in parts]
+    assert lines[0] == lines[1] and len(lines[0]) == 40
+
+
+def test_names_that_are_no_text_are_read(tmp_path):
+  # Bytes that are no UTF-8, a line end, a quote, the longest name there is.
+  names = [b"\xff\xfe", b"new\nline", b"'\"<b>$x^$&", b"n" * 255]
+  root = os.fsencode(tmp_path)
+  for task in names:
+    os.mkdir(os.path.join(root, task))
+    for i, name in enumerate(names):
+      with open(os.path.join(root, task, name), "wb") as file:
+        file.write(task[:2] * 50 + b"%d" % i)
+  corpus = data.load_corpus(os.fsdecode(root), context=8)
+  assert set(map(os.fsencode, corpus.task_names)) == set(names)
+  assert all(message.isprintable() for message in corpus.messages)
+
+
 def test_repeated_documents_are_dropped_with_a_message(tmp_path):
   _write(tmp_path, {**_many("a", 97), **_many("b", 98)})
   _write(tmp_path, {"a/z_copy": b"a" * 20 + b"00"})
   one = data.load_corpus(tmp_path, context=16)
-  assert one.messages == ("task 'a': dropped 1 repeated documents",)
+  assert one.messages == ("task 'a': left out 1 repeated document(s)",)
   (tmp_path / "a" / "z_copy").unlink()
   assert data.load_corpus(tmp_path, context=16).fingerprint == one.fingerprint
 

@@ -12,6 +12,7 @@ COUNTS = np.array([[1, 2], [1, 1], [3, 0], [2, 1]])
 MIX = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
 # Means of the arms by hand: (0 + 3 * 4) / 4 = 3 and 2; 3 and 1; 1 and 5.
 ARMS = {(0.5, 0.5): (3.0, 2.0), (1.0, 0.0): (3.0, 1.0), (0.0, 1.0): (1.0, 5.0)}
+MEANS = np.array([[3.0, 1.0], [3.0, 2.0], [1.0, 5.0]])  # of WEIGHTS[1:]
 
 
 def _log(**changes):
@@ -49,7 +50,7 @@ def test_logged_weights_are_answered_by_their_rows():
   np.testing.assert_allclose(outcome.expected_reward, (means * mixes).sum(1))
   best = (np.array(list(ARMS.values())) @ mixes.T).max(0)
   np.testing.assert_allclose(outcome.optimal_reward, best)
-  reward, count = (np.asarray(part) for part in feedback)
+  reward, count = map(np.asarray, feedback[:2])
   known = np.where(COUNTS > 0, REWARDS, 0.0)
   for row in (1, 3):
     np.testing.assert_array_equal(reward[row::4], np.tile(known[row], (30, 1)))
@@ -63,6 +64,61 @@ def test_logged_weights_are_answered_by_their_rows():
   np.testing.assert_allclose(
     outcome.realised_reward, (shares * reward).sum(1), rtol=1e-6
   )
+
+
+GRADIENTS = np.array([[1, -1], [2, -2], [np.nan] * 2, [4, -4]])
+USAGE = np.array([[0.5, 0.5], [np.nan] * 2, [0.25, 0.75], [1.0, 0.0]])
+
+
+def test_signals_are_those_of_the_row_that_answers(tmp_path):
+  told = {
+    "gradients": GRADIENTS,
+    "gradient_counts": np.array([3, 1, 0, 2]),
+    "usage": USAGE,
+  }
+  played = jnp.float32(np.tile(WEIGHTS, (30, 1)))
+  _, feedback, _ = _play(logged.logged(**_log(**told)), played)
+  # Rewards tell which of rows 0 and 2, of the same weights, was drawn.
+  is_first = np.asarray(feedback.task_reward)[:, 0] == 0.0
+  rows = np.where(np.arange(120) % 2, np.arange(120) % 4, 2 * ~is_first)
+  assert {0, 1, 2, 3} == set(rows)
+  np.testing.assert_array_equal(
+    feedback.gradient, np.nan_to_num(GRADIENTS)[rows]
+  )
+  np.testing.assert_array_equal(
+    feedback.gradient_count, np.array([3, 1, 0, 2])[rows]
+  )
+  np.testing.assert_array_equal(feedback.usage, np.nan_to_num(USAGE)[rows])
+  # The same from a file; a gradient's count is 1 where none is told.
+  path = tmp_path / "log.npz"
+  logged.save_npz(path, *_log().values(), gradients=GRADIENTS)
+  far = jnp.float32([[0.9, 0.1]])
+  environment = logged.from_npz(path, max_distance=0.01)
+  _, feedback, _ = _play(environment, jnp.concatenate([played[1:2], far]))
+  np.testing.assert_array_equal(feedback.gradient, [[2, -2], [0, 0]])
+  np.testing.assert_array_equal(feedback.gradient_count, [1, 0])
+  assert feedback.usage is None
+
+
+@pytest.mark.parametrize(
+  ("told", "message"),
+  [
+    ({"gradients": GRADIENTS[:3]}, r"\[4, 2\], got \[3, 2\]"),
+    ({"gradients": GRADIENTS * [1, np.inf]}, "got -inf in row 0, expert 1"),
+    ({"gradients": GRADIENTS * [1, np.nan]}, "got nan in row 0, expert 1"),
+    (
+      {"gradients": GRADIENTS, "gradient_counts": np.zeros(4)},
+      r"shape \[4\], least 0",
+    ),
+    ({"gradient_counts": np.ones(4)}, "gradients=None"),
+    ({"usage": USAGE * [[1], [1], [2], [1]]}, "usage .* sum 2 at row 2"),
+  ],
+)
+def test_signals_that_do_not_fit_are_one_line_errors(told, message, tmp_path):
+  path = tmp_path / "log.npz"
+  with pytest.raises(ValueError, match=message) as error:
+    logged.save_npz(path, *_log().values(), **told)
+  assert "\n" not in str(error.value) and not path.exists()
 
 
 def test_weights_between_arms_take_the_nearest_or_none():
@@ -91,6 +147,25 @@ def test_an_unseen_task_of_an_arm_has_the_mean_over_the_log():
   # Task 1: (2 * 2 + 5) / 3 = 3.
   np.testing.assert_allclose(outcome.expected_reward, [3.0, 3.0, 3.0])
   np.testing.assert_array_equal(feedback.task_count, [[1, 0]] * 3)
+
+
+def test_without_counts_the_realised_reward_is_that_of_the_mix(tmp_path):
+  # Noise-free: one row an arm, so what is realised is what is expected.
+  log = {"weights": WEIGHTS[1:], "mix": MIX, "rewards": MEANS}
+  played = jnp.float32(np.tile(log["weights"], (3, 1)))
+  path = tmp_path / "log.npz"
+  logged.save_npz(path, **log)
+  for environment in (logged.logged(**log), logged.from_npz(path)):
+    context, feedback, outcome = _play(environment, played)
+    rewards = np.tile(log["rewards"], (3, 1))
+    mixed = (rewards * np.tile(MIX, (3, 1))).sum(1)
+    np.testing.assert_allclose(outcome.realised_reward, mixed)
+    np.testing.assert_allclose(outcome.expected_reward, mixed)
+    np.testing.assert_array_equal(feedback.task_count, np.ones((9, 2)))
+  # Weights that no arm answers have neither feedback nor a realised reward.
+  strict = logged.logged(**log, max_distance=0.01)
+  _, feedback, outcome = _play(strict, jnp.float32([[0.7, 0.3]]))
+  assert not feedback.task_count.any() and outcome.realised_reward[0] == 0
 
 
 def test_files_come_back(tmp_path):

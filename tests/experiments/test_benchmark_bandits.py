@@ -129,7 +129,6 @@ def test_pyxab_plays():
     ({"seed_counts": "0"}, "seed_counts must be .* got seed_counts='0'"),
     ({"loop": "scan"}, "loop must be one of .*, got 'scan'"),
     ({"chunk_size": 9}, "at least 3 chunks, got num_rounds=20, chunk_size=9"),
-    ({"chunk_size": 0}, "got num_rounds=20, chunk_size=0"),
     ({"torch.num_rounds": 5}, "torch.num_rounds must be .* num_rounds=5"),
     ({"torch.history": 3}, "torch.history must be whole chunks"),
   ],

@@ -59,7 +59,7 @@ def test_a_run_writes_every_row(tmp_path, monkeypatch, capsys):
 
 
 def test_no_point_is_begun_when_time_is_up(tmp_path, capsys):
-  config = tiny_config(max_seconds=-1.0)
+  config = tiny_config(max_seconds=0.0)
   benchmark_kernels.run(config, workdir=str(tmp_path))
   assert "out of time before tiny" in capsys.readouterr().out
   assert not (tmp_path / "summary.json").exists()

@@ -3,6 +3,7 @@ import pytest
 
 from configs.regret import latency as latency_config
 from experiments import decision_latency
+from experiments.common import records
 from experiments.common.streams import BanditSettings
 from tanbr_jax.report import workdir as reporting
 
@@ -56,7 +57,7 @@ def test_bad_sizes():
   config = make_config()
   config.sizes = {"neural_ucb": "candidates"}
   with pytest.raises(ValueError, match="got 'candidates' of 'neural_ucb'"):
-    decision_latency.check(config)
+    records.read(decision_latency.DecisionSettings, config)
   config.sizes = {"neural_ucbb": ""}
   with pytest.raises(ValueError, match="did you mean 'neural_ucb'"):
-    decision_latency.check(config)
+    records.read(decision_latency.DecisionSettings, config)

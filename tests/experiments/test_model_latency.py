@@ -6,6 +6,7 @@ import pytest
 
 from configs.model_latency import gpu, quick
 from experiments import latency
+from experiments.common import records
 from experiments.model_latency import programs as latency_programs
 from experiments.model_latency import queues, settings, table
 from experiments.model_latency.programs import BATCH, HALF, PAIRS, Sizes
@@ -88,7 +89,7 @@ def test_the_table_is_drawn_from_the_summary(finished):
   found = {k.removeprefix("tiny/"): v for k, v in summary.items()}
   found |= {"routed/batch_ms": 8.0, "merged/batch_ms": 2.0}
   found["merged/batch_floor_ms"] = 1.25
-  lines = table.markdown("tiny", found, Sizes.of(make_config()))
+  lines = table.markdown("tiny", found, records.read(Sizes, make_config()))
   rows = [line for line in lines.splitlines() if line.startswith("|")]
   assert len({row.count("|") for row in rows}) == 1
   assert len(rows) == 2 + len(FORMS) + 1

@@ -1,12 +1,15 @@
+import functools
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from configs.online import quick
 from experiments import online_merging
 from experiments.online import model_stream, settings
-from tanbr_jax import data
+from tanbr_jax import bandits, data
 from tanbr_jax.online import regret, trace
 from tanbr_jax.report import workdir as reporting
 
@@ -119,6 +122,54 @@ def test_the_job_runs_on_a_decoder(folder):
   assert traces["uniform"].expected_reward.mean() < 0.5
 
 
+def first_order(needs, *, num_experts, num_tasks):
+  """Uniform weights; counts the requests of all gradients that it is shown."""
+  del num_tasks
+
+  def select(key, state, context):
+    del key, context
+    weights = jnp.full(num_experts, 1 / num_experts)
+    return bandits.Decision(weights, {"seen": state})
+
+  def update(key, state, context, decision, feedback):
+    del key, context, decision
+    assert (feedback.usage is None) == ("usage" not in needs)
+    assert feedback.gradient.shape == (num_experts,)
+    return state + feedback.gradient_count
+
+  init = Partial(lambda key: jnp.int32(0))
+  return bandits.Bandit(init, select, update, bandits.Needs(needs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("needs", [("gradient",), ("gradient", "usage")])
+def test_a_method_gets_the_signals_that_it_needs(folder, needs, monkeypatch):
+  monkeypatch.setitem(
+    bandits.REGISTRY, "mine", functools.partial(first_order, needs)
+  )
+  config = make_config(folder)
+  config.bandits, config.gradient_requests = "mine", 3
+  workdir = folder / "-".join(needs)
+  online_merging.run(config, workdir=workdir, progress=False)
+  found = trace.load(workdir / "trace.npz")["mine"]
+  np.testing.assert_array_equal(found.aux["seen"][0], 3 * np.arange(8))
+  assert not found.nonfinite_signals.any()
+
+
+def test_a_method_without_its_signal_is_refused_before_training(
+  monkeypatch, tmp_path
+):
+  monkeypatch.setitem(
+    bandits.REGISTRY, "mine", functools.partial(first_order, ("gradient",))
+  )
+  config = make_config(tmp_path)
+  config.bandits, config.gradient_requests = "mine", 0
+  message = "mine needs feedback.gradient, .* with gradient_requests"
+  with pytest.raises(ValueError, match=message) as error:
+    online_merging.make_learners(settings.read(config), num_tasks=2)
+  assert "\n" not in str(error.value)
+
+
 @pytest.mark.slow
 def test_gap_recovered_by_hand(folder):
   traces = trace.load(folder / "run" / "trace.npz")
@@ -174,14 +225,19 @@ def test_other_text_is_refused(folder):
     ("bandits", "tanbr,routd", "unknown bandit 'routd', did you mean 'routed'"),
     ("mix", "drfit", "mix must be one of .*, got 'drfit'"),
     ("requests", 0, "requests must be at least 1, got requests=0"),
-    ("num_rounds", -1, "num_rounds must be at least 1, got -1"),
+    ("num_rounds", -1, "num_rounds must be at least 1, .*=-1"),
     ("latency_repeats", 0, "latency_repeats must be at least 1, .*=0"),
-    ("first_seed", -3, r"seeds must be in .*, got \[-3\]"),
+    ("first_seed", -3, "first_seed must be .*, got first_seed=-3"),
     ("loop", "scan", "loop must be .*, got 'scan'"),
     ("monitor", "median", "monitor must be .*, got 'median'"),
     ("oracle.steps", 0, "oracle.steps must be at least 1"),
+    ("monitor_decay", 1.5, r"monitor_decay must be in \[0, 1\), got .*=1.5"),
+    ("pretrain.dtype", "float99", "pretrain.dtype must be .*, got 'float99'"),
+    ("methods.a/b", {}, "method must be .*, got method='a/b'"),
     ("pretrain.num_selected", 4, "num_selected=4, num_experts=3"),
     ("reward", "loss", "reward must be one of .*, got 'loss'"),
+    ("signal", "loss", "signal must be one of .*, got 'loss'"),
+    ("gradient_requests", 5, "got gradient_requests=5, requests=4"),
   ],
 )
 def test_bad_values(field, value, message, tmp_path):
@@ -194,7 +250,6 @@ def test_bad_values(field, value, message, tmp_path):
 @pytest.mark.parametrize(
   "field, value, message",
   [
-    ("monitor_decay", 1.5, r"decay must be in \[0, 1\), got decay=1.5"),
     ("mix_options.drift.rate", -1.0, "rate must be .*, got rate=-1.0"),
     ("pretrain.table", "identity", "num_experts=3, num_tasks=2"),
     ("pretrain.context", 60, "at least"),

@@ -99,7 +99,7 @@ def test_another_config_is_refused(workdir):
     ("families", "cubic", "unknown family 'cubic'"),
     ("mixes", "drfit", "unknown mix 'drfit', did you mean 'drift'"),
     ("bandits", "tanbr_papr", "did you mean 'tanbr_paper'"),
-    ("noise", -1.0, "noise must not be negative, got noise=-1.0"),
+    ("noise", -1.0, "noise must be at least 0, got noise=-1.0"),
     ("baseline", "tanb", "unknown baseline 'tanb', did you mean 'tanbr'"),
   ],
 )
@@ -113,9 +113,8 @@ def test_bad_values(field, value, message):
 @pytest.mark.parametrize(
   "field, value, message",
   [
-    ("num_seeds", 0, r"seeds must be one or more .*, got \[\]"),
-    ("chunk_size", 0, "chunk_size must be at least 1, got 0"),
-    ("first_seed", -1, r"seeds must be in .*, got \[-1, 0\]"),
+    ("num_seeds", 0, "num_seeds must be in .*, got num_seeds=0"),
+    ("first_seed", 2**31 - 2, "first_seed=2147483646, num_seeds=2"),
     ("loop", "scan", "loop must be one of .*, got 'scan'"),
   ],
 )
@@ -143,7 +142,7 @@ def test_settings_are_streams_of_their_own():
   with pytest.raises(ValueError, match="did you mean 'num_experts'"):
     comparison.build(config)
   config.settings = ml_collections.ConfigDict({"a/b": {}})
-  with pytest.raises(ValueError, match="hold '/', ':' or ',', got 'a/b'"):
+  with pytest.raises(ValueError, match="setting must be .*got setting='a/b'"):
     comparison.build(config)
 
 

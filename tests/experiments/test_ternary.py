@@ -63,7 +63,7 @@ def test_a_tree_is_found_wherever_it_is():
 @pytest.mark.parametrize(
   "field, value, message",
   [
-    ("num_experts", 4, "needs num_experts=3, got 4"),
+    ("num_experts", 4, "num_experts must be .*3.*, got num_experts=4"),
     ("snapshots", (8, 4), r"rising round counts, got \[8, 4\]"),
     ("family", "cubic", "unknown family 'cubic'"),
   ],
@@ -72,4 +72,4 @@ def test_bad_values(field, value, message):
   config = make_config()
   config[field] = value
   with pytest.raises(ValueError, match=message):
-    ternary.check(config)
+    ternary.read(config)

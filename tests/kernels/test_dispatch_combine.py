@@ -55,7 +55,7 @@ def test_a_kernel_that_copies_trains(problem, hopper):
     return out, *pullback(grad)
 
   out, x_grad = run(x, rows)
-  assert hopper == ["dispatch"]
+  assert set(hopper) == {"dispatch"}
   num_rows = int(permutation.group_sizes.sum())
   np.testing.assert_array_equal(
     out[:num_rows], x[permutation.source[:num_rows]]

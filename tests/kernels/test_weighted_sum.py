@@ -148,8 +148,9 @@ def test_the_kernel_takes_several_results_and_vmap_makes_them(hopper):
   )
   expected = np.broadcast_to(experts.sum((1, 2)), weights.shape)
   np.testing.assert_allclose(weights_grad, expected, atol=1e-5)
+  num_traces = len(hopper)
   kernels.weighted_sum(experts, jnp.array(weights[0]))
-  assert hopper.count("weighted_sum") == 1
+  assert len(hopper) == num_traces
 
 
 def test_refuses_what_it_cannot_do():

@@ -95,6 +95,11 @@ def see_pairs(tree, layer, output):
   return layer, output
 
 
+def see_all(tree, layer, output):
+  del tree
+  return layer, output
+
+
 @pytest.fixture(scope="module", params=["byte_lm", "decoder"])
 def case(request, tiny):
   if request.param == "byte_lm":
@@ -138,6 +143,33 @@ def test_an_expert_that_is_named_twice_counts_twice(case):
   alone = compiled(dense)(merged, case.ids)
   np.testing.assert_allclose(twice, alone, **CLOSE)
   assert np.abs(np.asarray(once) - np.asarray(alone)).max() > 1e-3
+
+
+def test_a_merged_model_is_observed_without_a_router(case):
+  """Merged of one expert a layer: what that expert sees in the whole model."""
+  _, (layer, output) = case.see(ids=[[1, 1], [2, 2]])
+  dense, merged = models.merge(
+    case.model, case.params, jnp.eye(of_case(case)[2])[jnp.array([1, 2])]
+  )
+  run = compiled(dense)
+  logits, (seen, out) = run(merged, case.ids, observe=Partial(see_all, ()))
+  np.testing.assert_array_equal(logits, run(merged, case.ids))
+  assert seen.router_logits is None and seen.routing is None
+  assert seen.token_mask.all() and out.pair_outputs is None
+  np.testing.assert_allclose(seen.hidden, layer.hidden, **CLOSE)
+  np.testing.assert_allclose(out.output, output.output, **CLOSE)
+  # Padding on the left is neither seen nor does it change the rest.
+  mask = jnp.array([[0, 0, 1, 1, 1, 1]])
+  usage = models.observe_usage(case.params, 2)
+  _, padded = run(merged, case.ids[1:], attention_mask=mask, observe=usage)
+  _, alone = run(merged, case.ids[1:, 2:], observe=usage)
+  np.testing.assert_allclose(padded, alone, **CLOSE)
+  _, full = run(merged, case.ids, observe=usage)
+  for index in range(2):
+    kernel = case.params["params"][f"layer_{index}"]["experts"]["router"]
+    scores = np.float64(seen.hidden[index]) @ np.float64(kernel["kernel"])
+    shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    np.testing.assert_allclose(full[index], shares.mean(0), rtol=1e-4)
 
 
 def test_what_is_observed_is_what_the_layer_does(case):
@@ -342,6 +374,5 @@ def test_refuses_what_does_not_fit(case):
     with pytest.raises(ValueError, match=message) as error:
       case.model.apply(case.params, case.ids, **given)
     assert "\n" not in str(error.value)
-  for name in ("reroute", "observe"):
-    with pytest.raises(ValueError, match=f"takes no {name}"):
-      dense.apply(case.params, case.ids, **{name: Partial(same, ())})
+  with pytest.raises(ValueError, match="takes no reroute"):
+    dense.apply(case.params, case.ids, reroute=Partial(same, ()))

@@ -22,7 +22,7 @@ round, where the paper visits only the O(log K) nodes whose children differ
 K leaves.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import chex
 import jax
@@ -43,10 +43,19 @@ from tanbr_jax.bandits.base import (
   Context,
   Decision,
   begin,
-  check_at_least,
+)
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Chance,
+  Count,
+  Range,
+  Real,
+  Share,
 )
 
 _ROUNDING = 1e-5
+_DEPTHS = Range(1, 16, "[]")
 
 
 class CatsState(NamedTuple):
@@ -104,8 +113,10 @@ def _select(
   leaf = route(state.classifiers, context.task_mix)
   window = windows(state.classifiers.shape[0] + 1, numbers.bandwidth)[leaf]
   explores = jax.random.bernoulli(explore_key, numbers.epsilon)
-  low, high = jnp.where(explores, jnp.array([0.0, 1.0]), window)
-  action = low + (high - low) * jax.random.uniform(action_key)
+  anywhere = jnp.array([0.0, 1.0], jnp.float32)
+  low, high = jnp.where(explores, anywhere, window)
+  place = jax.random.uniform(action_key, dtype=jnp.float32)
+  action = low + (high - low) * place
   density = smoothed_density(window, action)
   density = (1 - numbers.epsilon) * density + numbers.epsilon
   aux = {"leaf": leaf, "action": action, "density": density}
@@ -156,17 +167,18 @@ def _update(
   return state
 
 
+@ranges.checked
 def cats(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   path: chex.Array | None = None,
-  depth: int | None = None,
-  bandwidth: float | None = None,
-  epsilon: float = 0.1,
-  learning_rate: float = 1.0,
-  baseline: float = 0.0,
-  reward_range: tuple[float, float] | None = None,
+  depth: Annotated[int, _DEPTHS] | None = None,
+  bandwidth: Annotated[float, Range(0, 0.5, "(]")] | None = None,
+  epsilon: Chance = 0.1,
+  learning_rate: Annotated[float, Range(0, 1e6, "(]")] = 1.0,
+  baseline: Share = 0.0,
+  reward_range: tuple[Real, Real] | None = None,
 ) -> Bandit:
   """CATS (Majzoubi et al. 2020) on a path through the simplex.
 
@@ -194,9 +206,8 @@ def cats(
     depth = (4 * num_segments - 1).bit_length()
   if bandwidth is None:
     bandwidth = 0.5 / num_segments
-  _check(num_tasks, depth)
+  _DEPTHS.check("depth", depth, is_integer=True)
   numbers = CatsNumbers(epsilon, bandwidth, learning_rate, baseline)
-  _check_numbers(numbers)
   zeros = jnp.zeros((2**depth - 1, num_tasks), jnp.float32)
   start = CatsState(zeros, zeros, make_range(reward_range))
   numbers = CatsNumbers(*map(jnp.float32, numbers))
@@ -205,23 +216,3 @@ def cats(
     Partial(_select, route_points, numbers),
     Partial(_update, numbers),
   )
-
-
-def _check(num_tasks: int, depth: int) -> None:
-  check_at_least("num_tasks", num_tasks, 1)
-  if not 1 <= depth <= 16:
-    raise ValueError(f"depth must be in [1, 16], got depth={depth}")
-
-
-def _check_numbers(numbers: CatsNumbers) -> None:
-  for name, value, most in (
-    ("epsilon", numbers.epsilon, 1.0),
-    ("bandwidth", numbers.bandwidth, 0.5),
-    ("learning_rate", numbers.learning_rate, 1e6),
-  ):
-    if not 0 < value <= most:
-      raise ValueError(f"{name} must be in (0, {most}], got {name}={value}")
-  if not 0 <= numbers.baseline <= 1:
-    raise ValueError(
-      f"baseline must be in [0, 1], got baseline={numbers.baseline}"
-    )

@@ -8,8 +8,6 @@ is ours, marked [R]. Letters: N arms, V tasks, E experts, W columns of the
 statistics (V per task, 1 per slot).
 """
 
-import math
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -24,6 +22,15 @@ from tanbr_jax.bandits.arms.fixed_arms import (
 from tanbr_jax.bandits.arms.slot_reward import width
 from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.bandits.reward_model import spread
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Count,
+  NonNegative,
+  Positive,
+  Real,
+  Share,
+)
 
 
 def _num_rounds(statistics: ArmStatistics) -> jax.Array:
@@ -42,14 +49,15 @@ def _choose_ucb1(exploration, key, statistics: ArmStatistics, mix):
   return arm, {"predicted_reward": mean[arm], "exploration_bonus": bonus[arm]}
 
 
+@ranges.checked
 def ucb1(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   arms: chex.Array | None = None,
   context: str = "per_task",
-  exploration: float = 1.0,
-  reward_range: tuple[float, float] | None = None,
+  exploration: NonNegative = 1.0,
+  reward_range: tuple[Real, Real] | None = None,
 ) -> Bandit:
   """UCB1 (Auer et al. 2002): every arm once, then the largest upper bound.
 
@@ -70,7 +78,6 @@ def ucb1(
   Raises:
     ValueError: if an argument is out of range.
   """
-  _check_not_negative("exploration", exploration)
   return fixed_arms(
     Partial(_choose_ucb1, jnp.float32(exploration)),
     num_experts=num_experts,
@@ -94,14 +101,15 @@ def _choose_epsilon_greedy(schedule, key, statistics: ArmStatistics, mix):
   return arm, {"predicted_reward": mean[arm], "epsilon": probability}
 
 
+@ranges.checked
 def epsilon_greedy(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   arms: chex.Array | None = None,
   context: str = "per_task",
-  epsilon: float = 1.0,
-  decay_rounds: float = 10.0,
+  epsilon: Share = 1.0,
+  decay_rounds: Positive = 10.0,
 ) -> Bandit:
   """Epsilon-greedy: a random arm with probability epsilon_t, else the best.
 
@@ -122,10 +130,6 @@ def epsilon_greedy(
   Raises:
     ValueError: if an argument is out of range.
   """
-  if not 0 <= epsilon <= 1:
-    raise ValueError(f"epsilon must be in [0, 1], got epsilon={epsilon}")
-  if not decay_rounds > 0:
-    raise ValueError(f"decay_rounds must be positive, got {decay_rounds=}")
   schedule = (jnp.float32(epsilon), jnp.float32(decay_rounds))
   return fixed_arms(
     Partial(_choose_epsilon_greedy, schedule),
@@ -159,19 +163,20 @@ def _choose_thompson(numbers, key, statistics: ArmStatistics, mix):
   mean = means @ mix
   # Tasks are independent: one draw of the weighted sum is enough.
   deviation = exploration * jnp.sqrt(variances @ mix**2)
-  bonus = deviation * jax.random.normal(key, mean.shape)
+  bonus = deviation * jax.random.normal(key, mean.shape, jnp.float32)
   arm = jnp.argmax(mean + bonus).astype(jnp.int32)
   return arm, {"predicted_reward": mean[arm], "exploration_bonus": bonus[arm]}
 
 
+@ranges.checked
 def thompson(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   arms: chex.Array | None = None,
   context: str = "per_task",
-  prior_scale: float = 1.0,
-  exploration: float = 1.0,
+  prior_scale: Positive = 1.0,
+  exploration: NonNegative = 1.0,
 ) -> Bandit:
   """Thompson sampling with Gaussian rewards of unknown mean.
 
@@ -192,9 +197,6 @@ def thompson(
   Raises:
     ValueError: if an argument is out of range.
   """
-  _check_not_negative("exploration", exploration)
-  if not 0 < prior_scale < math.inf:
-    raise ValueError(f"prior_scale must be positive, got {prior_scale=}")
   numbers = (jnp.float32(prior_scale), jnp.float32(exploration))
   return fixed_arms(
     Partial(_choose_thompson, numbers),
@@ -203,8 +205,3 @@ def thompson(
     arms=arms,
     context=context,
   )
-
-
-def _check_not_negative(name: str, value: float) -> None:
-  if not 0 <= value < math.inf:
-    raise ValueError(f"{name} must not be negative, got {name}={value}")

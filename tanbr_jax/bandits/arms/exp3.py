@@ -27,7 +27,14 @@ from tanbr_jax.bandits.base import (
   Context,
   Decision,
   begin,
-  check_at_least,
+)
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Count,
+  NonNegative,
+  Positive,
+  Real,
 )
 
 
@@ -102,14 +109,15 @@ def _update(
   )
 
 
+@ranges.checked
 def exp3(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   arms: chex.Array | None = None,
-  exploration: float = 1.0,
-  horizon: float = 0.0,
-  reward_range: tuple[float, float] | None = None,
+  exploration: Positive = 1.0,
+  horizon: NonNegative = 0.0,
+  reward_range: tuple[Real, Real] | None = None,
 ) -> Bandit:
   """Exp3 (Auer et al. 2002) with explicit importance weights.
 
@@ -133,13 +141,6 @@ def exp3(
   Raises:
     ValueError: if an argument is out of range.
   """
-  check_at_least("num_tasks", num_tasks, 1)
-  if not 0 < exploration < math.inf:
-    raise ValueError(
-      f"exploration must be positive, got exploration={exploration}"
-    )
-  if not 0 <= horizon < math.inf:
-    raise ValueError(f"horizon must not be negative, got horizon={horizon}")
   arms = make_arms(num_experts, arms)
   start = Exp3State(
     jnp.zeros(arms.shape[0], jnp.float32),

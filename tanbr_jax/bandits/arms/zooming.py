@@ -22,16 +22,23 @@ paper, whatever the rewards' offset here.
 Letters: V tasks, E experts, M capacity in nodes, G trees.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  begin,
+)
 from tanbr_jax.bandits.trees import tree_statistics
 from tanbr_jax.bandits.trees.tree_statistics import Forest, Plan, in_range
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive, Range
 from tanbr_jax.partition import Partition
 
 
@@ -44,8 +51,7 @@ class ZoomingNumbers(NamedTuple):
 
 
 def _init(plan: Plan, key) -> Forest:
-  del key
-  return tree_statistics.plant(plan)
+  return begin(tree_statistics.plant(plan), key)
 
 
 def _radius(numbers: ZoomingNumbers, visits: jax.Array) -> jax.Array:
@@ -87,17 +93,18 @@ def _update(
   return tree_statistics.grow(forest, plan, arm, uncovered)[0]
 
 
+@ranges.checked
 def zooming(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   cells: str | Partition = "simplex",
   context: str = "dominant_task",
-  capacity: int = 1023,
-  max_depth: int = 48,
-  lipschitz: chex.Numeric = 0.1,
-  noise_scale: chex.Numeric = 0.1,
-  horizon: chex.Numeric = 5000.0,
+  capacity: Annotated[int, Range(3)] = 1023,
+  max_depth: Count = 48,
+  lipschitz: Positive = 0.1,
+  noise_scale: Positive = 0.1,
+  horizon: Annotated[float, Range(1, ends="()")] = 5000.0,
 ) -> Bandit:
   """Zooming (Kleinberg et al. 2008) on cells of the simplex.
 

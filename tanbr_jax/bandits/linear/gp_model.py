@@ -18,10 +18,8 @@ stalls for milliseconds where cores are shared. Letters: V tasks, E experts, M
 slots kept.
 """
 
-import math
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
@@ -30,6 +28,7 @@ from tanbr_jax.bandits import reward_model
 from tanbr_jax.bandits.arms.slot_reward import slot_reward
 from tanbr_jax.bandits.base import begin, check_at_least, check_sizes
 from tanbr_jax.bandits.reward_model import RewardModel, RewardScale
+from tanbr_jax.checks.ranges import NonNegative, Positive, check_fields
 from tanbr_jax.regression import sliding_factor
 
 # Added to the diagonal, as a part of the prior variance: float32 factors of
@@ -48,11 +47,11 @@ class GpNumbers(NamedTuple):
     mix_length_scale: of the squared-exponential k_psi.
   """
 
-  exploration: chex.Numeric
-  prior_scale: chex.Numeric
-  noise: chex.Numeric
-  length_scale: chex.Numeric
-  mix_length_scale: chex.Numeric
+  exploration: NonNegative
+  prior_scale: Positive
+  noise: Positive
+  length_scale: Positive
+  mix_length_scale: Positive
 
 
 class GpState(NamedTuple):
@@ -106,7 +105,7 @@ def _kernel(mix_kernel, numbers: GpNumbers, one, other):
 
 def _filled(state: GpState) -> jax.Array:
   capacity = state.rewards.shape[0]
-  return jnp.arange(capacity) >= capacity - state.num_slots
+  return jnp.arange(capacity, dtype=jnp.int32) >= capacity - state.num_slots
 
 
 def _covariance(mix_kernel, numbers, state: GpState, point) -> jax.Array:
@@ -209,9 +208,7 @@ def gp_model(
 def _check(num_experts, num_tasks, capacity, numbers, mix_kernel) -> None:
   check_sizes(num_experts, num_tasks)
   check_at_least("capacity", capacity, 2)
-  for name, value in numbers._asdict().items():
-    if not 0 <= value < math.inf or (value == 0 and name != "exploration"):
-      raise ValueError(f"{name} must be positive, got {name}={value}")
+  check_fields(GpNumbers, numbers._asdict())
   if mix_kernel not in MIX_KERNELS:
     raise ValueError(
       f"mix_kernel must be one of {sorted(MIX_KERNELS)}, got {mix_kernel=}"

@@ -9,20 +9,29 @@ Krause and Ong, "Contextual Gaussian process bandit optimization", NeurIPS
 from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.bandits.linear.gp_model import GpNumbers, gp_model
 from tanbr_jax.bandits.linear.model_ascent import model_ascent
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Count,
+  NonNegative,
+  Positive,
+  Whole,
+)
 
 
+@ranges.checked
 def gp_ucb(
   *,
-  num_experts: int,
-  num_tasks: int,
-  capacity: int = 256,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  capacity: AtLeastTwo = 256,
   mix_kernel: str = "linear",
-  exploration: float = 0.5,
-  prior_scale: float = 4.0,
-  noise: float = 0.1,
-  length_scale: float = 1.0,
-  mix_length_scale: float = 0.5,
-  num_candidates: int = 32,
+  exploration: NonNegative = 0.5,
+  prior_scale: Positive = 4.0,
+  noise: Positive = 0.1,
+  length_scale: Positive = 1.0,
+  mix_length_scale: Positive = 0.5,
+  num_candidates: Whole = 32,
 ) -> Bandit:
   """GP-UCB: climbs the posterior's mean plus beta of its standard deviation.
 

@@ -3,25 +3,38 @@
 LinUCB (Li et al. 2010) and LinTS (Agrawal and Goyal 2013) per task on features
 of the merge weights, weighted by the task mix; the score is maximised by
 gradient ascent on the simplex instead of over a finite set of arms [R].
-Letters: V tasks, E experts.
+Letters: V tasks, E experts, P features. The state holds 2 V P^2 numbers.
 """
 
-from tanbr_jax.bandits.base import Bandit, check_sizes
+from tanbr_jax.bandits.base import Bandit, check_state_size
 from tanbr_jax.bandits.linear.linear_model import linear_model
 from tanbr_jax.bandits.linear.model_ascent import model_ascent
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Count,
+  NonNegative,
+  Positive,
+  Whole,
+)
 from tanbr_jax.regression import polynomial
 
+FEATURES = ("quadratic", "fourier", "linear")
+# Of the Fourier features, as `multitask_ts` has them.
+_NUM_FOURIER, _LENGTH_SCALE = 64, 0.6
 
+
+@ranges.checked
 def lin_ucb(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   rule: str = "ucb",
-  features: str = "quadratic",
-  exploration: float = 2.0,
-  regularisation: float = 0.001,
-  constant_scale: float = 1.0,
-  num_candidates: int = 32,
+  features: str | None = None,
+  exploration: NonNegative = 2.0,
+  regularisation: Positive = 0.001,
+  constant_scale: Positive = 1.0,
+  num_candidates: Whole = 32,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.
 
@@ -29,7 +42,10 @@ def lin_ucb(
     num_experts: E.
     num_tasks: V.
     rule: "ucb"; "thompson" is `lin_ts`, see `linear_model`.
-    features: "quadratic" (E (E + 1) / 2 of them) or "linear" (E).
+    features: "quadratic" (E (E + 1) / 2 of them), "linear" (E), or "fourier"
+      (E linear and 64 random Fourier features, which bend the reward at a size
+      that grows with E^2 only); None for "quadratic" with up to 16 experts and
+      "fourier" with more.
     exploration: beta, the factor of the posterior's standard deviation.
     regularisation: lambda, the noise's variance over the coefficients'.
     constant_scale: prior standard deviation of the rewards' constant part,
@@ -38,19 +54,20 @@ def lin_ucb(
       the centre and the weights played last.
 
   Raises:
-    ValueError: if a name is unknown or a number is out of range.
+    ValueError: if a name is unknown, a number is out of range, or the state
+      would be too large.
   """
-  if features not in ("quadratic", "linear"):
-    raise ValueError(
-      f"features must be 'quadratic' or 'linear', got {features=}"
-    )
-  check_sizes(num_experts, num_tasks)
-  if not constant_scale > 0:
-    raise ValueError(f"constant_scale must be positive, got {constant_scale=}")
+  if features is None:
+    few = num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS
+    features = "quadratic" if few else "fourier"
+  if features not in FEATURES:
+    raise ValueError(f"features must be one of {FEATURES}, got {features=}")
   model = linear_model(
     polynomial.fixed_features(
       num_experts,
       quadratic=features == "quadratic",
+      num_fourier=_NUM_FOURIER if features == "fourier" else 0,
+      length_scale=_LENGTH_SCALE,
       scales=(constant_scale, 1.0, 1.0),
     ),
     num_tasks=num_tasks,
@@ -58,27 +75,33 @@ def lin_ucb(
     regularisation=regularisation,
     rule=rule,
   )
-  return model_ascent(
+  bandit = model_ascent(
     model, num_experts=num_experts, num_candidates=num_candidates
+  )
+  return check_state_size(
+    bandit,
+    "choose features='fourier' or 'linear', got "
+    f"features={features!r}, num_experts={num_experts}, num_tasks={num_tasks}",
   )
 
 
+@ranges.checked
 def lin_ts(
   *,
-  num_experts: int,
-  num_tasks: int,
-  features: str = "quadratic",
-  exploration: float = 0.6,
-  regularisation: float = 0.01,
-  constant_scale: float = 1.0,
-  num_candidates: int = 32,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  features: str | None = None,
+  exploration: NonNegative = 0.6,
+  regularisation: Positive = 0.01,
+  constant_scale: Positive = 1.0,
+  num_candidates: Whole = 32,
 ) -> Bandit:
   """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.
 
   Args:
     num_experts: E.
     num_tasks: V.
-    features: "quadratic" or "linear", of the weights.
+    features: of the weights, see `lin_ucb`.
     exploration: factor of the draw's deviation from the mean.
     regularisation: of the ridge regression, see `lin_ucb`.
     constant_scale: of the constant feature, see `lin_ucb`.

@@ -16,13 +16,14 @@ phi' A phi) [R]. Letters: V tasks, E experts, P features.
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
 from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, NonNegative, Positive
 from tanbr_jax.regression import polynomial, ridge, square_root
 from tanbr_jax.regression.polynomial import FixedFeatures
 
@@ -65,7 +66,7 @@ def _ucb_bonus(key, posterior, task_mix):
 
 def _thompson_bonus(key, posterior, task_mix):
   shape = posterior.root.high.shape[:2]
-  draws = task_mix[:, None] * jax.random.normal(key, shape)
+  draws = task_mix[:, None] * jax.random.normal(key, shape, jnp.float32)
   sample = jnp.sum(jax.vmap(square_root.colour)(posterior.root, draws), axis=0)
 
   def bonus(features):
@@ -113,12 +114,13 @@ def _update(features, regression, key, state, task_mix, weights, feedback):
   return LinearState(posterior, noise, total)
 
 
+@ranges.checked
 def linear_model(
   features: FixedFeatures,
   *,
-  num_tasks: int,
-  exploration: chex.Numeric,
-  regularisation: chex.Numeric,
+  num_tasks: Count,
+  exploration: NonNegative,
+  regularisation: Positive,
   rule: str = "ucb",
 ) -> RewardModel:
   """Returns the Bayesian linear reward model.
@@ -138,8 +140,6 @@ def linear_model(
     raise ValueError(
       f"rule must be one of {sorted(EXPLORATION_RULES)}, got {rule=}"
     )
-  if not exploration >= 0:
-    raise ValueError(f"exploration must not be negative, got {exploration=}")
   regression = ridge.per_task(
     num_features=polynomial.num_features(features),
     num_tasks=num_tasks,

@@ -4,17 +4,24 @@ Letters: E experts.
 """
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Shape
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Shape,
+  begin,
+)
 from tanbr_jax.bandits.candidates import ascent_starts
 from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Range, Whole
 from tanbr_jax.simplex.ascent import Ascent
 
 
@@ -34,7 +41,7 @@ class ModelAscentState(NamedTuple):
 
 def _init(model: RewardModel, shape: Shape, key) -> ModelAscentState:
   centre = jnp.full(shape[1:], 1 / shape[1], jnp.float32)
-  return ModelAscentState(model.init(key), centre, jnp.int32(0))
+  return begin(ModelAscentState(model.init(key), centre, jnp.int32(0)), key)
 
 
 def _select(
@@ -73,14 +80,15 @@ def _update(
   )
 
 
+@ranges.checked
 def model_ascent(
   model: RewardModel,
   *,
-  num_experts: int,
-  num_candidates: int = 32,
-  num_starts: int = 4,
-  num_ascent_steps: int = 12,
-  candidate_growth: chex.Numeric = math.inf,
+  num_experts: AtLeastTwo,
+  num_candidates: Whole = 32,
+  num_starts: Count = 4,
+  num_ascent_steps: Whole = 12,
+  candidate_growth: Annotated[float, Range(0, ends="(]")] = math.inf,
 ) -> Bandit:
   """Plays where gradient ascent of mean plus bonus ends.
 
@@ -102,20 +110,11 @@ def model_ascent(
   Raises:
     ValueError: if a number is out of range.
   """
-  if num_candidates < 0 or num_ascent_steps < 0:
+  if num_starts > num_experts + 2 + num_candidates:
     raise ValueError(
-      "num_candidates and num_ascent_steps must not be negative, got "
-      f"num_candidates={num_candidates}, num_ascent_steps={num_ascent_steps}"
-    )
-  if not 1 <= num_starts <= num_experts + 2 + num_candidates:
-    raise ValueError(
-      "num_starts must be in [1, num_experts + 2 + num_candidates], got "
+      "num_starts must be at most num_experts + 2 + num_candidates, got "
       f"num_starts={num_starts}, num_experts={num_experts}, "
       f"num_candidates={num_candidates}"
-    )
-  if not candidate_growth > 0:
-    raise ValueError(
-      f"candidate_growth must be positive, got {candidate_growth=}"
     )
   shape = Shape((num_candidates, num_experts))
   climb = Ascent(num_starts=num_starts, num_steps=num_ascent_steps)

@@ -15,20 +15,24 @@ Letters: V tasks, E experts, K = V + 1 parts, P features.
 import dataclasses
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
-from tanbr_jax.bandits.base import check_at_least, check_sizes
 from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Chance,
+  Count,
+  NonNegative,
+  Positive,
+  Whole,
+)
 from tanbr_jax.regression import multitask_ridge, polynomial
 from tanbr_jax.regression.multitask_ridge import MultitaskState, Prior
-
-# With more experts there are too many products: P^2 numbers a task are kept.
-MOST_EXPERTS_OF_PRODUCTS = 16
 
 
 @jax.tree_util.register_static
@@ -81,31 +85,27 @@ def _update(features_of, prior, key, state, task_mix, weights, feedback):
   return multitask_ridge.update(prior, state, features, reward, count)
 
 
+@ranges.checked
 def multitask_model(
   *,
-  num_experts: int,
-  num_tasks: int,
-  exploration: chex.Numeric = 0.6,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  exploration: NonNegative = 0.6,
   rule: str = "thompson",
-  num_fourier: int = 64,
-  length_scale: chex.Numeric = 0.6,
-  task_precision: chex.Numeric = 0.1,
-  common_precision: chex.Numeric = 0.03,
-  prior_strength: chex.Numeric = 0.5,
-  forgetting: chex.Numeric = 1.0,
+  num_fourier: Whole = 64,
+  length_scale: Positive = 0.6,
+  task_precision: Positive = 0.1,
+  common_precision: Positive = 0.03,
+  prior_strength: Positive = 0.5,
+  forgetting: Chance = 1.0,
 ) -> RewardModel:
   """Returns the multi-task reward model; for its arguments see `multitask_ts`.
 
-  Above MOST_EXPERTS_OF_PRODUCTS experts the products are left out.
+  Above `polynomial.MOST_EXPERTS_OF_PRODUCTS` experts the products are left out.
 
   Raises:
     ValueError: if the rule is not known or a number out of range.
   """
-  check_sizes(num_experts, num_tasks)
-  check_at_least("exploration", exploration, 0)
-  check_at_least("num_fourier", num_fourier, 0)
-  if not length_scale > 0:
-    raise ValueError(f"length_scale must be positive, got {length_scale=}")
   if rule not in EXPLORATION_RULES:
     raise ValueError(
       f"rule must be one of {sorted(EXPLORATION_RULES)}, got {rule=}"
@@ -113,7 +113,7 @@ def multitask_model(
   # The model is linear in these fixed features of the merge weights.
   features = polynomial.fixed_features(
     num_experts,
-    quadratic=num_experts <= MOST_EXPERTS_OF_PRODUCTS,
+    quadratic=num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS,
     num_fourier=num_fourier,
     length_scale=length_scale,
   )

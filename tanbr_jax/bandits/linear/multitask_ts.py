@@ -19,24 +19,34 @@ leaves of a tree. Letters: V tasks, E experts, P features.
 from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.bandits.linear.model_ascent import model_ascent
 from tanbr_jax.bandits.linear.multitask_model import multitask_model
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Chance,
+  Count,
+  NonNegative,
+  Positive,
+  Whole,
+)
 
 
+@ranges.checked
 def multitask_ts(
   *,
-  num_experts: int,
-  num_tasks: int,
-  num_candidates: int = 32,
-  num_starts: int = 4,
-  num_ascent_steps: int = 12,
-  candidate_growth: float = 0.1,
-  exploration: float = 0.6,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  num_candidates: Whole = 32,
+  num_starts: Count = 4,
+  num_ascent_steps: Whole = 12,
+  candidate_growth: Positive = 0.1,
+  exploration: NonNegative = 0.6,
   rule: str = "thompson",
-  num_fourier: int = 64,
-  length_scale: float = 0.6,
-  task_precision: float = 0.1,
-  common_precision: float = 0.03,
-  prior_strength: float = 0.5,
-  forgetting: float = 1.0,
+  num_fourier: Whole = 64,
+  length_scale: Positive = 0.6,
+  task_precision: Positive = 0.1,
+  common_precision: Positive = 0.03,
+  prior_strength: Positive = 0.5,
+  forgetting: Chance = 1.0,
 ) -> Bandit:
   """Multi-task Thompson sampling with a learnt prior and ascent.
 

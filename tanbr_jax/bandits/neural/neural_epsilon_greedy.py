@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, check_at_least
+from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
 from tanbr_jax.bandits.neural.neural_learner import (
   Learner,
@@ -22,6 +22,8 @@ from tanbr_jax.bandits.neural.neural_learner import (
 )
 from tanbr_jax.bandits.neural.neural_training import ADAM
 from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, NonNegative, Share
 
 
 def _init(learner: Learner, key) -> LearnerState:
@@ -44,18 +46,19 @@ def _epsilon(first, decay, state: LearnerState) -> jax.Array:
   return jnp.minimum(first * (1 + slots) ** -decay, 1.0)
 
 
+@ranges.checked
 def neural_epsilon_greedy(
   *,
-  num_experts: int,
-  num_tasks: int,
-  epsilon: float = 0.5,
-  decay: float = 0.5,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  epsilon: Share = 0.5,
+  decay: NonNegative = 0.5,
   candidates: str = "dirichlet",
-  num_candidates: int | None = None,
-  learning_rate: float = 3e-3,
-  hidden: tuple[int, ...] = (64, 64),
-  num_steps: int = 2,
-  replay_capacity: int = 4096,
+  num_candidates: Count | None = None,
+  learning_rate: NonNegative = 3e-3,
+  hidden: tuple[Count, ...] = (64, 64),
+  num_steps: Count = 2,
+  replay_capacity: Count = 4096,
 ) -> Bandit:
   """Plays the network's best candidate, sometimes a random one.
 
@@ -76,9 +79,6 @@ def neural_epsilon_greedy(
   Raises:
     ValueError: if a choice is not known or a number out of range.
   """
-  if not 0 <= epsilon <= 1:
-    raise ValueError(f"epsilon must be in [0, 1], got epsilon={epsilon}")
-  check_at_least("decay", decay, 0)
   learner = Learner(
     ADAM, num_experts, num_tasks, tuple(hidden), num_steps, replay_capacity
   )

@@ -5,7 +5,7 @@ Letters: V tasks, E experts, R replayed slots.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from tanbr_jax.bandits.base import Feedback, check_at_least, check_sizes
 from tanbr_jax.bandits.neural import reward_network
 from tanbr_jax.bandits.neural.reward_network import RewardNetwork
 from tanbr_jax.bandits.reward_model import RewardScale
+from tanbr_jax.checks.ranges import NonNegative, Range, check_fields
+from tanbr_jax.simplex.varying import alike
 
 # Slots that `fold_slots` takes at once.
 _BLOCK = 128
@@ -51,9 +53,11 @@ class LearnerState(NamedTuple):
 class Rates(NamedTuple):
   """Numbers of the training, traced; made by `make_rates`."""
 
-  learning_rate: jax.Array
-  ridge: jax.Array  # weight of the pull to theta_0; of weight decay with SGD
-  stop_loss: jax.Array  # mean squared error of an epoch that ends SGD
+  learning_rate: NonNegative
+  ridge: NonNegative  # weight of the pull to theta_0; of weight decay with SGD
+  stop_loss: Annotated[
+    float, Range(0, ends="[]")
+  ]  # mean squared error of an epoch that ends SGD
 
 
 def make_rates(
@@ -61,8 +65,7 @@ def make_rates(
 ) -> Rates:
   """Returns the training's numbers; a negative one is a ValueError."""
   numbers = Rates(learning_rate, ridge, stop_loss)
-  for name, value in numbers._asdict().items():
-    check_at_least(name, value, 0)
+  check_fields(Rates, numbers._asdict())
   return Rates(*map(jnp.float32, numbers))
 
 
@@ -187,11 +190,11 @@ def fold_slots(replay: Replay, add: Callable[..., Any], start: Any) -> Any:
     # The last block of a ring that is no multiple of blocks begins earlier;
     # what it shares with the one before must not count twice.
     first = jnp.minimum(i * block, capacity - block)
-    fresh = first + jnp.arange(block) >= i * block
+    fresh = first + jnp.arange(block, dtype=jnp.int32) >= i * block
     weights, rewards, counts = (
       jax.lax.dynamic_slice_in_dim(array, first, block) for array in replay[:3]
     )
     return add(carry, weights, rewards, jnp.where(fresh[:, None], counts, 0.0))
 
   num_blocks = (replay.num_filled + block - 1) // block
-  return jax.lax.fori_loop(0, num_blocks, body, start)
+  return jax.lax.fori_loop(0, num_blocks, body, alike(start, replay))

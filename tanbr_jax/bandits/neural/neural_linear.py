@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
-from tanbr_jax.bandits.base import Bandit, check_at_least
+from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
 from tanbr_jax.bandits.neural.neural_learner import (
   Learner,
@@ -31,6 +31,8 @@ from tanbr_jax.bandits.neural.neural_learner import (
 )
 from tanbr_jax.bandits.neural.neural_training import ADAM
 from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, NonNegative, Positive
 from tanbr_jax.regression import ridge, square_root
 
 _PRIOR_SLOTS = 8.0
@@ -77,7 +79,7 @@ def _noise_variance(model: _Model, state: NeuralLinearState) -> jax.Array:
 def _estimate(model: _Model, key, state: NeuralLinearState, task_mix):
   posterior = state.posterior
   mean = (posterior.weights + posterior.weights_low) @ task_mix
-  draws = jax.random.normal(key, posterior.root.high.shape[:2])
+  draws = jax.random.normal(key, posterior.root.high.shape[:2], jnp.float32)
   draws = draws * (task_mix * jnp.sqrt(_noise_variance(model, state)))[:, None]
   sample = jnp.sum(jax.vmap(square_root.colour)(posterior.root, draws), axis=0)
   sample = model.exploration * sample
@@ -159,14 +161,14 @@ def regress(
     return jax.vmap(one_task, (0, 1, 1))(triangles, rewards, counts)
 
   # T of every task, from the prior's rows on.
-  prior = jnp.sqrt(model.regularisation) * jnp.eye(size)
+  prior = jnp.sqrt(model.regularisation) * jnp.eye(size, dtype=jnp.float32)
   prior = jnp.pad(prior, (0, 1))
   triangles = jnp.tile(prior, (network.num_tasks, 1, 1))
   triangles = fold_slots(state.replay, add, triangles)
   # S and the coefficients.
   solve = functools.partial(jax.scipy.linalg.solve_triangular, lower=False)
   corners = triangles[:, :size, :size]
-  roots = jax.vmap(solve, (0, None))(corners, jnp.eye(size))
+  roots = jax.vmap(solve, (0, None))(corners, jnp.eye(size, dtype=jnp.float32))
   weights = jax.vmap(solve)(corners, triangles[:, :size, size]).T
   posterior = ridge.RidgeState(
     root=square_root.SquareRoot(roots, jnp.zeros_like(roots)),
@@ -177,20 +179,21 @@ def regress(
   return posterior, triangles[:, size, size] ** 2, num_seen
 
 
+@ranges.checked
 def neural_linear(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   candidates: str = "dirichlet",
-  num_candidates: int | None = None,
-  retrain_every: int = 50,
-  noise: float = 0.05,
-  exploration: float = 0.5,
-  regularisation: float = 0.1,
-  learning_rate: float = 3e-3,
-  hidden: tuple[int, ...] = (64, 32),
-  num_steps: int = 200,
-  replay_capacity: int = 4096,
+  num_candidates: Count | None = None,
+  retrain_every: Count = 50,
+  noise: NonNegative = 0.05,
+  exploration: NonNegative = 0.5,
+  regularisation: Positive = 0.1,
+  learning_rate: NonNegative = 3e-3,
+  hidden: tuple[Count, ...] = (64, 32),
+  num_steps: Count = 200,
+  replay_capacity: Count = 4096,
 ) -> Bandit:
   """Neural-linear: maximises a posterior sample on the network's features.
 
@@ -215,9 +218,6 @@ def neural_linear(
   Raises:
     ValueError: if a choice is not known or a number out of range.
   """
-  check_at_least("retrain_every", retrain_every, 1)
-  check_at_least("noise", noise, 0)
-  check_at_least("exploration", exploration, 0)
   learner = Learner(
     ADAM, num_experts, num_tasks, tuple(hidden), num_steps, replay_capacity
   )

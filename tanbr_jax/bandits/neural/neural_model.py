@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
-from tanbr_jax.bandits.base import check_at_least
 from tanbr_jax.bandits.neural.neural_learner import Learner, LearnerState, Rates
 from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.checks.ranges import NonNegative, Positive, check_fields
 from tanbr_jax.regression import confidence as confidences
 from tanbr_jax.regression import square_root
 from tanbr_jax.regression.features import mixed_gradient_features
@@ -36,8 +36,8 @@ class Theorem(NamedTuple):
 class Numbers(NamedTuple):
   """Hyper-parameters that are traced: a new value does not compile again."""
 
-  exploration: chex.Numeric  # gamma, in units of the rewards' spread
-  regularisation: chex.Numeric  # lambda
+  exploration: NonNegative  # gamma, in units of the rewards' spread
+  regularisation: Positive  # lambda
   rates: Rates
   theorem: Theorem | None = None  # gamma_t multiplies gamma if there is one
 
@@ -144,23 +144,13 @@ def neural_model(
     raise ValueError(
       f"confidence must be one of {CONFIDENCES}, got {confidence=}"
     )
-  check_numbers(numbers.exploration, numbers.regularisation)
+  check_fields(Numbers, numbers._asdict())
   bound = Structure(learner, confidence), jax.tree.map(jnp.float32, numbers)
   return RewardModel(
     *(Partial(part, *bound) for part in (_init, _estimate, _update))
   )
 
 
-def check_numbers(exploration: float, regularisation: float) -> None:
-  """Raises a ValueError unless exploration >= 0 and regularisation > 0."""
-  check_at_least("exploration", exploration, 0)
-  if not regularisation > 0:
-    raise ValueError(
-      f"regularisation must be positive, got regularisation={regularisation}"
-    )
-
-
 def times_root_lambda(exploration: float, regularisation: float) -> jax.Array:
   """Returns gamma sqrt(lambda), for a bonus gamma sqrt(lambda g' Z^-1 g)."""
-  check_numbers(exploration, regularisation)
   return jnp.float32(exploration) * jnp.sqrt(jnp.float32(regularisation))

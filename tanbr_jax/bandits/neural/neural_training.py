@@ -25,6 +25,7 @@ from tanbr_jax.bandits.neural.neural_learner import (
   Training,
   fold_slots,
 )
+from tanbr_jax.simplex.varying import alike
 
 _OPTIMISER = optax.scale_by_adam()
 
@@ -57,7 +58,11 @@ def _adam(
     params, opt_state = carry
     # Draw a minibatch, differentiate, step.
     rows = jax.random.randint(
-      step_key, (learner.batch_size,), 0, jnp.maximum(replay.num_filled, 1)
+      step_key,
+      (learner.batch_size,),
+      0,
+      jnp.maximum(replay.num_filled, 1),
+      jnp.int32,
     )
     rewards = replay.standardise(replay.rewards[rows])
     gradient = jax.grad(loss)(
@@ -104,7 +109,7 @@ def _sgd(
   # The samples of all steps, in the order in which they are taken.
   order = random_order(key, replay.num_filled, learner.replay_capacity)
   filled = jnp.maximum(replay.num_filled, 1)
-  rows = order[jnp.arange(learner.num_steps) % filled]
+  rows = order[jnp.arange(learner.num_steps, dtype=jnp.int32) % filled]
   weights, counts = replay.weights[rows], replay.counts[rows]
   rewards = replay.standardise(replay.rewards[rows])
 
@@ -133,6 +138,7 @@ def _sgd(
     return (i < most_steps) & (epoch_loss > rates.stop_loss)
 
   start = (jnp.int32(0), state.params, jnp.float32(0), jnp.float32(jnp.inf))
+  start = alike(start, replay)
   params = jax.lax.while_loop(goes_on, step, start)[1]
   return state._replace(params=params)
 

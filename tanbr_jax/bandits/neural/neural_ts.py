@@ -19,19 +19,22 @@ from tanbr_jax.bandits.neural.neural_model import (
   times_root_lambda,
 )
 from tanbr_jax.bandits.neural.neural_training import ADAM
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, NonNegative, Positive
 
 
+@ranges.checked
 def neural_ts(
   *,
-  num_experts: int,
-  num_tasks: int,
-  num_candidates: int = 20,
-  exploration: float = 0.3,
-  regularisation: float = 0.01,
-  learning_rate: float = 3e-3,
-  hidden: tuple[int, ...] = (64, 64),
-  num_steps: int = 2,
-  replay_capacity: int = 4096,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  num_candidates: Count = 20,
+  exploration: NonNegative = 0.3,
+  regularisation: Positive = 0.01,
+  learning_rate: NonNegative = 3e-3,
+  hidden: tuple[Count, ...] = (64, 64),
+  num_steps: Count = 2,
+  replay_capacity: Count = 4096,
 ) -> Bandit:
   """NeuralTS: plays the candidate of the highest sampled reward.
 

@@ -6,7 +6,9 @@ forms: `neural_ucb`, our small schedule; `neural_ucb_theory`, the paper's
 algorithm; `neural_ucb_practical`, that of the authors' public code.
 """
 
-from tanbr_jax.bandits.base import Bandit, check_at_least
+from typing import Annotated
+
+from tanbr_jax.bandits.base import Bandit, check_state_size
 from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
 from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
 from tanbr_jax.bandits.neural.neural_model import (
@@ -21,20 +23,31 @@ from tanbr_jax.bandits.neural.neural_training import (
   SGD,
 )
 from tanbr_jax.bandits.neural.reward_network import fan_in_init, symmetric_init
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Count,
+  Inner,
+  NonNegative,
+  Positive,
+  Range,
+  Whole,
+)
 
 
+@ranges.checked
 def neural_ucb(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   candidates: str = "dirichlet",
-  num_candidates: int | None = None,
-  exploration: float = 0.03,
-  regularisation: float = 0.01,
-  learning_rate: float = 3e-3,
-  hidden: tuple[int, ...] = (64, 64),
-  num_steps: int = 2,
-  replay_capacity: int = 4096,
+  num_candidates: Count | None = None,
+  exploration: NonNegative = 0.03,
+  regularisation: Positive = 0.01,
+  learning_rate: NonNegative = 3e-3,
+  hidden: tuple[Count, ...] = (64, 64),
+  num_steps: Count = 2,
+  replay_capacity: Count = 4096,
 ) -> Bandit:
   """NeuralUCB on last-layer features: a round's work is small and stays so.
 
@@ -65,20 +78,21 @@ def neural_ucb(
   )
 
 
+@ranges.checked
 def neural_ucb_theory(
   *,
-  num_experts: int,
-  num_tasks: int,
-  num_candidates: int = 20,
-  exploration: float = 0.1,
-  regularisation: float = 0.1,
-  learning_rate: float = 1.0,
-  hidden: tuple[int, ...] = (32,),
-  num_steps: int = 20,
-  replay_capacity: int = 2048,
-  noise: float = 0.05,
-  norm: float = 1.0,
-  failure: float = 0.1,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  num_candidates: Count = 20,
+  exploration: NonNegative = 0.1,
+  regularisation: Positive = 0.1,
+  learning_rate: NonNegative = 1.0,
+  hidden: tuple[Count, ...] | None = None,
+  num_steps: Count = 20,
+  replay_capacity: Count = 2048,
+  noise: NonNegative = 0.05,
+  norm: NonNegative = 1.0,
+  failure: Inner = 0.1,
 ) -> Bandit:
   """NeuralUCB as in Algorithms 1 and 2 of the paper.
 
@@ -102,7 +116,9 @@ def neural_ucb_theory(
     exploration: factor of gamma_t.
     regularisation: lambda, Z_0 = lambda I.
     learning_rate: eta (m lambda + t m), with eta the size of a step.
-    hidden: widths of the network's hidden layers, all even.
+    hidden: widths of the network's hidden layers, all even: Z has as many rows
+      as the network has parameters; None for one layer of 32, and of 16 with
+      more than 64 experts [R].
     num_steps: J, gradient steps a round.
     replay_capacity: the last slots that are trained on.
     noise: nu, the sub-Gaussian scale of the rewards' noise.
@@ -110,12 +126,10 @@ def neural_ucb_theory(
     failure: delta, the probability that the bound fails, in (0, 1).
 
   Raises:
-    ValueError: if a number is out of range.
+    ValueError: if a number is out of range, or the state would be too large.
   """
-  check_at_least("noise", noise, 0)
-  check_at_least("norm", norm, 0)
-  if not 0 < failure < 1:
-    raise ValueError(f"failure must be in (0, 1), got failure={failure}")
+  if hidden is None:
+    hidden = (32,) if num_experts <= 64 else (16,)
   if any(width % 2 for width in hidden):
     raise ValueError(f"hidden must hold even widths, got hidden={hidden}")
   learner = Learner(
@@ -135,26 +149,32 @@ def neural_ucb_theory(
     make_rates(learning_rate, ridge=regularisation),
     Theorem(noise, norm, failure),
   )
-  return model_bandit(
+  bandit = model_bandit(
     neural_model(learner, numbers, confidence="full"),
     *named_candidates("dirichlet", num_experts, num_candidates),
   )
+  return check_state_size(
+    bandit,
+    "choose a narrower network, got "
+    f"hidden={hidden}, num_experts={num_experts}, num_tasks={num_tasks}",
+  )
 
 
+@ranges.checked
 def neural_ucb_practical(
   *,
-  num_experts: int,
-  num_tasks: int,
-  num_candidates: int = 20,
-  exploration: float = 1.0,
-  regularisation: float = 0.001,
-  learning_rate: float = 0.01,
-  hidden: tuple[int, ...] = (64,),
-  num_steps: int = 1000,
-  stop_loss: float = 1e-3,
-  dense_rounds: int = 2000,
-  sparse_every: int = 100,
-  replay_capacity: int = 4096,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  num_candidates: Count = 20,
+  exploration: NonNegative = 1.0,
+  regularisation: Positive = 0.001,
+  learning_rate: NonNegative = 0.01,
+  hidden: tuple[Count, ...] = (64,),
+  num_steps: Count = 1000,
+  stop_loss: Annotated[float, Range(0, ends="[]")] = 1e-3,
+  dense_rounds: Whole = 2000,
+  sparse_every: Count = 100,
+  replay_capacity: Count = 4096,
 ) -> Bandit:
   """NeuralUCB as in its authors' public code.
 

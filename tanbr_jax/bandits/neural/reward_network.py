@@ -94,7 +94,9 @@ def symmetric_init(
   *hidden_keys, output_key = jax.random.split(key, len(network.hidden) + 1)
   fan_in = num_experts
   for layer, width in enumerate(network.hidden):
-    half = jax.random.normal(hidden_keys[layer], (fan_in, width // 2))
+    half = jax.random.normal(
+      hidden_keys[layer], (fan_in, width // 2), jnp.float32
+    )
     half = half * (4 / width) ** 0.5
     layers[f"hidden_layers_{layer}"]["kernel"] = (
       jnp.tile(half, (1, 2))
@@ -102,7 +104,7 @@ def symmetric_init(
       else jax.scipy.linalg.block_diag(half, half)
     )
     fan_in = width // 2
-  half = jax.random.normal(output_key, (fan_in, network.num_tasks))
+  half = jax.random.normal(output_key, (fan_in, network.num_tasks), jnp.float32)
   half = half * (1 / fan_in) ** 0.5
   layers["output"]["kernel"] = jnp.concatenate([half, -half])
   return params
@@ -125,7 +127,9 @@ def fan_in_init(
     kernel = shapes["params"][path[1].key]["kernel"]
     bound = kernel.shape[0] ** -0.5
     drawn.append(
-      jax.random.uniform(leaf_key, leaf.shape, minval=-bound, maxval=bound)
+      jax.random.uniform(
+        leaf_key, leaf.shape, minval=-bound, maxval=bound, dtype=jnp.float32
+      )
     )
   return jax.tree.unflatten(tree, drawn)
 

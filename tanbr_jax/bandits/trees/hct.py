@@ -18,14 +18,19 @@ A round costs O(depth), but for the log2(T) rounds that compute all anew.
 Letters: V tasks, E experts, M capacity in nodes, G trees.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  begin,
+)
 from tanbr_jax.bandits.trees import tree_bounds, tree_statistics
 from tanbr_jax.bandits.trees.tree_statistics import (
   UNBOUNDED,
@@ -33,6 +38,8 @@ from tanbr_jax.bandits.trees.tree_statistics import (
   Plan,
   in_range,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Inner, Positive, Range
 from tanbr_jax.partition import Partition, Tree
 
 
@@ -61,9 +68,8 @@ class HctNumbers(NamedTuple):
 
 
 def _init(plan: Plan, key) -> HctState:
-  del key
   forest, bounds = tree_bounds.sprout(plan)
-  return HctState(forest, bounds, jnp.full_like(bounds, UNBOUNDED))
+  return begin(HctState(forest, bounds, jnp.full_like(bounds, UNBOUNDED)), key)
 
 
 def _log_term(numbers: HctNumbers, round_index: jax.Array) -> jax.Array:
@@ -185,18 +191,19 @@ def _refresh(
   return HctState(forest, bounds, uppers)
 
 
+@ranges.checked
 def hct(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   cells: str | Partition = "simplex",
   context: str = "dominant_task",
-  capacity: int = 4095,
-  max_depth: int = 48,
-  nu: chex.Numeric = 0.2,
-  rho: chex.Numeric = 0.9,
-  c: chex.Numeric = 0.05,
-  delta: chex.Numeric = 0.01,
+  capacity: Annotated[int, Range(3)] = 4095,
+  max_depth: Count = 48,
+  nu: Positive = 0.2,
+  rho: Inner = 0.9,
+  c: Positive = 0.05,
+  delta: Inner = 0.01,
 ) -> Bandit:
   """HCT-iid (Azar et al. 2014) on cells of the simplex.
 

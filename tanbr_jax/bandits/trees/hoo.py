@@ -14,16 +14,23 @@ Since n is fixed, U changes on the path only and a round costs O(depth).
 Letters: V tasks, E experts, M capacity in nodes, G trees.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  begin,
+)
 from tanbr_jax.bandits.trees import tree_bounds, tree_statistics
 from tanbr_jax.bandits.trees.tree_statistics import Forest, Plan, in_range
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Inner, Positive, Range
 from tanbr_jax.partition import Partition
 
 
@@ -50,8 +57,7 @@ class HooNumbers(NamedTuple):
 
 
 def _init(plan: Plan, key) -> HooState:
-  del key
-  return HooState(*tree_bounds.sprout(plan))
+  return begin(HooState(*tree_bounds.sprout(plan)), key)
 
 
 def _select(plan: Plan, key, state: HooState, context: Context) -> Decision:
@@ -101,19 +107,20 @@ def _uppers(numbers: HooNumbers, forest: Forest, path: jax.Array) -> jax.Array:
   return forest.means[path] + numbers.noise_scale * width + smoothness
 
 
+@ranges.checked
 def hoo(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   cells: str | Partition = "simplex",
   context: str = "dominant_task",
-  capacity: int = 4095,
-  max_depth: int = 48,
-  nu: chex.Numeric = 0.2,
-  rho: chex.Numeric = 0.9,
-  noise_scale: chex.Numeric = 0.02,
-  horizon: chex.Numeric = 5000.0,
-  depth_limit: chex.Numeric | None = None,
+  capacity: Annotated[int, Range(3)] = 4095,
+  max_depth: Count = 48,
+  nu: Positive = 0.2,
+  rho: Inner = 0.9,
+  noise_scale: Positive = 0.02,
+  horizon: Annotated[float, Range(1, ends="()")] = 5000.0,
+  depth_limit: Positive | None = None,
 ) -> Bandit:
   """Truncated HOO (Bubeck et al. 2011) on cells of the simplex.
 

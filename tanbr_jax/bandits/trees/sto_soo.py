@@ -19,14 +19,19 @@ split, whose children come next, so a round costs O(M).
 Letters: V tasks, E experts, M capacity in nodes, G trees.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Context, Decision, Feedback
+from tanbr_jax.bandits.base import (
+  Bandit,
+  Context,
+  Decision,
+  Feedback,
+  begin,
+)
 from tanbr_jax.bandits.trees import tree_statistics
 from tanbr_jax.bandits.trees.tree_statistics import (
   UNBOUNDED,
@@ -34,6 +39,8 @@ from tanbr_jax.bandits.trees.tree_statistics import (
   Plan,
   in_range,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Inner, Positive, Range
 from tanbr_jax.partition import Partition, Tree
 
 
@@ -64,14 +71,14 @@ class StoSooNumbers(NamedTuple):
 
 
 def _init(plan: Plan, key) -> StoSooState:
-  del key
   count = plan.num_trees
-  return StoSooState(
+  start = StoSooState(
     forest=tree_statistics.plant(plan),
     next_leaf=jnp.arange(count, dtype=jnp.int32),
     next_depth=jnp.ones(count, jnp.int32),
     floor=jnp.full(count, -UNBOUNDED, jnp.float32),
   )
+  return begin(start, key)
 
 
 def _recommend(forest: Forest, index: jax.Array) -> jax.Array:
@@ -174,19 +181,20 @@ def _scores(numbers: StoSooNumbers, forest: Forest) -> jax.Array:
   return jnp.where(forest.visits > 0, scores, UNBOUNDED)
 
 
+@ranges.checked
 def sto_soo(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   cells: str | Partition = "simplex",
   context: str = "dominant_task",
-  capacity: int = 1023,
-  max_depth: int = 48,
-  noise_scale: chex.Numeric = 0.1,
-  horizon: chex.Numeric = 200.0,
-  max_samples: chex.Numeric | None = None,
-  depth_limit: chex.Numeric | None = None,
-  delta: chex.Numeric | None = None,
+  capacity: Annotated[int, Range(3)] = 1023,
+  max_depth: Count = 48,
+  noise_scale: Positive = 0.1,
+  horizon: Annotated[float, Range(2, ends="()")] = 200.0,
+  max_samples: Positive | None = None,
+  depth_limit: Positive | None = None,
+  delta: Inner | None = None,
 ) -> Bandit:
   """StoSOO (Valko et al. 2013) on cells of the simplex.
 

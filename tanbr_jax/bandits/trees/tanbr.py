@@ -15,12 +15,22 @@ from jax.tree_util import Partial
 
 from tanbr_jax import partition as partitions
 from tanbr_jax.bandits import candidates
-from tanbr_jax.bandits.base import Bandit, check_at_least, check_sizes
+from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.bandits.linear.multitask_model import multitask_model
 from tanbr_jax.bandits.model_bandit import climb, highest, model_bandit
 from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
 from tanbr_jax.bandits.neural.neural_model import Numbers, neural_model
 from tanbr_jax.bandits.neural.neural_training import ADAM
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Chance,
+  Count,
+  Inner,
+  NonNegative,
+  Positive,
+  Whole,
+)
 from tanbr_jax.partition import Partition
 from tanbr_jax.simplex.ascent import Ascent
 
@@ -45,24 +55,25 @@ def _partition(
   return partitions.simplex(num_experts=num_experts, capacity=capacity)
 
 
+@ranges.checked
 def tanbr(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   cells: str = "simplex",
-  capacity: int = 255,
-  rho: float = 0.9,
-  split_scale: float = 1.0,
-  num_starts: int = 4,
-  num_ascent_steps: int = 12,
-  num_fresh: int = 32,
-  exploration: float = 0.6,
-  num_fourier: int = 64,
-  length_scale: float = 0.6,
-  task_precision: float = 0.1,
-  common_precision: float = 0.03,
-  prior_strength: float = 0.5,
-  forgetting: float = 1.0,
+  capacity: Count = 255,
+  rho: Inner = 0.9,
+  split_scale: Positive = 1.0,
+  num_starts: Count = 4,
+  num_ascent_steps: Whole = 12,
+  num_fresh: Whole = 32,
+  exploration: NonNegative = 0.6,
+  num_fourier: Whole = 64,
+  length_scale: Positive = 0.6,
+  task_precision: Positive = 0.1,
+  common_precision: Positive = 0.03,
+  prior_strength: Positive = 0.5,
+  forgetting: Chance = 1.0,
 ) -> Bandit:
   """Tanbr on a Bayesian model of the rewards, with ascent: our form of it.
 
@@ -97,9 +108,6 @@ def tanbr(
   Raises:
     ValueError: if a choice is not known or a number out of range.
   """
-  check_sizes(num_experts, num_tasks)
-  check_at_least("num_starts", num_starts, 1)
-  check_at_least("num_ascent_steps", num_ascent_steps, 0)
   if num_fresh and not num_ascent_steps:
     raise ValueError(
       "num_fresh must be 0 without an ascent, got "
@@ -129,22 +137,23 @@ def tanbr(
   return model_bandit(model, leaves, Partial(climb, ascent))
 
 
+@ranges.checked
 def tanbr_paper(
   *,
-  num_experts: int,
-  num_tasks: int,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
   cells: str = "box",
-  budget: int | None = None,
-  capacity: int = 1023,
-  rho: float = 0.5,
-  split_scale: float = 1.0,
-  exploration: float = 1.0,
-  regularisation: float = 1.0,
-  ridge: float = 1.0,
-  learning_rate: float = 1e-2,
-  hidden: tuple[int, ...] = (64, 64),
+  budget: Count | None = None,
+  capacity: Count = 1023,
+  rho: Inner = 0.5,
+  split_scale: Positive = 1.0,
+  exploration: NonNegative = 1.0,
+  regularisation: Positive = 1.0,
+  ridge: NonNegative = 1.0,
+  learning_rate: NonNegative = 1e-2,
+  hidden: tuple[Count, ...] = (64, 64),
   confidence: str = "last_layer",
-  num_steps: int = 2,
+  num_steps: Count = 2,
 ) -> Bandit:
   """Tanbr as in arXiv 2509.19781: the best leaf's own weights are played.
 

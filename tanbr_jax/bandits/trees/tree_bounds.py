@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from tanbr_jax.bandits.trees import tree_statistics
 from tanbr_jax.bandits.trees.tree_statistics import UNBOUNDED, Forest, Plan
 from tanbr_jax.partition import Tree
+from tanbr_jax.simplex.varying import alike
 
 
 def sprout(plan: Plan) -> tuple[Forest, jax.Array]:
@@ -83,7 +84,8 @@ def descend(
     return node, path.at[tree.depths[node]].set(node)
 
   path = jnp.full(max_depth + 1, capacity, jnp.int32).at[0].set(root)
-  return jax.lax.while_loop(goes_on, step, (root, path))
+  start = alike((root, path), tree, bounds)
+  return jax.lax.while_loop(goes_on, step, start)
 
 
 def back_up(

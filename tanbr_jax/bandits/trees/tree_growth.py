@@ -9,24 +9,12 @@ with split_scale = c^2 log(1 / delta) / nu^2 the form of HCT (Azar et al. 2014)
 capacity.
 """
 
-import math
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from tanbr_jax.partition import Partition
-
-
-def check(rho: chex.Numeric, split_scale: chex.Numeric) -> None:
-  """Raises a ValueError unless 0 < rho < 1 and 0 < split_scale < infinity."""
-  if not 0 < rho < 1:
-    raise ValueError(f"rho must be in (0, 1), got rho={rho}")
-  if not (split_scale > 0 and math.isfinite(split_scale)):
-    raise ValueError(
-      f"split_scale must be positive, got split_scale={split_scale}"
-    )
 
 
 def visit(

@@ -16,11 +16,15 @@ from tanbr_jax.bandits.base import (
   Context,
   Decision,
   Feedback,
+  Needs,
   Shape,
   as_pytree,
-  check_at_least,
+  begin,
 )
+from tanbr_jax.bandits.first_order.learner import observed_gradient
 from tanbr_jax.bandits.reward_model import observed
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count
 
 
 class DelayedState(NamedTuple):
@@ -45,14 +49,38 @@ def _init(bandit: Bandit, ring: Shape, key) -> DelayedState:
   delay, num_tasks = ring
   context = Context(jnp.zeros(num_tasks, jnp.float32))
   decision = jax.eval_shape(bandit.select, key, state, context)
-  feedback = Feedback(
-    jnp.zeros(num_tasks, jnp.float32), jnp.zeros(num_tasks, jnp.int32)
+  signal = jnp.zeros_like(decision.merge_weights)
+  feedback = _kept(
+    Feedback(
+      jnp.zeros(num_tasks, jnp.float32),
+      jnp.zeros(num_tasks, jnp.int32),
+      signal,
+      signal,
+      jnp.int32(0),
+    ),
+    bandit.needs,
   )
   waiting = jax.tree.map(
     lambda leaf: jnp.zeros((delay, *leaf.shape), leaf.dtype),
     (context, decision, feedback),
   )
-  return DelayedState(state, waiting, jnp.int32(0), jnp.asarray(False))
+  start = DelayedState(state, waiting, jnp.int32(0), jnp.asarray(False))
+  return begin(start, key)
+
+
+def _kept(feedback: Feedback, needs: Needs) -> Feedback:
+  """Returns what the bandit needs, without what is not finite."""
+  reward, count = observed(feedback)
+  kept = Feedback(reward, count.astype(jnp.int32))
+  if "gradient" in needs:
+    gradient, seen = observed_gradient(feedback)
+    kept = kept._replace(
+      gradient=gradient, gradient_count=seen.astype(jnp.int32)
+    )
+  if "usage" in needs:
+    is_finite = jnp.all(jnp.isfinite(feedback.usage))
+    kept = kept._replace(usage=jnp.where(is_finite, feedback.usage, 0.0))
+  return kept
 
 
 def _select(bandit: Bandit, key, state, context: Context) -> Decision:
@@ -68,9 +96,7 @@ def _update(
   feedback: Feedback,
 ) -> DelayedState:
   place = state.place
-  # What is not finite is not kept either.
-  reward, count = observed(feedback)
-  feedback = Feedback(reward, count.astype(jnp.int32))
+  feedback = _kept(feedback, bandit.needs)
   arrived = jax.tree.map(lambda ring: ring[place], state.waiting)
   learnt = bandit.update(key, state.bandit, *arrived)
   waiting = jax.tree.map(
@@ -90,12 +116,14 @@ def _update(
   )
 
 
-def delayed(bandit: Bandit, *, delay: int, num_tasks: int) -> Bandit:
+@ranges.checked
+def delayed(bandit: Bandit, *, delay: Count, num_tasks: Count) -> Bandit:
   """Wraps a bandit so that it learns from a slot `delay` slots later.
 
   The update of round t gives the wrapped bandit the slot of round t - D (its
-  context, decision and feedback) and the key of round t; nothing before round
-  D.
+  context, decision and feedback, the gradient and the usage too where the
+  bandit needs them) and the key of round t; nothing before round D. A gradient
+  is then that of the point played D slots before.
 
   Args:
     bandit: what is wrapped.
@@ -105,8 +133,6 @@ def delayed(bandit: Bandit, *, delay: int, num_tasks: int) -> Bandit:
   Raises:
     ValueError: if the delay or the number of tasks is below 1.
   """
-  check_at_least("delay", delay, 1)
-  check_at_least("num_tasks", num_tasks, 1)
   bandit = as_pytree(bandit)
   ring = Shape((delay, num_tasks))
   return bandit._replace(

@@ -26,6 +26,8 @@ from tanbr_jax.bandits.base import (
 )
 from tanbr_jax.bandits.linear.linear_model import LinearState
 from tanbr_jax.bandits.reward_model import RewardScale
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Chance
 from tanbr_jax.regression.confidence import DiagonalState
 from tanbr_jax.regression.ridge import RidgeState
 from tanbr_jax.regression.square_root import SquareRoot
@@ -120,7 +122,8 @@ def _update(
   return bandit.update(key, faded, context, decision, feedback)
 
 
-def discounted(bandit: Bandit, *, factor: float) -> Bandit:
+@ranges.checked
+def discounted(bandit: Bandit, *, factor: Chance) -> Bandit:
   """Wraps a bandit so that a slot counts `factor` ** (its age in slots).
 
   The prior fades too (D-LinUCB adds it anew each slot): a task or a direction
@@ -128,14 +131,13 @@ def discounted(bandit: Bandit, *, factor: float) -> Bandit:
 
   Args:
     bandit: what is wrapped: arms, or a linear model, whatever picks from it.
+      First-order learners follow what changes by themselves and have no rule.
     factor: in (0, 1]; about 1 / (1 - factor) slots are remembered.
 
   Raises:
     ValueError: if the factor is out of range, or `forget` has no rule for the
       bandit's state.
   """
-  if not 0 < factor <= 1:
-    raise ValueError(f"factor must be in (0, 1], got factor={factor}")
   bandit, factor = as_pytree(bandit), jnp.float32(factor)
   jax.eval_shape(
     lambda key: forget(bandit.init(key), factor), jax.random.key(0)

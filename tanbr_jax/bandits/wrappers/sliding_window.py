@@ -21,7 +21,10 @@ from tanbr_jax.bandits.base import (
   Decision,
   Feedback,
   as_pytree,
+  begin,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo
 
 
 class SlidingWindowState(NamedTuple):
@@ -44,7 +47,7 @@ def _init(bandit: Bandit, key) -> SlidingWindowState:
   fresh = bandit.init(key)
   # Copies: two leaves that share one buffer could not both be donated.
   older, younger = (jax.tree.map(jnp.copy, fresh) for _ in range(2))
-  return SlidingWindowState(older, younger, fresh, jnp.int32(0))
+  return begin(SlidingWindowState(older, younger, fresh, jnp.int32(0)), key)
 
 
 def _select(bandit: Bandit, key, state, context: Context) -> Decision:
@@ -86,7 +89,8 @@ def _update(
   )
 
 
-def sliding_window(bandit: Bandit, *, window: int) -> Bandit:
+@ranges.checked
+def sliding_window(bandit: Bandit, *, window: AtLeastTwo) -> Bandit:
   """Wraps a bandit so that it learns from the last slots alone.
 
   Costs twice the wrapped bandit's updates and three times its state. Bandits
@@ -96,15 +100,16 @@ def sliding_window(bandit: Bandit, *, window: int) -> Bandit:
   Args:
     bandit: what is wrapped. Both copies learn from every decision, so its
       update may read from `Decision.aux` only what holds for any of its states
-      (an arm of a fixed set, the probability that it was drawn with).
+      (an arm of a fixed set, the probability that it was drawn with). A copy
+      that did not play learns from the gradient at the point that was played.
     window: W, slots; even.
 
   Raises:
     ValueError: if the window is odd or below 2; when it first decides, if the
       bandit decides by leaves of a tree.
   """
-  if window < 2 or window % 2:
-    raise ValueError(f"window must be even and at least 2, got window={window}")
+  if window % 2:
+    raise ValueError(f"window must be even, got window={window}")
   bandit, half = as_pytree(bandit), jnp.int32(window // 2)
   return bandit._replace(
     init=Partial(_init, bandit),

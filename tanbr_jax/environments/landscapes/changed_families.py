@@ -100,7 +100,7 @@ def _moving_init(family: Family, shape: Shape, key: jax.Array) -> MovingParams:
   landscape_key, angle_key = jax.random.split(key)
   return MovingParams(
     family.init(landscape_key),
-    jnp.pi * jax.random.uniform(angle_key, shape),
+    jnp.pi * jax.random.uniform(angle_key, shape, jnp.float32),
   )
 
 

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive
 from tanbr_jax.environments.landscapes.family import Family
 from tanbr_jax.environments.landscapes.image_search import (
   Objective,
@@ -33,13 +35,14 @@ class WaveTasks(NamedTuple):
   scale: jax.Array
 
 
+@ranges.checked
 def cosine(
   *,
-  num_experts: int,
-  num_tasks: int,
-  scale: float = 0.3,
-  low: float = 3.0,
-  high: float = 8.0,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  scale: Positive = 0.3,
+  low: Positive = 3.0,
+  high: Positive = 8.0,
 ) -> Family:
   """h_v = scale times the mean of two waves cos(w . y + phase) of the task.
 
@@ -83,11 +86,13 @@ def _draw_waves(
 ) -> WaveTasks:
   shape = (num_tasks, _NUM_WAVES)
   length_key, angle_key, phase_key = jax.random.split(key, 3)
-  lengths = low + (high - low) * jax.random.uniform(length_key, shape)
-  angles = 2.0 * jnp.pi * jax.random.uniform(angle_key, shape)
+  lengths = low + (high - low) * jax.random.uniform(
+    length_key, shape, jnp.float32
+  )
+  angles = 2.0 * jnp.pi * jax.random.uniform(angle_key, shape, jnp.float32)
   return WaveTasks(
     lengths[..., None] * jnp.stack([jnp.cos(angles), jnp.sin(angles)], -1),
-    2.0 * jnp.pi * jax.random.uniform(phase_key, shape),
+    2.0 * jnp.pi * jax.random.uniform(phase_key, shape, jnp.float32),
     scale,
   )
 
@@ -99,4 +104,4 @@ def _waves_value(tasks: WaveTasks, y: jax.Array) -> jax.Array:
 
 def _no_landmarks(tasks: WaveTasks) -> jax.Array:
   del tasks
-  return jnp.zeros((0, 2))
+  return jnp.zeros((0, 2), jnp.float32)

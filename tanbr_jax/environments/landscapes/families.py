@@ -9,6 +9,8 @@ of reward a slot. Letters: V tasks, E experts, H hidden units.
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Shape
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count
 from tanbr_jax.environments.landscapes import network_search
 from tanbr_jax.environments.landscapes.cosine import cosine
 from tanbr_jax.environments.landscapes.family import Family
@@ -48,8 +50,9 @@ __all__ = [
 ]
 
 
+@ranges.checked
 def network(
-  *, num_experts: int, num_tasks: int, num_hidden: int = 32
+  *, num_experts: AtLeastTwo, num_tasks: Count, num_hidden: Count = 32
 ) -> Family:
   """A random two-layer network h(x) = W' tanh(A x + b), not concave.
 

@@ -5,6 +5,7 @@ Letters: V tasks, E experts.
 """
 
 import itertools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Shape
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive, Range
 from tanbr_jax.environments.landscapes.family import Family, constant_bounds
 from tanbr_jax.simplex.points import dirichlet_half
 
@@ -21,12 +24,13 @@ _MAX_PLATEAU_TASKS = 12
 _SAFE_REWARD = 0.2
 
 
+@ranges.checked
 def plateau(
   *,
-  num_experts: int,
-  num_tasks: int,
-  scale: float = 0.6,
-  radius: float = 0.5,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  scale: Positive = 0.6,
+  radius: Positive = 0.5,
 ) -> Family:
   """h_v(x) = scale max(0, 1 - |x - c_v|^2 / radius^2), c_v ~ Dirichlet(1/2).
 
@@ -53,8 +57,6 @@ def plateau(
       f"num_tasks of plateau must be at most {_MAX_PLATEAU_TASKS} (rewards "
       f"that drift count twice), got num_tasks={num_tasks}"
     )
-  if not radius > 0.0:
-    raise ValueError(f"radius must be positive, got radius={radius}")
   shape = Shape((num_tasks, num_experts))
   scale, radius = jnp.float32(scale), jnp.float32(radius)
   return Family(
@@ -65,8 +67,13 @@ def plateau(
   )
 
 
+@ranges.checked
 def wheel(
-  *, num_experts: int, num_tasks: int, scale: float = 0.5, delta: float = 0.5
+  *,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  scale: Positive = 0.5,
+  delta: Annotated[float, Range(0.5, 1)] = 0.5,
 ) -> Family:
   """The wheel bandit carried onto the simplex: a safe middle, rare prizes.
 
@@ -102,8 +109,6 @@ def wheel(
     raise ValueError(
       f"num_experts of wheel must be at least 3, got num_experts={num_experts}"
     )
-  if not 0.5 <= delta < 1.0:
-    raise ValueError(f"delta must be in [0.5, 1), got delta={delta}")
   scale = jnp.float32(scale)
   return Family(
     Partial(_deal_corners, Shape((num_tasks, num_experts)), scale),
@@ -142,7 +147,8 @@ def _best_mean_centre(
 
 def _deal_corners(shape: Shape, scale: jax.Array, key: jax.Array) -> jax.Array:
   num_tasks, num_experts = shape
-  order = jax.random.permutation(key, num_experts)
+  experts = jnp.arange(num_experts, dtype=jnp.int32)
+  order = jax.random.permutation(key, experts)
   corners = jnp.tile(order, -(-num_tasks // num_experts))[:num_tasks]
   own = jax.nn.one_hot(corners, num_experts, dtype=jnp.float32)
   return scale * own
@@ -166,5 +172,5 @@ def _best_corner(
   num_experts = corners.shape[1]
   paid = task_mix @ corners
   vertex = jax.nn.one_hot(jnp.argmax(paid), num_experts, dtype=jnp.float32)
-  middle = jnp.full(num_experts, 1.0 / num_experts)
+  middle = jnp.full(num_experts, 1.0 / num_experts, jnp.float32)
   return jnp.where(jnp.max(paid) > _SAFE_REWARD * scale, vertex, middle)

@@ -29,7 +29,8 @@ class Image(NamedTuple):
 
 def draw_image(key: jax.Array, *, num_experts: int, dims: int) -> Image:
   """Deals E places in a line (dims = 1) or on a circle (dims = 2)."""
-  order = jax.random.permutation(key, num_experts)
+  experts = jnp.arange(num_experts, dtype=jnp.int32)
+  order = jax.random.permutation(key, experts)
   steps = jnp.arange(num_experts, dtype=jnp.float32)
   if dims == 1:
     sites = (steps / (num_experts - 1))[:, None]
@@ -54,7 +55,7 @@ def clip(image: Image, y: jax.Array) -> jax.Array:
 def lift(image: Image, y: jax.Array) -> jax.Array:
   """Weights [E] whose image is y [D], a point of the image."""
   num_experts, dims = image.places.shape
-  experts = jnp.arange(num_experts)
+  experts = jnp.arange(num_experts, dtype=jnp.int32)
   if dims == 1:
     first, last = image.order[0], image.order[-1]
     weights = jnp.where(experts == last, y[0], 0.0)

@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits.base import Shape
 from tanbr_jax.environments.landscapes import image
 from tanbr_jax.environments.landscapes.family import Family
+from tanbr_jax.simplex.search import best
 
 
 class _Sizes(NamedTuple):
@@ -139,10 +140,12 @@ def _optimum(
 ) -> jax.Array:
   sizes = _SIZES[params.points.shape[1]]
   search = functools.partial(_search, objective, params, task_mix)
-  best = _best_of_blocks(params, task_mix @ params.table, sizes)
+  starts = _best_of_blocks(params, task_mix @ params.table, sizes)
   coarse = functools.partial(search, num_steps=sizes.num_coarse)
-  y, width, value = jax.vmap(coarse)(params.points[best], params.widths[best])
-  winner = jnp.argmax(value)
+  y, width, value = jax.vmap(coarse)(
+    params.points[starts], params.widths[starts]
+  )
+  winner = best(value)
   y, _, _ = search(y[winner], width[winner], num_steps=sizes.num_fine)
   return image.lift(params.image, y)
 
@@ -150,7 +153,7 @@ def _optimum(
 def _points_of_line(landmarks: jax.Array) -> tuple[jax.Array, jax.Array]:
   sizes = _SIZES[1]
   points = jnp.concatenate(
-    [jnp.linspace(0.0, 1.0, sizes.side), landmarks[:, 0]]
+    [jnp.linspace(0.0, 1.0, sizes.side, dtype=jnp.float32), landmarks[:, 0]]
   )
   padding = -points.shape[0] % sizes.block
   points = jnp.pad(points, (0, padding), constant_values=1.0)
@@ -160,10 +163,10 @@ def _points_of_line(landmarks: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _points_of_plane(landmarks: jax.Array) -> tuple[jax.Array, jax.Array]:
-  side = jnp.linspace(-1.0, 1.0, _SIZES[2].side)
+  side = jnp.linspace(-1.0, 1.0, _SIZES[2].side, dtype=jnp.float32)
   lattice = jnp.stack(jnp.meshgrid(side, side, indexing="ij"), axis=-1)
   points = jnp.concatenate([lattice.reshape(-1, 2), landmarks])
-  return points, jnp.full(points.shape[0], side[1] - side[0])
+  return points, jnp.full(points.shape[0], side[1] - side[0], jnp.float32)
 
 
 def _best_of_blocks(
@@ -174,14 +177,16 @@ def _best_of_blocks(
   num_points = scores.shape[0]
   num_lattice = num_points if dims == 1 else sizes.side**2
   shape = (num_points,) if dims == 1 else (sizes.side, sizes.side)
-  index = jnp.arange(num_lattice).reshape(shape)
+  index = jnp.arange(num_lattice, dtype=jnp.int32).reshape(shape)
   peaks = _keep_peaks(scores[:num_lattice].reshape(shape))
   blocks, index = _in_blocks(peaks, sizes), _in_blocks(index, sizes)
-  best = jnp.argmax(blocks, axis=1)[:, None]
-  values = jnp.take_along_axis(blocks, best, axis=1)[:, 0]
-  index = jnp.take_along_axis(index, best, axis=1)[:, 0]
+  chosen = jax.vmap(best)(blocks)[:, None]
+  values = jnp.take_along_axis(blocks, chosen, axis=1)[:, 0]
+  index = jnp.take_along_axis(index, chosen, axis=1)[:, 0]
   values = jnp.concatenate([values, scores[num_lattice:]])
-  index = jnp.concatenate([index, jnp.arange(num_lattice, num_points)])
+  index = jnp.concatenate(
+    [index, jnp.arange(num_lattice, num_points, dtype=jnp.int32)]
+  )
   return index[jax.lax.top_k(values, sizes.num_searched)[1]]
 
 
@@ -230,7 +235,7 @@ def _search(
     around = jax.vmap(image.clip, (None, 0))(params.image, around)
     values = jax.vmap(objective.value, (None, 0))(params.tasks, around)
     values = values @ task_mix
-    best = jnp.argmax(values)
-    return around[best], spacing * width, values[best]
+    chosen = best(values)
+    return around[chosen], spacing * width, values[chosen]
 
   return jax.lax.fori_loop(0, num_steps, step, (y, width, jnp.float32(0.0)))

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive
 from tanbr_jax.environments.landscapes.family import Family
 from tanbr_jax.environments.landscapes.image_search import (
   Objective,
@@ -45,7 +47,10 @@ class LineTasks(NamedTuple):
   scale: jax.Array
 
 
-def garland(*, num_experts: int, num_tasks: int, scale: float = 0.5) -> Family:
+@ranges.checked
+def garland(
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 0.5
+) -> Family:
   """Many cusps: z (1 - z) (4 - sqrt|sin 60 z|), z = y - t_v + pi / 6.
 
   Args:
@@ -62,8 +67,9 @@ def garland(*, num_experts: int, num_tasks: int, scale: float = 0.5) -> Family:
   )
 
 
+@ranges.checked
 def double_sine(
-  *, num_experts: int, num_tasks: int, scale: float = 0.5
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 0.5
 ) -> Family:
   """s(u) (u^a - u^b) - u^a, u = 2 |y - t_v|, s(u) = (1 + sin(pi log2 u)) / 2.
 
@@ -88,8 +94,9 @@ def double_sine(
   )
 
 
+@ranges.checked
 def difficult(
-  *, num_experts: int, num_tasks: int, scale: float = 0.5
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 0.5
 ) -> Family:
   """-d^2 where log d has a fraction above 1/2, else -sqrt d; d = |y - t_v|.
 
@@ -133,7 +140,9 @@ def _line_family(
 
 
 def _draw_peaks(scale: jax.Array, key: jax.Array, num_tasks: int) -> LineTasks:
-  peaks = jax.random.uniform(key, (num_tasks,), minval=0.05, maxval=0.95)
+  peaks = jax.random.uniform(
+    key, (num_tasks,), minval=0.05, maxval=0.95, dtype=jnp.float32
+  )
   return LineTasks(peaks, scale)
 
 
@@ -159,7 +168,7 @@ def _difficult_value(tasks: LineTasks, y: jax.Array) -> jax.Array:
   distance = _rounded(y[0] - tasks.peaks, _DIFFICULT_ROUNDING)
   # A square wave: 0 in the lower half of a period of log d, 1 in the upper.
   wave = -jnp.sin(2.0 * jnp.pi * jnp.log(distance))
-  steepness = 0.5 / np.sin(2.0 * np.pi * _HALF_RAMP)
+  steepness = float(0.5 / np.sin(2.0 * np.pi * _HALF_RAMP))
   upper = jnp.clip(0.5 + steepness * wave, 0.0, 1.0)
   root = jnp.sqrt(distance)
   return tasks.scale * (upper * (root - distance**2) - root)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from tanbr_jax.bandits.base import Shape
 from tanbr_jax.simplex.ascent import climb
 from tanbr_jax.simplex.points import dirichlet, dirichlet_one
+from tanbr_jax.simplex.search import best
 
 _NUM_MIXES = 256
 _NUM_STARTS = 32
@@ -61,13 +62,14 @@ def draw(sizes: Shape, key: jax.Array) -> NetworkParams:
   """
   num_tasks, num_experts, num_hidden = sizes
   keys = jax.random.split(key, 5)
-  readout = jax.random.normal(keys[2], (num_tasks, num_hidden))
+  readout = jax.random.normal(keys[2], (num_tasks, num_hidden), jnp.float32)
   params = NetworkParams(
-    hidden=2.0 * jax.random.normal(keys[0], (num_hidden, num_experts)),
-    bias=0.5 * jax.random.normal(keys[1], (num_hidden,)),
+    hidden=2.0
+    * jax.random.normal(keys[0], (num_hidden, num_experts), jnp.float32),
+    bias=0.5 * jax.random.normal(keys[1], (num_hidden,), jnp.float32),
     readout=0.4 * readout / jnp.sqrt(jnp.float32(num_hidden)),
-    candidates=jnp.zeros((0, num_experts)),
-    rewards=jnp.zeros((0, num_tasks)),
+    candidates=jnp.zeros((0, num_experts), jnp.float32),
+    rewards=jnp.zeros((0, num_tasks), jnp.float32),
   )
   mixes = _search_mixes(keys[3], num_tasks)
   starts = _starts(keys[4], num_experts)
@@ -108,17 +110,18 @@ def optimum(params: NetworkParams, task_mix: jax.Array) -> jax.Array:
   groups guard against that; an argmax in each is cheaper than a top-k.
   """
   scores = (params.rewards @ task_mix).reshape(-1, _NUM_POLISHED)
-  best = jnp.argmax(scores, axis=0) * _NUM_POLISHED + jnp.arange(_NUM_POLISHED)
+  chosen = jax.vmap(best, 1)(scores) * _NUM_POLISHED
+  chosen += jnp.arange(_NUM_POLISHED, dtype=jnp.int32)
   ends, values = _climb(
-    params, task_mix, params.candidates[best], num_steps=_NUM_POLISH_STEPS
+    params, task_mix, params.candidates[chosen], num_steps=_NUM_POLISH_STEPS
   )
-  winner = ends[jnp.argmax(values)][None]
+  winner = ends[best(values)][None]
   return _climb(params, task_mix, winner, num_steps=_NUM_FINAL_STEPS)[0][0]
 
 
 def _starts(key: jax.Array, num_experts: int) -> jax.Array:
   """Draws, and some vertices, without which maxima at the rim are missed."""
-  vertices = jnp.eye(num_experts)[:_NUM_VERTICES]
+  vertices = jnp.eye(num_experts, dtype=jnp.float32)[:_NUM_VERTICES]
   num_draws = _NUM_STARTS - vertices.shape[0]
   draws = dirichlet_one(key, (num_draws, num_experts))
   return jnp.concatenate([draws, vertices])
@@ -127,7 +130,7 @@ def _starts(key: jax.Array, num_experts: int) -> jax.Array:
 def _search_mixes(key: jax.Array, num_tasks: int) -> jax.Array:
   # Half as concentrated as a stream's phases, half broader. One call: a gamma
   # draw takes seconds to compile.
-  is_sharp = jnp.arange(_NUM_MIXES) // (_NUM_MIXES // 2) == 0
+  is_sharp = jnp.arange(_NUM_MIXES, dtype=jnp.int32) // (_NUM_MIXES // 2) == 0
   concentration = jnp.where(is_sharp, 0.15, 0.7)[:, None]
   return dirichlet(key, concentration, (_NUM_MIXES, num_tasks))
 

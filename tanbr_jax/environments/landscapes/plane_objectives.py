@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive
 from tanbr_jax.environments.landscapes.family import Family
 from tanbr_jax.environments.landscapes.image_search import (
   Objective,
@@ -37,8 +39,9 @@ class PlaneTasks(NamedTuple):
   scale: jax.Array
 
 
+@ranges.checked
 def himmelblau(
-  *, num_experts: int, num_tasks: int, scale: float = 0.3
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 0.3
 ) -> Family:
   """-scale / 170 ((z1^2 + z2 - 11)^2 + (z1 + z2^2 - 7)^2), four equal peaks.
 
@@ -62,7 +65,10 @@ def himmelblau(
   )
 
 
-def ackley(*, num_experts: int, num_tasks: int, scale: float = 1.0) -> Family:
+@ranges.checked
+def ackley(
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 1.0
+) -> Family:
   """Ackley's function / -10: a cone under ripples.
 
   20 + e - 20 exp(-.2 sqrt(|z|^2 / 2)) - exp((cos 2 pi z1 + cos 2 pi z2) / 2),
@@ -86,8 +92,9 @@ def ackley(*, num_experts: int, num_tasks: int, scale: float = 1.0) -> Family:
   )
 
 
+@ranges.checked
 def rastrigin(
-  *, num_experts: int, num_tasks: int, scale: float = 0.4
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 0.4
 ) -> Family:
   """Rastrigin's function / -20: a bowl under ripples.
 
@@ -142,7 +149,7 @@ def _draw_views(
   num_tasks: int,
 ) -> PlaneTasks:
   """Origins uniform in the disc of radius `rim`, turns uniform."""
-  draws = jax.random.uniform(key, (3, num_tasks))
+  draws = jax.random.uniform(key, (3, num_tasks), jnp.float32)
   angles = 2.0 * jnp.pi * draws[:2]
   cos, sin = jnp.cos(angles), jnp.sin(angles)
   origins = rim * jnp.sqrt(draws[2])[:, None] * jnp.stack([cos[0], sin[0]], -1)

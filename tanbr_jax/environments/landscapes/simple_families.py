@@ -9,13 +9,16 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Shape
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive
 from tanbr_jax.environments.landscapes.family import Family, constant_bounds
 from tanbr_jax.simplex.points import dirichlet_half, dirichlet_one
 from tanbr_jax.simplex.projection import project
 
 
+@ranges.checked
 def quadratic(
-  *, num_experts: int, num_tasks: int, scale: float = 1.0
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 1.0
 ) -> Family:
   """h_v(x) = -scale |x - c_v|^2 around task optima c_v ~ Dirichlet(1).
 
@@ -41,8 +44,9 @@ def quadratic(
   )
 
 
+@ranges.checked
 def saturating(
-  *, num_experts: int, num_tasks: int, rate: float = 4.0
+  *, num_experts: AtLeastTwo, num_tasks: Count, rate: Positive = 4.0
 ) -> Family:
   """h_v(x) = sum_e a_ve (1 - exp(-rate x_e)), a_v ~ Dirichlet(1/2).
 
@@ -68,8 +72,9 @@ def saturating(
   )
 
 
+@ranges.checked
 def linear_contextual(
-  *, num_experts: int, num_tasks: int, scale: float = 0.2
+  *, num_experts: AtLeastTwo, num_tasks: Count, scale: Positive = 0.2
 ) -> Family:
   """h_v(x) = a_v . x with a_v ~ N(0, scale^2 I): the linear contextual bandit.
 
@@ -116,7 +121,7 @@ def _water_filling(
 
 
 def _draw_slopes(shape: Shape, scale: jax.Array, key: jax.Array) -> jax.Array:
-  return scale * jax.random.normal(key, shape)
+  return scale * jax.random.normal(key, shape, jnp.float32)
 
 
 def _linear_reward(slopes: jax.Array, merge_weights: jax.Array) -> jax.Array:

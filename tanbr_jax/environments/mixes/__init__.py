@@ -60,4 +60,7 @@ def create(
     raise ValueError(
       f"task_mix must be one of {sorted(PROCESSES)}, got {name!r}"
     )
-  return PROCESSES[name](num_tasks=num_tasks, **(options or {}))
+  try:
+    return PROCESSES[name](num_tasks=num_tasks, **(options or {}))
+  except TypeError as error:
+    raise ValueError(f"task_mix {name!r}: {error}") from error

@@ -1,4 +1,4 @@
-"""A process of task mixes, and the checks that all of them need.
+"""A process of task mixes, and the check of its mixes' length.
 
 Letters: V tasks.
 """
@@ -35,14 +35,4 @@ def check_mix_length(task_mix: MixProcess, num_tasks: int) -> None:
     raise ValueError(
       f"task_mix must have shape [num_tasks], got shape {list(shape)}, "
       f"num_tasks={num_tasks}"
-    )
-
-
-def check_arguments(num_tasks: int, concentration: float) -> None:
-  """Raises a ValueError if an argument of any process is out of range."""
-  if num_tasks < 2:
-    raise ValueError(f"num_tasks must be at least 2, got num_tasks={num_tasks}")
-  if not concentration > 0.0:
-    raise ValueError(
-      f"concentration must be positive, got concentration={concentration}"
     )

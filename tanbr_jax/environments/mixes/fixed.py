@@ -6,18 +6,18 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Shape, begin
-from tanbr_jax.environments.mixes.base import (
-  MixProcess,
-  check_arguments,
-)
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Positive
+from tanbr_jax.environments.mixes.base import MixProcess
 from tanbr_jax.simplex.points import check_simplex, dirichlet
 
 
+@ranges.checked
 def fixed(
   mix: jax.Array | None = None,
   *,
-  num_tasks: int | None = None,
-  concentration: float = 0.25,
+  num_tasks: AtLeastTwo | None = None,
+  concentration: Positive = 0.25,
 ) -> MixProcess:
   """The same mix in every slot.
 
@@ -37,7 +37,6 @@ def fixed(
   if mix is None:
     if num_tasks is None:
       raise ValueError("fixed needs mix or num_tasks, got neither")
-    check_arguments(num_tasks, concentration)
     init = Partial(
       dirichlet,
       concentration=jnp.float32(concentration),

@@ -12,10 +12,9 @@ import scipy.special
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Shape
-from tanbr_jax.environments.mixes.base import (
-  MixProcess,
-  check_arguments,
-)
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Chance, Count, Positive
+from tanbr_jax.environments.mixes.base import MixProcess
 from tanbr_jax.simplex.points import dirichlet
 
 
@@ -31,8 +30,9 @@ class PeriodicState(NamedTuple):
   slot: jax.Array
 
 
+@ranges.checked
 def drift(
-  *, num_tasks: int, rate: float = 0.002, concentration: float = 0.25
+  *, num_tasks: AtLeastTwo, rate: Chance = 0.002, concentration: Positive = 0.25
 ) -> MixProcess:
   """A slow random walk: softmax of an Ornstein-Uhlenbeck process z [V].
 
@@ -53,9 +53,6 @@ def drift(
   Raises:
     ValueError: if an argument is out of range.
   """
-  check_arguments(num_tasks, concentration)
-  if not 0.0 < rate <= 1.0:
-    raise ValueError(f"rate must be in (0, 1], got rate={rate}")
   scale = jnp.float32(np.sqrt(scipy.special.polygamma(1, concentration)))
   return MixProcess(
     Partial(_draw_logits, Shape((num_tasks,)), scale),
@@ -64,12 +61,13 @@ def drift(
   )
 
 
+@ranges.checked
 def periodic(
   *,
-  num_tasks: int,
-  period: int = 1000,
-  concentration: float = 0.25,
-  num_phases: int = 4,
+  num_tasks: AtLeastTwo,
+  period: Count = 1000,
+  concentration: Positive = 0.25,
+  num_phases: AtLeastTwo = 4,
 ) -> MixProcess:
   """Seasons: a smooth cycle through a few Dirichlet(concentration) mixes.
 
@@ -88,10 +86,9 @@ def periodic(
   Raises:
     ValueError: if an argument is out of range.
   """
-  check_arguments(num_tasks, concentration)
-  if num_phases < 2 or period < num_phases:
+  if period < num_phases:
     raise ValueError(
-      "num_phases must be at least 2 and period at least num_phases, got "
+      "period must be at least num_phases, got "
       f"num_phases={num_phases}, period={period}"
     )
   shape = Shape((num_phases, num_tasks))
@@ -103,7 +100,7 @@ def periodic(
 
 
 def _draw_logits(shape: Shape, scale: jax.Array, key: jax.Array) -> jax.Array:
-  return scale * jax.random.normal(key, shape)
+  return scale * jax.random.normal(key, shape, jnp.float32)
 
 
 def _walk(
@@ -111,7 +108,9 @@ def _walk(
 ) -> jax.Array:
   keep = 1.0 - rate
   spread = scale * jnp.sqrt(rate * (1.0 + keep))
-  return keep * logits + spread * jax.random.normal(key, logits.shape)
+  return keep * logits + spread * jax.random.normal(
+    key, logits.shape, jnp.float32
+  )
 
 
 def _draw_seasons(

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Shape
-from tanbr_jax.environments.mixes.base import (
-  MixProcess,
-  check_arguments,
-)
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Chance, Count, Positive
+from tanbr_jax.environments.mixes.base import MixProcess
 from tanbr_jax.simplex.points import dirichlet
 
 
@@ -43,12 +42,13 @@ class BurstyState(NamedTuple):
   is_burst: jax.Array
 
 
+@ranges.checked
 def piecewise(
   *,
-  num_tasks: int,
-  length: int = 250,
-  concentration: float = 0.25,
-  num_phases: int = 512,
+  num_tasks: AtLeastTwo,
+  length: Count = 250,
+  concentration: Positive = 0.25,
+  num_phases: Count = 512,
 ) -> MixProcess:
   """A new Dirichlet(concentration) mix every `length` slots.
 
@@ -67,12 +67,6 @@ def piecewise(
   Raises:
     ValueError: if an argument is out of range.
   """
-  check_arguments(num_tasks, concentration)
-  if length < 1 or num_phases < 1:
-    raise ValueError(
-      "length and num_phases must be at least 1, got "
-      f"length={length}, num_phases={num_phases}"
-    )
   shape = Shape((num_phases, num_tasks))
   return MixProcess(
     Partial(_draw_phases, shape, jnp.float32(concentration)),
@@ -81,12 +75,13 @@ def piecewise(
   )
 
 
+@ranges.checked
 def abrupt(
   *,
-  num_tasks: int,
-  rate: float = 0.004,
-  concentration: float = 0.25,
-  num_phases: int = 512,
+  num_tasks: AtLeastTwo,
+  rate: Chance = 0.004,
+  concentration: Positive = 0.25,
+  num_phases: Count = 512,
 ) -> MixProcess:
   """A jump to a new Dirichlet(concentration) mix with chance `rate` a slot.
 
@@ -105,10 +100,6 @@ def abrupt(
   Raises:
     ValueError: if an argument is out of range.
   """
-  check_arguments(num_tasks, concentration)
-  _check_chance("rate", rate)
-  if num_phases < 1:
-    raise ValueError(f"num_phases must be at least 1, got {num_phases}")
   shape = Shape((num_phases, num_tasks))
   return MixProcess(
     Partial(_draw_phases, shape, jnp.float32(concentration)),
@@ -117,13 +108,14 @@ def abrupt(
   )
 
 
+@ranges.checked
 def bursty(
   *,
-  num_tasks: int,
-  start: float = 0.02,
-  stop: float = 0.1,
-  strength: float = 0.9,
-  concentration: float = 1.0,
+  num_tasks: AtLeastTwo,
+  start: Chance = 0.02,
+  stop: Chance = 0.1,
+  strength: Chance = 0.9,
+  concentration: Positive = 1.0,
 ) -> MixProcess:
   """A base mix, interrupted by bursts in which one task dominates.
 
@@ -145,13 +137,6 @@ def bursty(
   Raises:
     ValueError: if an argument is out of range.
   """
-  check_arguments(num_tasks, concentration)
-  for name, chance in (
-    ("start", start),
-    ("stop", stop),
-    ("strength", strength),
-  ):
-    _check_chance(name, chance)
   chances = jnp.float32(start), jnp.float32(stop)
   return MixProcess(
     Partial(
@@ -160,11 +145,6 @@ def bursty(
     Partial(_burst_mix, jnp.float32(strength)),
     Partial(_burst_step, *chances),
   )
-
-
-def _check_chance(name: str, chance: float) -> None:
-  if not 0.0 < chance <= 1.0:
-    raise ValueError(f"{name} must be in (0, 1], got {name}={chance}")
 
 
 def _draw_phases(
@@ -186,7 +166,7 @@ def _count_slot(key: jax.Array, state: PiecewiseState) -> PiecewiseState:
 def _jump(
   rate: jax.Array, key: jax.Array, state: PiecewiseState
 ) -> PiecewiseState:
-  jumps = jax.random.uniform(key) < rate
+  jumps = jax.random.uniform(key, dtype=jnp.float32) < rate
   return state._replace(slot=state.slot + jumps.astype(jnp.int32))
 
 
@@ -200,8 +180,8 @@ def _draw_base(
   base_key, task_key, burst_key = jax.random.split(key, 3)
   return BurstyState(
     dirichlet(base_key, concentration, shape),
-    jax.random.randint(task_key, (), 0, shape[0]),
-    jax.random.uniform(burst_key) < start / (start + stop),
+    jax.random.randint(task_key, (), 0, shape[0], jnp.int32),
+    jax.random.uniform(burst_key, dtype=jnp.float32) < start / (start + stop),
   )
 
 
@@ -215,11 +195,11 @@ def _burst_step(
   start: jax.Array, stop: jax.Array, key: jax.Array, state: BurstyState
 ) -> BurstyState:
   switch_key, task_key = jax.random.split(key)
-  switches = jax.random.uniform(switch_key) < jnp.where(
+  switches = jax.random.uniform(switch_key, dtype=jnp.float32) < jnp.where(
     state.is_burst, stop, start
   )
   begins = switches & ~state.is_burst
-  drawn = jax.random.randint(task_key, (), 0, state.base.shape[0])
+  drawn = jax.random.randint(task_key, (), 0, state.base.shape[0], jnp.int32)
   return state._replace(
     task=jnp.where(begins, drawn, state.task),
     is_burst=state.is_burst ^ switches,

@@ -42,7 +42,11 @@ def window_rewards(
   """
   if merge_weights is not None:
     model, params = models.merge(model, params, merge_weights)
-  score = models.score(model, params, windows)
+  return reward_of_score(models.score(model, params, windows), reward)
+
+
+def reward_of_score(score: models.Score, reward: str) -> jax.Array:
+  """The rewards [B] of scored windows; `reward` as for `window_rewards`."""
   return score.accuracy if reward == "accuracy" else -score.loss
 
 

@@ -25,7 +25,7 @@ from tanbr_jax.environments.oracle.merged_reward import (
   window_rewards,
 )
 from tanbr_jax.simplex.points import dirichlet_half
-from tanbr_jax.simplex.search import maximise_on_simplex
+from tanbr_jax.simplex.search import best, maximise_on_simplex
 
 
 @jax.tree_util.register_dataclass
@@ -45,10 +45,13 @@ class OracleTable:
 def choose(
   table: OracleTable, task_mix: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """The best candidate [E] for a mix [V], and psi . h of it []."""
+  """The best candidate [E] for a mix [V], and psi . h of it [].
+
+  A candidate whose reward is not finite is not chosen.
+  """
   values = table.rewards @ task_mix
-  best = jnp.argmax(values)
-  return table.weights[best], values[best]
+  chosen = best(values)
+  return table.weights[chosen], values[chosen]
 
 
 def grid_mixes(
@@ -64,11 +67,11 @@ def grid_mixes(
   Returns:
     [V + V (V - 1) / 2 + 1 + num_random, V]; the first V are one-hot.
   """
-  alone = jnp.eye(num_tasks)
+  alone = jnp.eye(num_tasks, dtype=jnp.float32)
   first, second = np.triu_indices(num_tasks, 1)
   pairs = (alone[first] + alone[second]) / 2
   drawn = dirichlet_half(key, (num_random, num_tasks))
-  even = jnp.full((1, num_tasks), 1 / num_tasks)
+  even = jnp.full((1, num_tasks), 1 / num_tasks, jnp.float32)
   return jnp.concatenate([alone, pairs, even, drawn])
 
 
@@ -135,10 +138,12 @@ def oracle_table(
     context=select_windows.shape[2] - 1,
   )
   # Each task alone, from uniform weights and from its guess.
-  uniform = jnp.full((num_tasks, num_experts), 1 / num_experts)
+  uniform = jnp.full((num_tasks, num_experts), 1 / num_experts, jnp.float32)
   guesses = uniform if guesses is None else jnp.asarray(guesses, jnp.float32)
   starts = jnp.stack([uniform, guesses], axis=1)
-  alone = climb(alone_key, mixes=jnp.eye(num_tasks), starts=starts)
+  alone = climb(
+    alone_key, mixes=jnp.eye(num_tasks, dtype=jnp.float32), starts=starts
+  )
   # Every mix, from the average of the tasks' best weights.
   averages = mixes @ alone
   ends = climb(mix_key, mixes=mixes, starts=averages[:, None])
@@ -228,10 +233,10 @@ def search(
         )
       )
 
-    best, _ = maximise_on_simplex(
+    weights, _ = maximise_on_simplex(
       objective, starts, steps=steps, learning_rate=learning_rate
     )
-    return best
+    return weights
 
   keys = jax.random.split(key, mixes.shape[0])
   return jax.lax.map(one, (keys, mixes, starts))

@@ -92,7 +92,7 @@ def test_binary_rewards_of_a_drifting_stream(requests):
     return jax.lax.scan(slot, environment.init(key), keys)[1]
 
   feedback, outcome = rollout(environment, jax.random.key(4))
-  reward, count = (np.asarray(part) for part in feedback)
+  reward, count = map(np.asarray, feedback[:2])
   if requests is None:
     assert set(np.unique(reward)) == {0.0, 1.0}
   hits = reward * count

@@ -41,7 +41,7 @@ def test_periodic_lingers_at_its_phases_and_comes_again():
   ("options", "message"),
   [
     ({"period": 3}, "num_phases=4, period=3"),
-    ({"num_phases": 1}, "num_phases=1, period=1000"),
+    ({"num_phases": 1}, "num_phases must be at least 2, got num_phases=1"),
     ({"concentration": -1.0}, "concentration=-1.0"),
   ],
 )

@@ -75,7 +75,7 @@ def test_bursty_has_a_base_and_bursts_of_one_task():
   ("build", "message"),
   [
     (lambda: mixes.abrupt(num_tasks=2, rate=0.0), "rate=0.0"),
-    (lambda: mixes.abrupt(num_tasks=2, num_phases=0), "got 0"),
+    (lambda: mixes.abrupt(num_tasks=2, num_phases=0), "num_phases=0"),
     (lambda: mixes.bursty(num_tasks=1), "num_tasks=1"),
     (lambda: mixes.bursty(num_tasks=2, start=0.0), "start=0.0"),
     (lambda: mixes.bursty(num_tasks=2, stop=1.5), "stop=1.5"),

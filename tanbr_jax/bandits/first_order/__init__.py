@@ -1,0 +1,1 @@
+"""Learners of a slot's gradient, and of its router's usage."""

@@ -1,0 +1,196 @@
+"""Serving a slot of requests: rewards, and the signals that come with them.
+
+The gradient takes one reverse pass: each layer's derivative in its merged
+matrices is computed once and contracted with the experts, which are read a
+second time. That costs less than one forward for each direction, and exact
+derivatives in all E weights at once. The requests whose gradient is taken are
+served by the same forward.
+
+The usage needs no forward of the model of experts: its routers are applied to
+what the merged model's layers see. Letters: B requests of a slot, n of them
+with a gradient, S tokens of context, E experts, V here the vocabulary.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tanbr_jax import models
+from tanbr_jax.environments.gradients import SlotGradient, without_mean
+from tanbr_jax.environments.oracle.merged_reward import reward_of_score
+
+SIGNALS = ("agreement", "entropy", "log_likelihood")
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Serving:
+  """How a slot is served, and what it tells; static.
+
+  Attributes:
+    model: with experts.
+    serve: "merged", or "routed", which ignores the merge weights.
+    reward: "accuracy" or "log_likelihood".
+    gradient_requests: n, the first of the slot's requests.
+    signal: a name of `SIGNALS`, whose gradient it is.
+    usage: whether the routers' usage is told.
+  """
+
+  model: models.Model
+  serve: str
+  reward: str
+  gradient_requests: int = 0
+  signal: str = "log_likelihood"
+  usage: bool = False
+
+
+class Served(NamedTuple):
+  """What a slot gave.
+
+  Attributes:
+    rewards: [B] float32, of each request.
+    usage: [E] float32, or None.
+    gradient: or None.
+  """
+
+  rewards: jax.Array
+  usage: jax.Array | None = None
+  gradient: SlotGradient | None = None
+
+
+def check(signal: str, gradient_requests: int, requests: int) -> None:
+  """Refuses signals that a slot cannot tell.
+
+  Args:
+    signal: a name of `SIGNALS`.
+    gradient_requests: in [0, requests].
+    requests: of the slot.
+
+  Raises:
+    ValueError: a value is none of these.
+  """
+  if signal not in SIGNALS:
+    raise ValueError(f"signal must be one of {list(SIGNALS)}, got {signal!r}")
+  if not 0 <= gradient_requests <= requests:
+    raise ValueError(
+      "gradient_requests must be in [0, requests of a slot], got "
+      f"gradient_requests={gradient_requests}, requests={requests}"
+    )
+
+
+def serve(
+  serving: Serving,
+  params: models.Params,
+  windows: jax.Array,
+  merge_weights: jax.Array,
+) -> Served:
+  """Serves a slot.
+
+  Args:
+    serving: how.
+    params: of its model.
+    windows: [B, S + 1] integer tokens; the last S of each are predicted.
+    merge_weights: [E], the point played.
+  """
+  if serving.serve == "routed":
+    return Served(*_forward(serving, serving.model, params, params, windows)[1])
+  if serving.gradient_requests == 0:
+    dense, merged = models.merge(serving.model, params, merge_weights)
+    return Served(*_forward(serving, dense, merged, params, windows)[1])
+  return _serve_with_gradient(serving, params, windows, merge_weights)
+
+
+def _serve_with_gradient(
+  serving: Serving,
+  params: models.Params,
+  windows: jax.Array,
+  merge_weights: jax.Array,
+) -> Served:
+  model, count = serving.model, serving.gradient_requests
+  first, rest = windows[:count], windows[count:]
+  reference = None
+  if serving.signal == "agreement":
+    reference = _log_probabilities(model, params, first)
+
+  def objective(weights: jax.Array) -> tuple[jax.Array, tuple]:
+    dense, merged = models.merge(model, params, weights)
+    logits, told = _forward(serving, dense, merged, params, first)
+    value = _objective(serving.signal, logits, first, reference)
+    return value, (told, merged)
+
+  gradient, (told, merged) = jax.grad(objective, has_aux=True)(merge_weights)
+  found = SlotGradient(without_mean(gradient), jnp.int32(count))
+  if rest.shape[0]:
+    # Served by the merged model of the same pass: experts are merged once.
+    dense = models.dense_form(model)
+    others = _forward(serving, dense, merged, params, rest)[1]
+    told = _join(told, others, count / windows.shape[0])
+  return Served(*told, found)
+
+
+class _Told(NamedTuple):
+  rewards: jax.Array
+  usage: jax.Array | None
+
+
+def _join(first: _Told, rest: _Told, share: float) -> _Told:
+  """What two parts of a slot tell, `share` of its requests in the first."""
+  usage = None
+  if first.usage is not None:
+    usage = share * first.usage + (1 - share) * rest.usage
+  return _Told(jnp.concatenate([first.rewards, rest.rewards]), usage)
+
+
+def _forward(
+  serving: Serving,
+  served: models.Model,
+  served_params: models.Params,
+  params: models.Params,
+  windows: jax.Array,
+) -> tuple[jax.Array, _Told]:
+  """Logits [B, S, V], and what they and the routers tell."""
+  windows = windows.astype(jnp.int32)
+  inputs, targets = windows[:, :-1], windows[:, 1:]
+  usage = None
+  if serving.usage:
+    observe = models.observe_usage(params, serving.model.config.num_layers)
+    logits, seen = served.apply(served_params, inputs, observe=observe)
+    usage = jnp.mean(seen, axis=0)
+  else:
+    logits = served.apply(served_params, inputs)
+  score = models.score_logits(logits, targets)
+  return logits, _Told(reward_of_score(score, serving.reward), usage)
+
+
+def _log_probabilities(
+  model: models.Model, params: models.Params, windows: jax.Array
+) -> jax.Array:
+  logits = model.apply(params, windows[:, :-1].astype(jnp.int32))
+  return jax.nn.log_softmax(logits)
+
+
+def _objective(
+  signal: str,
+  logits: jax.Array,
+  windows: jax.Array,
+  reference: jax.Array | None,
+) -> jax.Array:
+  """The mean over tokens of what grows where weights are good, see SIGNALS.
+
+  Args:
+    signal: its name.
+    logits: [n, S, V] of the merged model.
+    windows: [n, S + 1].
+    reference: [n, S, V] log-probabilities of the routed model.
+  """
+  if signal == "log_likelihood":
+    targets = windows[:, 1:].astype(jnp.int32)
+    return -jnp.mean(models.score_logits(logits, targets).loss)
+  log_probabilities = jax.nn.log_softmax(logits)
+  if signal == "entropy":
+    entropy = -jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1)
+    return -jnp.mean(entropy)
+  # Minus the divergence, but for the routed model's own entropy: a constant.
+  return jnp.mean(jnp.sum(jnp.exp(reference) * log_probabilities, axis=-1))

@@ -1,0 +1,205 @@
+"""Gradients and usage of a served slot against a model in float64 NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import plain_byte_lm
+import pytest
+from jax.tree_util import Partial
+
+from tanbr_jax import data
+from tanbr_jax.environments import mixes, moe_slots
+from tanbr_jax.environments.oracle.table import OracleTable
+
+E, V, B = 3, 3, 8
+MIX = jnp.array([0.6, 0.4, 0.0])
+KEY = jax.random.key(3)
+X = np.array([0.2, 0.5, 0.3])
+
+step = jax.jit(lambda env, *args: env.step(*args))
+
+
+def make(tiny, params=None, **options):
+  table = OracleTable(jnp.eye(E), jnp.eye(V))
+  return moe_slots.moe_slots(
+    tiny.model,
+    tiny.params if params is None else params,
+    tiny.text,
+    task_mix=mixes.fixed(MIX),
+    optimal_table=table,
+    requests_per_slot=B,
+    paired=False,
+    **options,
+  )
+
+
+def play(environment, weights=X):
+  state = environment.init(KEY)
+  return step(environment, KEY, state, jnp.float32(weights))[0]
+
+
+@pytest.fixture(scope="module")
+def windows(tiny):
+  request_key = jax.random.split(KEY)[0]
+  drawn = moe_slots.draw_requests(
+    request_key, tiny.text, MIX, requests=B, context=6
+  )
+  return np.int64(drawn[1])
+
+
+@pytest.fixture(scope="module")
+def plain(tiny):
+  """Weights, windows -> logits [n, S, 256] and the layer's input, float64."""
+  params = jax.tree.map(np.float64, tiny.params["params"])
+  return lambda x, windows: plain_byte_lm.merged(
+    params, x, windows[:, :-1], num_heads=2
+  )
+
+
+def slope(objective):
+  """Central differences in float64, along each weight, without their mean.
+
+  With steps of 1e-5 truncation is 1e-10 and rounding 1e-16 / 1e-5.
+  """
+  ends = [objective(X + d) - objective(X - d) for d in 1e-5 * np.eye(len(X))]
+  found = np.array(ends) / 2e-5
+  return found - found.mean()
+
+
+def log_softmax(logits):
+  return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def log_likelihood(logits, windows):
+  found = np.take_along_axis(log_softmax(logits), windows[:, 1:, None], -1)
+  return found.mean()
+
+
+def minus_entropy(logits):
+  return (np.exp(log_softmax(logits)) * log_softmax(logits)).sum(-1).mean()
+
+
+# Gradients near 1 of a forward with six float32 products in a row.
+CLOSE = {"rtol": 1e-3, "atol": 2e-4}
+
+
+def test_part_of_the_requests_gives_the_gradient_and_all_the_usage(
+  tiny, windows, plain
+):
+  environment = make(tiny, gradient_requests=5, usage=True)
+  feedback = play(environment)
+  first = windows[:5]
+  expected = slope(lambda x: log_likelihood(plain(x, first)[0], first))
+  np.testing.assert_allclose(feedback.gradient, expected, **CLOSE)
+  assert np.abs(expected).max() > 0.1
+  assert feedback.gradient_count == 5
+  hidden = plain(X, windows)[1]
+  router = np.float64(
+    tiny.params["params"]["layer_0"]["experts"]["router"]["kernel"]
+  )
+  usage = np.exp(log_softmax(hidden @ router)).mean((0, 1))
+  np.testing.assert_allclose(feedback.usage, usage, rtol=1e-4)
+  # Rewards are those of a slot that tells nothing else.
+  silent = play(make(tiny))
+  assert silent.gradient is None and silent.usage is None
+  np.testing.assert_array_equal(feedback.task_count, silent.task_count)
+  np.testing.assert_allclose(
+    feedback.task_reward, silent.task_reward, atol=1e-6
+  )
+  # A batch over seeds, each with its own weights, is one after the other.
+  weights = jnp.float32([X, np.roll(X, 1)])
+  state = environment.init(KEY)
+  together = jax.jit(jax.vmap(lambda x: environment.step(KEY, state, x)[0]))(
+    weights
+  )
+  for row in range(2):
+    alone = play(environment, weights[row])
+    np.testing.assert_allclose(together.gradient[row], alone.gradient, **CLOSE)
+    np.testing.assert_allclose(together.usage[row], alone.usage, rtol=1e-4)
+
+
+def test_entropy_of_the_predictions(tiny, windows, plain):
+  feedback = play(make(tiny, gradient_requests=B, signal="entropy"))
+  expected = slope(lambda x: minus_entropy(plain(x, windows)[0]))
+  np.testing.assert_allclose(feedback.gradient, expected, **CLOSE)
+  assert np.abs(expected).max() > 0.1
+
+
+def test_agreement_with_the_routed_model(tiny, windows, plain):
+  feedback = play(make(tiny, gradient_requests=B, signal="agreement"))
+  routed = np.float64(
+    jax.jit(tiny.model.apply)(tiny.params, jnp.int32(windows[:, :-1]))
+  )
+  shares = np.exp(log_softmax(routed))
+
+  def minus_divergence(x):
+    ratio = log_softmax(plain(x, windows)[0]) - log_softmax(routed)
+    return (shares * ratio).sum(-1).mean()
+
+  np.testing.assert_allclose(
+    feedback.gradient, slope(minus_divergence), **CLOSE
+  )
+
+
+def test_usage_of_a_routed_slot_is_that_of_its_own_routers(tiny, windows):
+  feedback = play(make(tiny, serve="routed", usage=True))
+  seen = jax.jit(
+    lambda ids: tiny.model.apply(
+      tiny.params,
+      ids,
+      observe=Partial(lambda layer, output: layer.routing.probabilities),
+    )[1]
+  )(jnp.int32(windows[:, :-1]))
+  np.testing.assert_allclose(
+    feedback.usage, np.float64(seen).mean((0, 1)), rtol=1e-5
+  )
+
+
+def test_entropy_is_low_for_confident_mistakes(tiny):
+  """Expert 0 is sure of byte 7, expert 1 nearly sure of the right byte 3.
+
+  All text is byte 3, whose embedding is the first unit vector, and an expert
+  adds one vector to it: 10 times the second, which the last layer reads as
+  byte 7, or 3 times the third, which it reads as byte 3.
+  """
+  params = jax.tree.map(np.zeros_like, tiny.params)
+  inner = params["params"]
+  inner["embedding"]["bytes"][0, :, 0] = 1.0
+  for name in ("attention_norm", "ffn_norm"):
+    inner["layer_0"][name]["scale"][:] = 1.0
+  inner["final_norm"]["scale"][:] = 1.0
+  stack = inner["layer_0"]["experts"]["stack"]
+  stack.w_in[:, 0, 0] = 8**-0.5  # the norm made that entry sqrt(8)
+  stack.w_out[0, 0, 1] = 10.0
+  stack.w_out[1, 0, 2] = 3.0
+  inner["logits"]["kernel"][1, 7] = inner["logits"]["kernel"][2, 3] = 4.0
+  text = tiny._replace(
+    text=data.from_arrays([np.full(90, 3, np.uint8)] * V),
+    params=jax.tree.map(jnp.asarray, params),
+  )
+  uniform = np.full(E, 1 / E)
+  by_entropy = play(make(text, gradient_requests=B, signal="entropy"), uniform)
+  by_likelihood = play(make(text, gradient_requests=B), uniform)
+  assert np.argmax(by_entropy.gradient) == 0
+  assert by_likelihood.gradient[0] < 0 < by_likelihood.gradient[1]
+  # At the end of either way: all wrong, and all right.
+  reward = [play(make(text), np.eye(E)[e]).task_reward[0] for e in (0, 1)]
+  np.testing.assert_array_equal(reward, [0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"gradient_requests": B + 1}, "gradient_requests=9, requests=8"),
+    ({"gradient_requests": -1}, "gradient_requests=-1"),
+    (
+      {"gradient_requests": 1, "serve": "routed"},
+      "gradient_requests=1 with serve='routed'",
+    ),
+    ({"signal": "loss"}, r"\['agreement', .*\], got 'loss'"),
+  ],
+)
+def test_bad_arguments_are_one_line_errors(tiny, options, message):
+  with pytest.raises(ValueError, match=message) as error:
+    make(tiny, **options)
+  assert "\n" not in str(error.value)
