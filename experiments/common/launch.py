@@ -1,12 +1,9 @@
 """Command lines: flags, errors of one line, names with their nearest match."""
 
-import _thread
 import contextlib
 import difflib
-import shlex
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from experiments.common import signals
 from tanbr_jax.storage import cache, lock
 
 ROOT = Path(__file__).parents[2]
@@ -66,10 +64,6 @@ def start(
     app.run(main, flags_parser=parse)
 
 
-class _Terminated(BaseException):
-  """SIGTERM, which ends a run as Ctrl-C does."""
-
-
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
   """Runs a command: one line for a mistake, and for an end before the end.
@@ -79,9 +73,11 @@ def guarded() -> Iterator[None]:
   exception keeps its traceback, as do errors with `--verbosity=1`. Locks of
   folders are released, and characters that the terminal lacks are escaped.
   """
-  sys.stdout.reconfigure(errors="backslashreplace")
+  for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, "reconfigure"):
+      stream.reconfigure(errors="backslashreplace")
   with contextlib.ExitStack() as stack:
-    stack.enter_context(_signals())
+    stack.enter_context(signals.raising())
     stack.enter_context(lock.scope())
     try:
       yield
@@ -90,43 +86,10 @@ def guarded() -> Iterator[None]:
       if not is_plain or "\n" in str(error) or _is_verbose():
         raise
       _stop(_text(error))
-    except (KeyboardInterrupt, _Terminated) as error:
-      is_term = isinstance(error, _Terminated)
-      how = "terminated" if is_term else "interrupted"
-      command = shlex.join(sys.orig_argv)
-      print(f"{how}; resume with: {command}", file=sys.stderr)
-      sys.exit(128 + (signal.SIGTERM if is_term else signal.SIGINT))
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-  """SIGTERM raises, and neither it nor Ctrl-C is lost in a callback.
-
-  Python swallows what is raised in a callback of its garbage collector or of a
-  weak reference, of which JAX has some: the signal is sent again then.
-  """
-
-  def terminate(*unused: object) -> None:
-    raise _Terminated
-
-  def send_again(unraisable: Any) -> None:
-    for kind, number in (
-      (KeyboardInterrupt, signal.SIGINT),
-      (_Terminated, signal.SIGTERM),
-    ):
-      if issubclass(unraisable.exc_type, kind):
-        threading.Timer(0.1, _thread.interrupt_main, [number]).start()
-        return
-    hook(unraisable)
-
-  hook, before = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
-  sys.unraisablehook = send_again
-  signal.signal(signal.SIGTERM, terminate)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, before)
-    sys.unraisablehook = hook
+    except KeyboardInterrupt:
+      sys.exit(signals.tell(signal.SIGINT))
+    except signals.Terminated:
+      sys.exit(signals.tell(signal.SIGTERM))
 
 
 def _is_verbose() -> bool:

@@ -180,9 +180,16 @@ def read_arrays(
   return arrays, header
 
 
-def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-  """A checksum of names, shapes, types and bytes."""
-  return _digest({}, arrays)
+def digest_files(folder: str | os.PathLike[str]) -> str:
+  """A checksum of the names and contents of all files below a folder."""
+  digest = hashlib.sha256()
+  for path in sorted(Path(folder).rglob("*")):
+    if path.is_file():
+      name = path.relative_to(folder).as_posix()
+      digest.update(json.dumps([name, path.stat().st_size]).encode())
+      with open(path, "rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+  return digest.hexdigest()[:16]
 
 
 def jsonable(value: Any) -> Any:

@@ -216,7 +216,7 @@ def _me() -> dict[str, Any]:
     "pid": os.getpid(),
     "began": _process(os.getpid())[1],
     "since": now.isoformat(" ", "seconds"),
-    "command": shlex.join(sys.orig_argv)[:400],
+    "command": " ".join(shlex.join(sys.orig_argv).split())[:200],
   }
 
 

@@ -174,7 +174,7 @@ def save(path: str | os.PathLike[str], params: Params) -> str:
   """
   with _writing(path), ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(Path(path).absolute(), params, force=True)
-  return digest(params)
+  return atomic.digest_files(path)
 
 
 def load(
@@ -188,25 +188,16 @@ def load(
     checksum: what `save` returned; None does not compare.
 
   Raises:
-    ValueError: the folder is absent or was damaged.
+    ValueError: the folder is absent, was damaged or holds another structure.
   """
+  if checksum not in (None, atomic.digest_files(path)):
+    raise ValueError(f"{path} cannot be read (its checksum differs)")
   try:
     with ocp.StandardCheckpointer() as checkpointer:
-      params = checkpointer.restore(Path(path).absolute(), _on_device(like))
+      return checkpointer.restore(Path(path).absolute(), _on_device(like))
   # Damaged files make Orbax and TensorStore raise nearly anything.
   except Exception as error:
     raise ValueError(f"{path} cannot be read ({_in_short(error)})") from None
-  if checksum not in (None, digest(params)):
-    raise ValueError(f"{path} cannot be read (its checksum differs)")
-  return params
-
-
-def digest(tree: Any) -> str:
-  """A checksum of a tree's structure, types and values."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return atomic.digest_arrays(
-    {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-  )
 
 
 @contextlib.contextmanager
@@ -299,15 +290,14 @@ class _Checkpoints:
   def __init__(
     self, path: str | os.PathLike[str] | None, about: Mapping[str, Any]
   ) -> None:
-    self._manager, self._path, self._about = None, path, about
+    self._manager, self._about = None, about
     if path is not None:
+      self._path = Path(path).absolute()
       options = ocp.CheckpointManagerOptions(
         max_to_keep=2, enable_async_checkpointing=False
       )
       with _writing(path):
-        self._manager = ocp.CheckpointManager(
-          Path(path).absolute(), options=options
-        )
+        self._manager = ocp.CheckpointManager(self._path, options=options)
 
   def __enter__(self) -> "_Checkpoints":
     return self
@@ -320,39 +310,42 @@ class _Checkpoints:
     """The last step whose checkpoint is whole, and the state after it."""
     if self._manager is None:
       return 0, like
-    structure = _structure(like)
+    about = self._about | _structure(like)
     for step in sorted(self._manager.all_steps(), reverse=True):
+      # Orbax meets no damaged file: it tells of them in many lines.
+      folder = self._path / str(step)
       try:
-        about = self._restore(step, about=ocp.args.JsonRestore())
-        checksum = about.pop("checksum")
-        if not (differing := differences(about, self._about | structure)):
-          args = ocp.args.StandardRestore(_on_device(like))
-          state = self._restore(step, state=args)
-          if digest(state) == checksum:
-            return step, state
-      # Damaged files make Orbax and TensorStore raise nearly anything.
-      except Exception:
-        differing = ""
-      if differing:
+        found = atomic.read_json(_about_path(folder), strict=True)
+        is_whole = found["files"] == atomic.digest_files(folder)
+      except (OSError, ValueError):
+        is_whole = False
+      if not is_whole:
+        text = "%s is damaged: the training goes on without it"
+        logging.warning(text, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        self._manager.reload()
+        continue
+      if differing := differences(found, about):
         raise ValueError(f"{self._path} holds another training: {differing}")
-      damaged = Path(self._path) / str(step)
-      logging.warning("%s is damaged: the training goes on without it", damaged)
-      shutil.rmtree(damaged, ignore_errors=True)
-      self._manager.reload()
+      args = ocp.args.StandardRestore(_on_device(like))
+      return step, self._manager.restore(step, args=args)
     return 0, like
 
-  def _restore(self, step: int, **args: Any) -> Any:
-    """One item of a checkpoint."""
-    (name,) = args
-    return self._manager.restore(step, args=ocp.args.Composite(**args))[name]
-
   def save(self, step: int, state: TrainState) -> None:
-    if self._manager is not None:
-      about = self._about | _structure(state) | {"checksum": digest(state)}
-      with _writing(self._path):
-        self._manager.save(
-          step,
-          args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
-          ),
-        )
+    if self._manager is None:
+      return
+    with _writing(self._path):
+      self._manager.save(step, args=ocp.args.StandardSave(state))
+    folder = self._path / str(step)
+    about = self._about | _structure(state)
+    files = {"files": atomic.digest_files(folder)}
+    atomic.write_json(_about_path(folder), about | files)
+    # The manager removes old folders, not what is said of them.
+    for path in self._path.glob(_about_path(Path("*")).name):
+      if not path.with_suffix("").exists():
+        path.unlink(missing_ok=True)
+
+
+def _about_path(folder: Path) -> Path:
+  """Where a checkpoint's checksum and what it belongs to are kept."""
+  return folder.with_suffix(".json")

@@ -118,9 +118,20 @@ def test_refuses_what_cannot_be_trained(changes, message, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def trains(trained, monkeypatch):
+  """Trains in no time: with the parameters that `trained` has."""
+  like = {
+    "model": trained.params,
+    "table": jax.ShapeDtypeStruct(trained.task_weights.shape, np.float32),
+  }
+  params = loop.load(trained.path / "params", like)
+  monkeypatch.setattr(pretraining, "_train", lambda *args: (params, 1.0))
+
+
 @pytest.mark.parametrize("damage", ["params", "finished", "half", "foreign"])
 def test_a_broken_entry_is_named_and_made_anew(
-  damage, trained, tmp_path, caplog
+  damage, trained, trains, tmp_path, caplog
 ):
   folder = tmp_path / trained.path.name
   shutil.copytree(trained.path, folder)
@@ -147,7 +158,7 @@ def test_a_broken_entry_is_named_and_made_anew(
 
 
 def test_of_two_first_runs_one_trains_and_the_other_waits(
-  tmp_path, monkeypatch, trained
+  tmp_path, monkeypatch, trained, trains
 ):
   """Two threads stand for two processes: they wait for each other, too."""
   corpus, lines, results = tiny_pretraining.corpus(), [], []

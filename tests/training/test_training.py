@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import jax
@@ -134,20 +135,20 @@ def told(monkeypatch):
 def test_a_damaged_checkpoint_is_left_out(tmp_path, told):
   """Each file of the last of two, cut and with a flipped bit."""
   whole = _train(12, tmp_path / "whole", checkpoint_every=4)
-  steps = tmp_path / "whole" / "12"
-  files = [x.relative_to(steps) for x in steps.rglob("*") if x.is_file()]
-  assert len(files) > 3
+  whole_folder = tmp_path / "whole"
+  assert sorted(os.listdir(whole_folder)) == ["12", "12.json", "8", "8.json"]
+  files = [x for x in (whole_folder / "12").rglob("*") if x.is_file()]
+  files = [x.relative_to(whole_folder) for x in files[:5]] + ["12.json"]
   rng = np.random.default_rng(0)
-  num_told = 0
   for number, file in enumerate(files):
     folder = tmp_path / "damaged"
-    shutil.copytree(tmp_path / "whole", folder)
-    path = folder / "12" / file
+    shutil.copytree(whole_folder, folder)
+    path = folder / file
     content = bytearray(path.read_bytes())
-    if number % 2 and content:
+    if number % 2 and content:  # an empty file has no bit
       content[rng.integers(len(content))] ^= 1 << rng.integers(8)
     else:
-      del content[len(content) // 2 :]
+      content = content[: len(content) // 2] or b"x"
     path.write_bytes(content)
     told.clear()
     resumed = []
@@ -158,12 +159,9 @@ def test_a_damaged_checkpoint_is_left_out(tmp_path, told):
       choose=lambda step, resumed=resumed: resumed.append(step) or 0,
     )
     np.testing.assert_array_equal(again["w"], whole["w"])
-    # What Orbax does not read may be damaged without a word.
     line = f"{folder / '12'} is damaged: the training goes on without it"
-    assert (told, resumed) in (([], []), ([line], [8, 9, 10, 11])), file
-    num_told += len(told)
+    assert (told, resumed) == ([line], [8, 9, 10, 11]), file
     shutil.rmtree(folder)
-  assert num_told > 1
 
 
 def test_checkpoints_of_another_training_are_refused_and_stay(tmp_path, told):
@@ -190,11 +188,9 @@ def test_saved_arrays_that_were_damaged_are_refused(tmp_path):
     loop.load(path, like, checksum="0" * 16)
   for file in [x for x in path.rglob("*") if x.is_file()]:
     content = file.read_bytes()
-    file.write_bytes(content[: len(content) // 2])
-    try:
+    file.write_bytes(content[: len(content) // 2] or b"x")
+    with pytest.raises(ValueError, match="tree cannot be read .its checksum"):
       loop.load(path, like, checksum=checksum)
-    except ValueError as error:
-      assert str(path) in str(error) and "\n" not in str(error)
     file.write_bytes(content)
   with pytest.raises(ValueError, match="cannot be read"):
     loop.load(tmp_path / "absent", like)
