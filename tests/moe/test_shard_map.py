@@ -8,9 +8,8 @@ import pytest
 SCRIPT = pathlib.Path(__file__).with_name("on_eight_devices.py")
 
 
-# Three programs of every layer; those of the models add little to them.
 @pytest.mark.parametrize(
-  "name", ["layers", pytest.param("models", marks=pytest.mark.slow)]
+  "name", ["layers", pytest.param("everything", marks=pytest.mark.slow)]
 )
 def test_runs_on_eight_devices_as_on_one(name):
   # A process of its own: the number of devices is fixed when JAX begins.
