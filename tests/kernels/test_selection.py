@@ -52,7 +52,13 @@ def test_has_no_gradient():
 
 def test_refuses_what_it_cannot_do():
   for count in (0, 6):
-    with pytest.raises(ValueError, match=rf"count={count}, scores \(2, 5\)"):
+    with pytest.raises(
+      ValueError, match=rf"count={count}, scores float32\(2, 5\)"
+    ):
       kernels.largest_ids(jnp.zeros((2, 5)), count)
   with pytest.raises(ValueError, match="'mosaic_gpu' cannot run: .* a cpu"):
     kernels.largest_ids(jnp.zeros((2, 5)), 2, implementation="mosaic_gpu")
+  with pytest.raises(ValueError, match=r"scores bfloat16\(2, 5\)"):
+    kernels.largest_ids(jnp.ones((2, 5), jnp.bfloat16), 1)
+  with pytest.raises(ValueError, match="scores must be an array, got list"):
+    kernels.largest_ids([1.0, 2.0], 1)

@@ -114,5 +114,15 @@ def test_a_decoder_is_upcycled_with_its_gates_and_its_shared_block():
 def test_refuses_wrong_weights_and_dense_models(tiny):
   with pytest.raises(ValueError, match=r"\(4,\) for E=3, L=2"):
     _merge(tiny, [0.25] * 4)
+  with pytest.raises(ValueError, match=r"\(3, 3\) for E=3, L=2"):
+    _merge(tiny, [[0.2, 0.3, 0.5]] * 3)
+  with pytest.raises(ValueError, match=r"int32\(3,\) for E=3"):
+    _merge(tiny, [1, 0, 0])
+  with pytest.raises(ValueError, match=r"an array, got list \[0.2, 0.3, 0.5\]"):
+    models.merge(tiny.model, tiny.params, [0.2, 0.3, 0.5])
+  with pytest.raises(ValueError, match="noise=nan"):
+    models.upcycle(
+      jax.random.key(0), tiny.model, tiny.params, noise=float("nan")
+    )
   with pytest.raises(ValueError, match="num_experts=None"):
     models.merge(tiny.dense, tiny.params, jnp.ones(3))

@@ -67,6 +67,21 @@ def test_no_token_has_no_loss_and_moves_no_bias():
   assert float(moe.dropped_share(routing)) == 0.0
 
 
+def test_refuses_masks_rates_and_biases_that_do_not_fit():
+  routing = moe.top_k(jnp.zeros((3, 4)), 2)
+  for mask in (jnp.ones(2, bool), jnp.ones(3)):
+    with pytest.raises(
+      ValueError, match=rf"bool \[N\] = \[3\], got {mask.dtype}"
+    ):
+      moe.load_balance_loss(routing, mask)
+  with pytest.raises(ValueError, match="token_mask must be an array, got list"):
+    moe.z_loss(jnp.zeros((2, 4)), [True, False])
+  with pytest.raises(ValueError, match="rate=nan"):
+    moe.update_correction_bias(jnp.zeros(4), routing, rate=float("nan"))
+  with pytest.raises(ValueError, match=r"= \[4\], got \(3,\)"):
+    moe.update_correction_bias(jnp.zeros(3), routing)
+
+
 def test_correction_bias_moves_towards_an_even_load():
   routing = moe.top_k(jnp.array(LOGITS), 1)  # experts 2 and 0
   bias = moe.update_correction_bias(jnp.zeros(3), routing, rate=0.5)

@@ -1,3 +1,5 @@
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -53,7 +55,14 @@ def test_refuses_capacities_of_nothing():
   routing = moe.top_k(jnp.ones((2, 3)), 1)
   with pytest.raises(ValueError, match="capacity=0"):
     moe.limit_capacity(routing, 0)
-  with pytest.raises(ValueError, match="capacity_factor=0.0"):
-    moe.expert_capacity(2, 3, 1, capacity_factor=0.0)
+  for capacity in (2**31, float("nan"), 1.5):
+    with pytest.raises(ValueError, match=f"capacity={capacity}"):
+      moe.limit_capacity(routing, capacity)
+  for factor in (0.0, -1.0, float("nan"), float("inf"), 1e300):
+    with pytest.raises(ValueError, match=re.escape(f"factor={factor}")):
+      moe.expert_capacity(2, 3, 1, capacity_factor=factor)
+  assert moe.expert_capacity(2**31 - 1, 1, 1, capacity_factor=1.0) == 2**31 - 1
+  with pytest.raises(ValueError, match="num_tokens=2147483648"):
+    moe.expert_capacity(2**31, 1, 1, capacity_factor=1.0)
   with pytest.raises(ValueError, match="num_experts=0"):
     moe.expert_capacity(2, 0, 1)

@@ -93,7 +93,11 @@ def test_a_broken_expert_of_weight_zero_stays_out(experts, value):
 
 
 def test_refuses_other_numbers_of_weights(experts):
-  for shape in ((3,), (2, 3), (1, 1, 4)):
+  with pytest.raises(ValueError, match=r"an array, got list \[0.5, 0.5\]"):
+    moe.merge(experts, [0.5, 0.5])
+  with pytest.raises(ValueError, match=r"floating.*int32\(4,\)"):
+    moe.merge(experts, jnp.ones(4, jnp.int32))
+  for shape in ((3,), (2, 3), (1, 1, 4), (0, 4), ()):
     with pytest.raises(ValueError, match="num_experts=4"):
       moe.merge(experts, jnp.ones(shape))
 

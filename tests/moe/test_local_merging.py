@@ -75,6 +75,21 @@ def test_no_output_of_segments_depends_on_later_tokens():
     assert (change[[position, *range(following, 7)][:3]] > 1e-4).all()
 
 
+def test_no_example_has_no_output_and_gradients_of_zero():
+  experts = moe_cases.draw_experts("full")
+  routing = moe.top_k(jnp.zeros((0, NUM_EXPERTS)), 2)
+
+  def total(experts):
+    out = moe.merged_of_selected(experts, jnp.zeros((0, 7, DIM)), routing)
+    assert out.shape == (0, 7, DIM)
+    return jnp.sum(out)
+
+  for leaf in jax.tree.leaves(jax.grad(total)(experts)):
+    np.testing.assert_array_equal(leaf, np.zeros(leaf.shape))
+  with pytest.raises(ValueError, match=r"x \(0, 6\)|got x \(1, 6\)"):
+    moe.merged_of_selected(experts, jnp.zeros((0, 6)), routing)
+
+
 def test_refuses_shapes_that_disagree():
   experts, x = moe_cases.draw_experts("plain"), jnp.ones((3, 7, DIM))
   probabilities = jnp.ones((3, 7, NUM_EXPERTS))

@@ -110,6 +110,61 @@ def test_a_token_of_nan_spoils_its_own_gates_only():
   np.testing.assert_allclose(routing.gates[1], [5 / 8, 3 / 8], rtol=1e-5)
 
 
+CLOSED = np.array(
+  [
+    [np.log(3.0), 0.0, -np.inf, -np.inf],
+    [-np.inf] * 4,
+    [0.0, -np.inf, -np.inf, -np.inf],
+    [-np.inf, -np.inf, 0.0, -np.inf],
+  ],
+  np.float32,
+)
+# The softmax of log 3 and 0, and shares of the sigmoids 3/4 and 1/2.
+SHARES = {"softmax": 0.75, "softmax_after": 0.75, "sigmoid": 0.6}
+
+
+@pytest.mark.parametrize("groups", [None, "max", "top2_sum"])
+@pytest.mark.parametrize("scores", SHARES)
+def test_closed_experts_are_never_chosen_and_nothing_is_nan(scores, groups):
+  if groups is not None:
+    groups = moe.GroupLimit(2, 1, groups)
+
+  @jax.jit
+  def run(logits):
+    routing = moe.top_k(logits, 2, scores=scores, groups=groups)
+    total = jnp.sum(jnp.sin(routing.gates)) + moe.z_loss(logits)
+    return total + jnp.sum(jnp.sin(routing.probabilities)), routing
+
+  (_, routing), grad = jax.value_and_grad(run, has_aux=True)(jnp.array(CLOSED))
+  np.testing.assert_array_equal(
+    routing.expert_ids, [[0, 1], [-1, -1], [0, -1], [2, -1]]
+  )
+  share = SHARES[scores]
+  wanted = np.array([[share, 1 - share], [0, 0], [1, 0], [1, 0]])
+  np.testing.assert_allclose(routing.gates, wanted, rtol=1e-6)
+  probabilities = np.zeros((4, 4))
+  probabilities[0, :2], probabilities[[2, 3], [0, 2]] = wanted[0], 1
+  np.testing.assert_allclose(routing.probabilities, probabilities, rtol=1e-6)
+  assert np.isfinite(grad).all()
+  np.testing.assert_array_equal(grad[1], np.zeros(4))
+
+
+def test_a_bias_closes_and_a_closed_group_is_not_chosen_for_its_bias():
+  bias = jnp.array([0.0, 0.0, 9.0, -jnp.inf])
+  routing = moe.top_k(
+    jnp.array(CLOSED[:1]),
+    2,
+    scores="sigmoid",
+    correction_bias=bias,
+    groups=moe.GroupLimit(2, 1, "top2_sum"),
+  )
+  np.testing.assert_array_equal(routing.expert_ids, [[0, 1]])
+  routing = moe.top_k(
+    jnp.zeros((1, 4)), 4, scores="sigmoid", correction_bias=bias
+  )
+  np.testing.assert_array_equal(routing.expert_ids, [[2, 0, 1, -1]])
+
+
 def test_jitter_is_uniform_around_the_input():
   x = jnp.full((1000, 3), -2.0)
   noisy = np.array(moe.jitter(jax.random.key(0), x, amount=0.1)) / -2
@@ -134,7 +189,17 @@ def test_refuses_what_it_cannot_do():
     moe.top_k(logits, 1, correction_bias=jnp.ones(3))
   with pytest.raises(ValueError, match="num_selected=3, GroupLimit"):
     moe.top_k(logits, 3, groups=moe.GroupLimit(2, 1))
-  with pytest.raises(ValueError, match=r"\[N, E\], got \(4,\)"):
+  with pytest.raises(ValueError, match=r"\[N, E\], got float32\(4,\)"):
     moe.top_k(logits[0], 1)
+  with pytest.raises(ValueError, match="must be an array, got list"):
+    moe.top_k([[0.0, 1.0]], 1)
+  with pytest.raises(ValueError, match=r"floating \[N, E\], got int32\(2, 4\)"):
+    moe.top_k(logits.astype(jnp.int32), 1)
+  with pytest.raises(ValueError, match="num_selected=2.0"):
+    moe.top_k(logits, 2.0)
+  with pytest.raises(ValueError, match="gate_scale=inf"):
+    moe.top_k(logits, 1, gate_scale=float("inf"))
+  with pytest.raises(ValueError, match="amount=nan"):
+    moe.jitter(jax.random.key(0), logits, amount=float("nan"))
   with pytest.raises(ValueError, match="amount=-0.1"):
     moe.jitter(jax.random.key(0), logits, amount=-0.1)

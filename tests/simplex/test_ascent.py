@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from tanbr_jax.simplex.ascent import Ascent
+from tanbr_jax.simplex.ascent import Ascent, climb
 
 
 def numpy_projection(point):
@@ -60,3 +61,37 @@ def test_is_never_below_the_best_active_candidate_and_skips_inactive_ones():
     if steps == 0:
       wanted = np.flatnonzero(active)[np.argmax(values[active])]
       assert int(best.candidate) == wanted
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_never_wins(bad):
+  def score(x):
+    return jnp.where(x[0] > 0.6, bad, x[0])
+
+  starts = jnp.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.8, 0.2]])
+  find = jax.jit(Ascent(num_starts=3, num_steps=30))
+  run = jax.tree_util.Partial(score)
+  best = find(run, starts, jnp.ones(4, bool))
+  # 0.6 is reached to the length of the last steps.
+  assert 0.58 < float(best.value) <= 0.6
+  assert float(best.weights[0]) == pytest.approx(float(best.value), abs=1e-6)
+  # Nothing finite is active: the first active one, and no value.
+  none = find(run, starts[jnp.array([0, 3, 0, 3])], jnp.arange(4) > 0)
+  assert none.value == -np.inf
+  assert int(none.candidate) == 1
+  np.testing.assert_array_equal(none.weights, starts[3])
+
+  def values_and_slopes(points):
+    return jax.vmap(jax.value_and_grad(score))(points)
+
+  ends, values = climb(values_and_slopes, starts, num_steps=30, step_size=0.1)
+  np.testing.assert_array_equal(values[jnp.array([0, 3])], [-np.inf] * 2)
+  assert ((values[1:3] > 0.55) & (values[1:3] <= 0.6)).all()
+  np.testing.assert_allclose(ends[1:3, 0], values[1:3], atol=1e-6)
+
+
+def test_refuses_impossible_steps():
+  with pytest.raises(ValueError, match="step_size=nan"):
+    Ascent(step_size=float("nan"))
+  with pytest.raises(ValueError, match="num_starts=0"):
+    Ascent(num_starts=0)
