@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import ml_collections
 
@@ -10,7 +10,7 @@ from experiments.common import launch, records
 from tanbr_jax import bandits, monitor
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.names import check_name
-from tanbr_jax.checks.ranges import Count, Decay, Range, Whole
+from tanbr_jax.checks.ranges import Chance, Count, Decay, Whole
 from tanbr_jax.environments import mixes, slot_signals
 from tanbr_jax.environments.mixes import MixProcess
 from tanbr_jax.environments.oracle import merged_reward
@@ -53,7 +53,7 @@ class StreamSettings(ranges.Checked):
   gradient_requests: Whole | None
   signal: str
   merges: Count
-  spread: Annotated[float, Range(0, 1, "(]")]
+  spread: Chance
   reward: str
   mix: str
   mix_options: Mapping[str, Mapping[str, Any]]
@@ -124,7 +124,6 @@ class OnlineSettings(ranges.Checked):
       requests=self.stream.requests,
       num_experts=self.pretrain.num_experts,
       merges=self.stream.merges,
-      spread=self.stream.spread,
     )
     if ignored := sorted(set(self.methods) & set(OF_MODEL)):
       raise ValueError(f"methods made of the model take no options: {ignored}")

@@ -15,6 +15,8 @@ from jax.tree_util import Partial
 
 from tanbr_jax import data, models
 from tanbr_jax.bandits.base import Context, Feedback
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Chance, Count, Whole
 from tanbr_jax.environments import slot_signals
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.environments.mixes import MixProcess, check_mix_length
@@ -60,6 +62,7 @@ class _Arrays(NamedTuple):
   monitor: Any
 
 
+@ranges.checked
 def moe_slots(
   model: models.Model,
   params: models.Params,
@@ -73,10 +76,10 @@ def moe_slots(
   serve: str = "merged",
   reward: str = "accuracy",
   paired: bool = True,
-  gradient_requests: int = 0,
+  gradient_requests: Whole = 0,
   signal: str = "log_likelihood",
-  merges: int = 2,
-  spread: float = 0.3,
+  merges: Count = 2,
+  spread: Chance = 0.3,
   usage: bool = False,
 ) -> Environment:
   """Slots of requests over held-out text, served by the merged model.
@@ -166,7 +169,6 @@ def moe_slots(
     requests=requests_per_slot,
     num_experts=model.config.num_experts,
     merges=merges,
-    spread=spread,
   )
   if gradient_requests and serve == "routed":
     raise ValueError(

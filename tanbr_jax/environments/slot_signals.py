@@ -75,7 +75,6 @@ def check(
   requests: int,
   num_experts: int,
   merges: int,
-  spread: float,
 ) -> None:
   """Refuses what a merged slot cannot tell.
 
@@ -85,7 +84,6 @@ def check(
     requests: B.
     num_experts: E.
     merges: R, read by "differences": in [2, E], and divides n.
-    spread: read by "differences": in (0, 1].
 
   Raises:
     ValueError: a value is none of these, in one line.
@@ -105,8 +103,6 @@ def check(
       f"merges={merges}, num_experts={num_experts}, "
       f"gradient_requests={gradient_requests}"
     )
-  if not 0 < spread <= 1:
-    raise ValueError(f"spread must be in (0, 1], got spread={spread}")
 
 
 def serve(

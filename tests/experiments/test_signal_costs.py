@@ -42,4 +42,4 @@ def test_kinds_of_slots():
     if given.get("signal") is None and "gradient_requests" in given
   ]
   assert counts == [1, 2, 4, 8, 16]
-  assert found["merged"] == {} and len(found) == 4 + 5 + 2
+  assert found["merged"] == {} and len(found) == 4 + 5 + 3
