@@ -67,9 +67,10 @@ def options(requests: int) -> dict[str, dict[str, Any]]:
   }
   for count in [*counts, requests]:
     found[f"merged, gradient of {count}"] = {"gradient_requests": count}
-  for signal in ("entropy", "agreement"):
-    found[f"merged, {signal} of {requests}"] = {
-      "gradient_requests": requests,
+  even = requests - requests % 2  # differences are between two merges
+  for signal in ("entropy", "agreement", "differences"):
+    found[f"merged, {signal} of {even}"] = {
+      "gradient_requests": even,
       "signal": signal,
     }
   return found

@@ -42,9 +42,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.requests = 16
   # How many of them give the gradient to the methods that need one; None for
   # all. And whose gradient it is, see `environments.moe_slots`: "agreement",
-  # "entropy" or "log_likelihood".
+  # "differences" (which reads `merges` and `spread`), "entropy" or
+  # "log_likelihood".
   config.gradient_requests = config_dict.placeholder(int)
   config.signal = "log_likelihood"
+  config.merges = 2
+  config.spread = 0.3
   # "accuracy" or "log_likelihood" of the next byte.
   config.reward = "accuracy"
   config.mix = "drift"

@@ -207,6 +207,8 @@ def _environments(
       monitor=ingredients.monitor,
       gradient_requests=count,
       signal=settings.signal,
+      merges=settings.merges,
+      spread=settings.spread,
       usage="usage" in needs,
     )
 

@@ -10,7 +10,7 @@ from experiments.common import launch, records
 from tanbr_jax import bandits, monitor
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.names import check_name
-from tanbr_jax.checks.ranges import Count, Decay, Whole
+from tanbr_jax.checks.ranges import Chance, Count, Decay, Whole
 from tanbr_jax.environments import mixes, slot_signals
 from tanbr_jax.environments.mixes import MixProcess
 from tanbr_jax.environments.oracle import merged_reward
@@ -52,6 +52,8 @@ class StreamSettings(ranges.Checked):
   requests: Count
   gradient_requests: Whole | None
   signal: str
+  merges: Count
+  spread: Chance
   reward: str
   mix: str
   mix_options: Mapping[str, Mapping[str, Any]]
@@ -63,7 +65,6 @@ class StreamSettings(ranges.Checked):
     """Raises a ValueError if a number is out of range or a name unknown."""
     super().__post_init__()
     merged_reward.check_reward(self.reward)
-    slot_signals.check(self.signal, self.num_gradient_requests, self.requests)
     for name, known in (("mix", self.mix_options), ("monitor", MONITORS)):
       if getattr(self, name) not in known:
         raise ValueError(
@@ -117,6 +118,13 @@ class OnlineSettings(ranges.Checked):
     super().__post_init__()
     for name in self.methods:
       check_name("method", name)
+    slot_signals.check(
+      signal=self.stream.signal,
+      gradient_requests=self.stream.num_gradient_requests,
+      requests=self.stream.requests,
+      num_experts=self.pretrain.num_experts,
+      merges=self.stream.merges,
+    )
     if ignored := sorted(set(self.methods) & set(OF_MODEL)):
       raise ValueError(f"methods made of the model take no options: {ignored}")
 

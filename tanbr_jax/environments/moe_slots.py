@@ -15,6 +15,8 @@ from jax.tree_util import Partial
 
 from tanbr_jax import data, models
 from tanbr_jax.bandits.base import Context, Feedback
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Chance, Count, Whole
 from tanbr_jax.environments import slot_signals
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.environments.mixes import MixProcess, check_mix_length
@@ -60,6 +62,7 @@ class _Arrays(NamedTuple):
   monitor: Any
 
 
+@ranges.checked
 def moe_slots(
   model: models.Model,
   params: models.Params,
@@ -73,8 +76,10 @@ def moe_slots(
   serve: str = "merged",
   reward: str = "accuracy",
   paired: bool = True,
-  gradient_requests: int = 0,
+  gradient_requests: Whole = 0,
   signal: str = "log_likelihood",
+  merges: Count = 2,
+  spread: Chance = 0.3,
   usage: bool = False,
 ) -> Environment:
   """Slots of requests over held-out text, served by the merged model.
@@ -111,6 +116,13 @@ def moe_slots(
     of these requests, and is as good as the routers: where they are not trained
     or the experts are fine-tunes without a router it teaches noise, and it
     stops improving where the merged model is better than the routed one.
+  - "differences": of `reward` itself, for a metric without a derivative. These
+    requests are split evenly over `merges` merges, each moved from the played
+    point by `spread` towards another expert, drawn anew in every slot; the
+    differences of their mean rewards make an estimate. It is as noisy as the
+    rewards of few requests are, over `spread`; a larger spread is less noisy
+    and, where the reward is curved, more biased. What is played is not
+    one point then: `expected_reward` counts what the moved merges earned.
 
   And the usage, the mean over tokens and layers of the routers' probabilities,
   on the hidden states of the model that serves: merged ones differ from those
@@ -133,6 +145,8 @@ def moe_slots(
     gradient_requests: of the slot's requests, how many give the gradient; 0
       gives none. A routed slot has none, as it ignores the weights.
     signal: whose gradient.
+    merges: R of "differences", in [2, E]; divides `gradient_requests`.
+    spread: of "differences", in (0, 1]; its default is not tuned.
     usage: whether the usage is told.
 
   Returns:
@@ -146,13 +160,21 @@ def moe_slots(
     context = model.config.context
   _check(model, text, optimal_table, requests_per_slot, context, serve)
   check_reward(reward)
-  slot_signals.check(signal, gradient_requests, requests_per_slot)
+  serving = Serving(
+    model, serve, reward, gradient_requests, signal, merges, spread, usage
+  )
+  slot_signals.check(
+    signal=signal,
+    gradient_requests=gradient_requests,
+    requests=requests_per_slot,
+    num_experts=model.config.num_experts,
+    merges=merges,
+  )
   if gradient_requests and serve == "routed":
     raise ValueError(
       "a routed slot has no gradient in the merge weights, got "
       f"gradient_requests={gradient_requests} with serve='routed'"
     )
-  serving = Serving(model, serve, reward, gradient_requests, signal, usage)
   check_mix_length(task_mix, text.lengths.shape[0])
   settings = _Settings(serving, requests_per_slot, context, paired)
   arrays = _Arrays(params, text, optimal_table, task_mix, monitor)
@@ -232,7 +254,11 @@ def _step(
     context=settings.context,
   )
   served = slot_signals.serve(
-    settings.serving, arrays.params, windows, merge_weights
+    jax.random.fold_in(key, 2),  # splitting took 0 and 1
+    settings.serving,
+    arrays.params,
+    windows,
+    merge_weights,
   )
   reward = jnp.mean(served.rewards)
   best_weights, best_reward = choose(arrays.table, mix)

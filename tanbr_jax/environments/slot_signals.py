@@ -6,9 +6,13 @@ second time. That costs less than one forward for each direction, and exact
 derivatives in all E weights at once. The requests whose gradient is taken are
 served by the same forward.
 
+A metric without a derivative is told by differences: its requests are split
+over R merges, each moved from the played point towards one expert.
+
 The usage needs no forward of the model of experts: its routers are applied to
 what the merged model's layers see. Letters: B requests of a slot, n of them
-with a gradient, S tokens of context, E experts, V here the vocabulary.
+with a gradient, R merges at once, S tokens of context, E experts, V here the
+vocabulary.
 """
 
 import dataclasses
@@ -21,7 +25,7 @@ from tanbr_jax import models
 from tanbr_jax.environments.gradients import SlotGradient, without_mean
 from tanbr_jax.environments.oracle.merged_reward import reward_of_score
 
-SIGNALS = ("agreement", "entropy", "log_likelihood")
+SIGNALS = ("agreement", "differences", "entropy", "log_likelihood")
 
 
 @jax.tree_util.register_static
@@ -35,6 +39,8 @@ class Serving:
     reward: "accuracy" or "log_likelihood".
     gradient_requests: n, the first of the slot's requests.
     signal: a name of `SIGNALS`, whose gradient it is.
+    merges: R, of "differences".
+    spread: how far these merges are moved, in (0, 1].
     usage: whether the routers' usage is told.
   """
 
@@ -43,6 +49,8 @@ class Serving:
   reward: str
   gradient_requests: int = 0
   signal: str = "log_likelihood"
+  merges: int = 2
+  spread: float = 0.3
   usage: bool = False
 
 
@@ -60,16 +68,25 @@ class Served(NamedTuple):
   gradient: SlotGradient | None = None
 
 
-def check(signal: str, gradient_requests: int, requests: int) -> None:
-  """Refuses signals that a slot cannot tell.
+def check(
+  *,
+  signal: str,
+  gradient_requests: int,
+  requests: int,
+  num_experts: int,
+  merges: int,
+) -> None:
+  """Refuses what a merged slot cannot tell.
 
   Args:
     signal: a name of `SIGNALS`.
-    gradient_requests: in [0, requests].
-    requests: of the slot.
+    gradient_requests: n, in [0, requests].
+    requests: B.
+    num_experts: E.
+    merges: R, read by "differences": in [2, E], and divides n.
 
   Raises:
-    ValueError: a value is none of these.
+    ValueError: a value is none of these, in one line.
   """
   if signal not in SIGNALS:
     raise ValueError(f"signal must be one of {list(SIGNALS)}, got {signal!r}")
@@ -78,9 +95,18 @@ def check(signal: str, gradient_requests: int, requests: int) -> None:
       "gradient_requests must be in [0, requests of a slot], got "
       f"gradient_requests={gradient_requests}, requests={requests}"
     )
+  if signal != "differences":
+    return
+  if not 2 <= merges <= num_experts or gradient_requests % merges:
+    raise ValueError(
+      "merges must be in [2, num_experts] and divide gradient_requests, got "
+      f"merges={merges}, num_experts={num_experts}, "
+      f"gradient_requests={gradient_requests}"
+    )
 
 
 def serve(
+  key: jax.Array,
   serving: Serving,
   params: models.Params,
   windows: jax.Array,
@@ -89,6 +115,7 @@ def serve(
   """Serves a slot.
 
   Args:
+    key: random key, consumed: which experts "differences" moves towards.
     serving: how.
     params: of its model.
     windows: [B, S + 1] integer tokens; the last S of each are predicted.
@@ -99,6 +126,8 @@ def serve(
   if serving.gradient_requests == 0:
     dense, merged = models.merge(serving.model, params, merge_weights)
     return Served(*_forward(serving, dense, merged, params, windows)[1])
+  if serving.signal == "differences":
+    return _serve_differences(key, serving, params, windows, merge_weights)
   return _serve_with_gradient(serving, params, windows, merge_weights)
 
 
@@ -128,6 +157,63 @@ def _serve_with_gradient(
     others = _forward(serving, dense, merged, params, rest)[1]
     told = _join(told, others, count / windows.shape[0])
   return Served(*told, found)
+
+
+def _serve_differences(
+  key: jax.Array,
+  serving: Serving,
+  params: models.Params,
+  windows: jax.Array,
+  merge_weights: jax.Array,
+) -> Served:
+  """Serves the first n requests by R other merges, the rest as played."""
+  model, count = serving.model, serving.gradient_requests
+  num_experts = model.config.num_experts
+  experts = jax.random.permutation(key, num_experts)[: serving.merges]
+  corners = jax.nn.one_hot(experts, num_experts, dtype=jnp.float32)
+  points = (1 - serving.spread) * merge_weights[None] + serving.spread * corners
+
+  def serve_part(weights: jax.Array, windows: jax.Array) -> _Told:
+    dense, merged = models.merge(model, params, weights)
+    return _forward(serving, dense, merged, params, windows)[1]
+
+  # A batch over the weights alone: all merges are one pass over the experts.
+  parts = windows[:count].reshape(serving.merges, -1, windows.shape[1])
+  told = jax.vmap(serve_part)(points, parts)
+  gradient = slope_of_differences(
+    jnp.mean(told.rewards, axis=1), corners, spread=serving.spread
+  )
+  usage = None if told.usage is None else jnp.mean(told.usage, axis=0)
+  told = _Told(told.rewards.reshape(-1), usage)
+  if count < windows.shape[0]:
+    others = serve_part(merge_weights, windows[count:])
+    told = _join(told, others, count / windows.shape[0])
+  return Served(*told, SlotGradient(gradient, jnp.int32(count)))
+
+
+def slope_of_differences(
+  rewards: jax.Array, corners: jax.Array, *, spread: float
+) -> jax.Array:
+  """A gradient from the rewards of merges moved towards some experts.
+
+  Where the reward is linear its mean over all choices of R experts is the
+  gradient g without its mean: moved by a towards expert i the reward is a g_i
+  more than something common to all. An expert is among the R with probability
+  R / E, and less the mean of the R its g_i counts (R - 1) / R * E / (E - 1)
+  times, in the mean over the others: what makes up for both is
+  (E - 1) / (R - 1).
+
+  Args:
+    rewards: [R], R >= 2, means over the requests of each merge.
+    corners: [R, E], the one-hot vectors of R different experts.
+    spread: a, in (0, 1].
+
+  Returns:
+    [E] float32, without its mean.
+  """
+  merges, num_experts = corners.shape
+  scale = (num_experts - 1) / ((merges - 1) * spread)
+  return scale * (rewards - jnp.mean(rewards)) @ corners
 
 
 class _Told(NamedTuple):

@@ -1,5 +1,7 @@
 """Gradients and usage of a served slot against a model in float64 NumPy."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from jax.tree_util import Partial
 
 from tanbr_jax import data
-from tanbr_jax.environments import mixes, moe_slots
+from tanbr_jax.environments import mixes, moe_slots, slot_signals
 from tanbr_jax.environments.oracle.table import OracleTable
 
 E, V, B = 3, 3, 8
@@ -187,9 +189,74 @@ def test_entropy_is_low_for_confident_mistakes(tiny):
   np.testing.assert_array_equal(reward, [0.0, 1.0])
 
 
+def test_differences_of_rewards_are_unbiased_where_they_are_linear():
+  """All choices of two or three of four experts, rewards 5 + .3 g_i."""
+  slopes = np.array([0.5, -1.0, 2.0, 0.0])
+  for merges in (2, 3, 4):
+    found = [
+      slot_signals.slope_of_differences(
+        jnp.float32(5 + 0.3 * slopes[list(chosen)]),
+        jnp.eye(4)[jnp.array(chosen)],
+        spread=0.3,
+      )
+      for chosen in itertools.combinations(range(4), merges)
+    ]
+    # Rewards near 5 in float32, times 3 / .3 at most.
+    np.testing.assert_allclose(
+      np.mean(found, axis=0), slopes - slopes.mean(), atol=2e-5
+    )
+
+
+def test_requests_are_split_over_merges(tiny, windows, plain):
+  """Six of eight requests over all three experts' directions, two as played."""
+  environment = make(
+    tiny,
+    reward="log_likelihood",
+    gradient_requests=6,
+    signal="differences",
+    merges=3,
+    spread=0.4,
+    usage=True,
+  )
+  feedback = play(environment)
+  # The order in which the experts are taken is the environment's own.
+  order = np.asarray(jax.random.permutation(jax.random.fold_in(KEY, 2), E))
+  rewards, usage = np.zeros(B), np.zeros((B, E))
+  router = np.float64(
+    tiny.params["params"]["layer_0"]["experts"]["router"]["kernel"]
+  )
+  for row, window in enumerate(windows):
+    x = 0.6 * X + 0.4 * np.eye(E)[order[row // 2]] if row < 6 else X
+    logits, hidden = plain(x, window[None])
+    rewards[row] = log_likelihood(logits, window[None])
+    usage[row] = np.exp(log_softmax(hidden @ router)).mean((0, 1))
+  by_expert = np.zeros(E)
+  by_expert[order] = rewards[:6].reshape(3, 2).mean(1)
+  np.testing.assert_allclose(
+    feedback.gradient, (by_expert - by_expert.mean()) / 0.4, **CLOSE
+  )
+  assert feedback.gradient_count == 6
+  np.testing.assert_allclose(feedback.usage, usage.mean(0), rtol=1e-4)
+  # The tasks' rewards are what these merges earned.
+  total = np.float64(feedback.task_reward) @ np.float64(feedback.task_count)
+  np.testing.assert_allclose(total, rewards.sum(), rtol=1e-4)
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [
+    (
+      {"gradient_requests": 8, "signal": "differences", "merges": 3},
+      "merges=3, num_experts=3, gradient_requests=8",
+    ),
+    (
+      {"gradient_requests": 8, "signal": "differences", "merges": 4},
+      "merges=4, num_experts=3",
+    ),
+    (
+      {"gradient_requests": 8, "signal": "differences", "spread": 0.0},
+      "spread=0.0",
+    ),
     ({"gradient_requests": B + 1}, "gradient_requests=9, requests=8"),
     ({"gradient_requests": -1}, "gradient_requests=-1"),
     (

@@ -141,12 +141,15 @@ def first_order(needs, *, num_experts, num_tasks):
   return bandits.Bandit(init, select, update, bandits.Needs(needs))
 
 
+def register(monkeypatch, needs):
+  mine = {"mine": functools.partial(first_order, needs)}
+  monkeypatch.setattr(bandits, "REGISTRY", {**bandits.REGISTRY, **mine})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("needs", [("gradient",), ("gradient", "usage")])
 def test_a_method_gets_the_signals_that_it_needs(folder, needs, monkeypatch):
-  monkeypatch.setitem(
-    bandits.REGISTRY, "mine", functools.partial(first_order, needs)
-  )
+  register(monkeypatch, needs)
   config = make_config(folder)
   config.bandits, config.gradient_requests = "mine", 3
   workdir = folder / "-".join(needs)
@@ -156,12 +159,19 @@ def test_a_method_gets_the_signals_that_it_needs(folder, needs, monkeypatch):
   assert not found.nonfinite_signals.any()
 
 
+@pytest.mark.parametrize("merges", [3, 4])
+def test_merges_that_do_not_fit_are_refused(merges, tmp_path):
+  config = make_config(tmp_path)
+  config.signal, config.merges = "differences", merges
+  message = f"merges={merges}, num_experts=3, gradient_requests=4"
+  with pytest.raises(ValueError, match=message):
+    settings.read(config)
+
+
 def test_a_method_without_its_signal_is_refused_before_training(
   monkeypatch, tmp_path
 ):
-  monkeypatch.setitem(
-    bandits.REGISTRY, "mine", functools.partial(first_order, ("gradient",))
-  )
+  register(monkeypatch, ("gradient",))
   config = make_config(tmp_path)
   config.bandits, config.gradient_requests = "mine", 0
   message = "mine needs feedback.gradient, .* with gradient_requests"
