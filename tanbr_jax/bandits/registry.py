@@ -58,6 +58,17 @@ NEEDS: Mapping[str, str] = MappingProxyType(
   }
 )
 
+# What an algorithm is told of the stream, the least first. A comparison across
+# them is about information as much as about algorithms.
+TOLD = (
+  "nothing",
+  "rewards",
+  "the router's usage",
+  "gradients",
+  "weights of every task",
+  "the optimum",
+)
+
 
 class Entry(NamedTuple):
   """The source and the needs of one bandit.
@@ -71,6 +82,20 @@ class Entry(NamedTuple):
   source: str
   year: int | None
   needs: tuple[str, ...] = ()
+
+  @property
+  def told(self) -> str:
+    """Which of `TOLD`."""
+    sources = {
+      "optimum": "the optimum",
+      "table": "weights of every task",
+      "gradient": "gradients",
+      "usage": "the router's usage",
+    }
+    for need, told in sources.items():
+      if need in self.needs:
+        return told
+    return "nothing" if self.source.startswith("control") else "rewards"
 
 
 _MODEL = ("mix", "task rewards", "own gradients")
