@@ -15,13 +15,14 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits.base import Bandit, Shape
 from tanbr_jax.bandits.first_order.learner import (
   Learner,
-  check_positive,
   describe_nothing,
   first_order_bandit,
   mix_rows,
   row_gradients,
   rows_shape,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Decay, Positive
 
 
 class Numbers(NamedTuple):
@@ -60,14 +61,15 @@ def _step(
   )
 
 
+@ranges.checked
 def exponentiated_gradient(
   *,
-  num_experts: int,
-  num_tasks: int,
-  learning_rate: float = 0.3,
-  share: float = 1e-3,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  learning_rate: Positive = 0.3,
+  share: Decay = 1e-3,
   contextual: bool = False,
-  gradient_scale: float | None = None,
+  gradient_scale: Positive | None = None,
 ) -> Bandit:
   """Multiplies weights by the exponentials of their derivatives.
 
@@ -94,9 +96,6 @@ def exponentiated_gradient(
     ValueError: if a number is out of range.
   """
   shape = rows_shape(num_experts, num_tasks, contextual)
-  check_positive(learning_rate=learning_rate)
-  if not 0 <= share < 1:
-    raise ValueError(f"share must be in [0, 1), got {share=}")
   numbers = Numbers(jnp.float32(learning_rate), jnp.float32(share))
   learner = Learner(
     Partial(_init, shape),

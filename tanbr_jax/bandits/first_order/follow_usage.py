@@ -19,8 +19,9 @@ from tanbr_jax.bandits.base import (
   Needs,
   Shape,
   begin,
-  check_sizes,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Decay
 
 _MOST = 1e30
 
@@ -69,8 +70,9 @@ def _update(
   return jax.tree.map(lambda a, b: jnp.where(seen, a, b), new, state)
 
 
+@ranges.checked
 def follow_usage(
-  *, num_experts: int, num_tasks: int, decay: float = 0.5
+  *, num_experts: AtLeastTwo, num_tasks: Count, decay: Decay = 0.5
 ) -> Bandit:
   """Plays the moving average of the router's usage, the plain average at first.
 
@@ -88,9 +90,6 @@ def follow_usage(
   Raises:
     ValueError: if a number is out of range.
   """
-  check_sizes(num_experts, num_tasks)
-  if not 0 <= decay < 1:
-    raise ValueError(f"decay must be in [0, 1), got {decay=}")
   return Bandit(
     Partial(_init, Shape((num_experts,))),
     Partial(_select),

@@ -26,15 +26,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.base import Bandit, Shape, check_at_least
+from tanbr_jax.bandits.base import Bandit, Shape
 from tanbr_jax.bandits.first_order import online_gradient
 from tanbr_jax.bandits.first_order.learner import (
   Learner,
-  check_positive,
   first_order_bandit,
   rows_shape,
 )
 from tanbr_jax.bandits.first_order.online_gradient import Numbers, SoftmaxState
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Inner, Positive
 
 # [R] Adam's decays in the base learners, and the decay of s^2.
 _MEAN_DECAY, _SQUARE_DECAY, _GAIN_DECAY = 0.5, 0.99, 0.99
@@ -149,16 +150,17 @@ def _describe(numbers: MetaNumbers, state: MetaState) -> dict[str, jax.Array]:
   return aux
 
 
+@ranges.checked
 def meta_gradient(
   *,
-  num_experts: int,
-  num_tasks: int,
-  least_rate: float = 0.01,
-  most_rate: float = 1.0,
-  num_rates: int = 5,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  least_rate: Positive = 0.01,
+  most_rate: Positive = 1.0,
+  num_rates: Count = 5,
   contextual: bool = True,
-  meta_rate: float = 0.05,
-  share: float = 0.003,
+  meta_rate: Positive = 0.05,
+  share: Inner = 0.003,
 ) -> Bandit:
   """Averages gradient learners of many rates by what they would have gained.
 
@@ -184,16 +186,10 @@ def meta_gradient(
   Raises:
     ValueError: if a number is out of range.
   """
-  check_positive(
-    least_rate=least_rate, most_rate=most_rate, meta_rate=meta_rate
-  )
   if not least_rate <= most_rate:
     raise ValueError(
       f"least_rate must not exceed most_rate, got {least_rate=}, {most_rate=}"
     )
-  check_at_least("num_rates", num_rates, 1)
-  if not 0 < share < 1:
-    raise ValueError(f"share must be in (0, 1), got {share=}")
   kinds = (False, True) if contextual else (False,)
   shapes = tuple(rows_shape(num_experts, num_tasks, kind) for kind in kinds)
   rates = np.geomspace(least_rate, most_rate, num_rates)

@@ -14,13 +14,14 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits.base import Bandit, Shape
 from tanbr_jax.bandits.first_order.learner import (
   Learner,
-  check_positive,
   describe_nothing,
   first_order_bandit,
   mix_rows,
   row_gradients,
   rows_shape,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Decay, Positive
 
 # [R] A softmax whose weight is 0 in float32 has no derivative to come back by:
 # no weight falls below exp(-LOGIT_RANGE) of the largest.
@@ -116,16 +117,17 @@ def plain_step(
 STEPS = {"adam": adam_step, "plain": plain_step}
 
 
+@ranges.checked
 def online_gradient(
   *,
-  num_experts: int,
-  num_tasks: int,
-  learning_rate: float = 0.1,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  learning_rate: Positive = 0.1,
   steps: str = "adam",
-  mean_decay: float = 0.5,
-  square_decay: float = 0.99,
+  mean_decay: Decay = 0.5,
+  square_decay: Decay = 0.99,
   contextual: bool = False,
-  gradient_scale: float | None = None,
+  gradient_scale: Positive | None = None,
 ) -> Bandit:
   """Ascends the logits theta of x = softmax(theta), one step a gradient.
 
@@ -154,14 +156,13 @@ def online_gradient(
     ValueError: if a choice is not known or a number out of range.
   """
   shape = rows_shape(num_experts, num_tasks, contextual)
-  check_positive(learning_rate=learning_rate)
   if steps not in STEPS:
     raise ValueError(f"steps must be one of {sorted(STEPS)}, got {steps=}")
-  decays = {"mean_decay": mean_decay, "square_decay": square_decay}
-  for name, decay in decays.items():
-    if not 0 <= decay < 1:
-      raise ValueError(f"{name} must be in [0, 1), got {name}={decay}")
-  numbers = Numbers(*map(jnp.float32, (learning_rate, *decays.values())))
+  numbers = Numbers(
+    jnp.float32(learning_rate),
+    jnp.float32(mean_decay),
+    jnp.float32(square_decay),
+  )
   learner = Learner(
     Partial(init, shape),
     Partial(play),

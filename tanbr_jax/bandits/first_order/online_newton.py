@@ -15,13 +15,14 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits.base import Bandit, Shape
 from tanbr_jax.bandits.first_order.learner import (
   Learner,
-  check_positive,
   describe_nothing,
   first_order_bandit,
   mix_rows,
   row_gradients,
   rows_shape,
 )
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Chance, Count, Positive
 
 # Steps of the interior-point projection. Each shortens the gap by about
 # _CENTRING, from 1 to far below float32's digits of a weight.
@@ -132,15 +133,16 @@ def _step(
   return NewtonState(*jax.vmap(step_row)(*state, gradients))
 
 
+@ranges.checked
 def online_newton(
   *,
-  num_experts: int,
-  num_tasks: int,
-  learning_rate: float = 1.0,
-  regularisation: float = 1.0,
-  forgetting: float = 0.99,
+  num_experts: AtLeastTwo,
+  num_tasks: Count,
+  learning_rate: Positive = 1.0,
+  regularisation: Positive = 1.0,
+  forgetting: Chance = 0.99,
   contextual: bool = False,
-  gradient_scale: float | None = None,
+  gradient_scale: Positive | None = None,
 ) -> Bandit:
   """Takes Newton steps with A = epsilon I + sum g g' for the curvature.
 
@@ -169,9 +171,6 @@ def online_newton(
     ValueError: if a number is out of range.
   """
   shape = rows_shape(num_experts, num_tasks, contextual)
-  check_positive(learning_rate=learning_rate, regularisation=regularisation)
-  if not 0 < forgetting <= 1:
-    raise ValueError(f"forgetting must be in (0, 1], got {forgetting=}")
   numbers = Numbers(
     *map(jnp.float32, (learning_rate, regularisation, forgetting))
   )
