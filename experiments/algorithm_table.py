@@ -15,7 +15,7 @@ from typing import Any
 from absl import app
 
 from experiments.common import launch, readme_block
-from tanbr_jax.bandits.registry import CATALOGUE, Entry
+from tanbr_jax.bandits.registry import CATALOGUE, TOLD, Entry
 from tanbr_jax.report import workdir
 
 RESULTS = launch.ROOT / "experiments" / "regret" / "all_methods.json"
@@ -61,16 +61,26 @@ def collect(run: Path) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Any]) -> str:
-  """The table as Markdown, the least regret first, below its caption.
+  """The table as Markdown, below its caption.
+
+  Methods that are told less come first, then those of less regret.
 
   Args:
     results: see `collect`.
   """
   summary = results["summary"]
-  names = sorted(CATALOGUE, key=lambda name: (_regret(summary, name), name))
+  names = sorted(
+    CATALOGUE,
+    key=lambda name: (
+      TOLD.index(CATALOGUE[name].told),
+      _regret(summary, name),
+      name,
+    ),
+  )
   titles = [
     "algorithm",
     "paper",
+    "is told",
     "needs",
     *(f"regret, {stream.replace('/', ', ')}" for stream in STREAMS),
     "rounds/s",
@@ -102,7 +112,8 @@ def _row(name: str, entry: Entry, summary: Mapping[str, Any]) -> list[str]:
   ]
   rates = [summary.get(f"{s}/{name}/slots_per_second") for s in STREAMS]
   rate = "-" if None in rates else f"{min(rates):,.0f}"
-  return [f"`{name}`", paper, ", ".join(entry.needs) or "-", *regrets, rate]
+  needs = ", ".join(entry.needs) or "-"
+  return [f"`{name}`", paper, entry.told, needs, *regrets, rate]
 
 
 def _interval(summary: Mapping[str, Any], stream: str, name: str) -> str:

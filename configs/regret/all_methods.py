@@ -23,11 +23,18 @@ STREAMS = ("quadratic/drift", "network/drift")
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """The registry but the oracle, whose regret is 0 by definition."""
+  """The registry but the oracle, whose regret is 0 by definition.
+
+  Nor is there a router here whose usage could be followed. Gradients are exact
+  but for noise as large as that of a reward.
+  """
   config = curves.get_config()
   config.families = "quadratic,network"
   config.mixes = "drift"
-  config.bandits = ",".join(sorted({*bandits.REGISTRY} - {"oracle"}))
+  config.bandits = ",".join(
+    sorted({*bandits.REGISTRY} - {"oracle", "follow_usage"})
+  )
+  config.gradient_noise = 0.05
   # On a tree's leaves instead of the paper's fresh draws (tune.py:candidates).
   config.methods.neural_ucb = {
     "candidates": "tree",

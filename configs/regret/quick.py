@@ -9,6 +9,7 @@ run are in `curves.py`.
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -37,6 +38,10 @@ def get_config() -> ml_collections.ConfigDict:
   # Rounds between two landscapes that each task makes in a slot; at 0 the
   # rewards stay.
   config.reward_drift = 0.0
+  # Standard deviation of the gradient's noise for one request; None for streams
+  # that tell no gradient. And how many slots lie between two gradients.
+  config.gradient_noise = config_dict.placeholder(float)
+  config.gradient_every = 1
   # Family -> options of its constructor.
   config.family_options = ml_collections.ConfigDict()
   # Requests in a slot; 0 shows every task in every slot, and the true mix.

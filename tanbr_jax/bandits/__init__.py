@@ -27,6 +27,7 @@ from tanbr_jax.bandits.first_order.exponentiated_gradient import (
   exponentiated_gradient,
 )
 from tanbr_jax.bandits.first_order.follow_usage import follow_usage
+from tanbr_jax.bandits.first_order.meta_gradient import meta_gradient
 from tanbr_jax.bandits.first_order.online_gradient import online_gradient
 from tanbr_jax.bandits.first_order.online_newton import online_newton
 from tanbr_jax.bandits.linear.gp_ucb import gp_ucb
@@ -72,6 +73,7 @@ __all__ = [
   "hoo",
   "lin_ts",
   "lin_ucb",
+  "meta_gradient",
   "multitask_ts",
   "neural_epsilon_greedy",
   "neural_linear",

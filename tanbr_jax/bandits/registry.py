@@ -24,6 +24,7 @@ from tanbr_jax.bandits.first_order.exponentiated_gradient import (
   exponentiated_gradient,
 )
 from tanbr_jax.bandits.first_order.follow_usage import follow_usage
+from tanbr_jax.bandits.first_order.meta_gradient import meta_gradient
 from tanbr_jax.bandits.first_order.online_gradient import online_gradient
 from tanbr_jax.bandits.first_order.online_newton import online_newton
 from tanbr_jax.bandits.linear.gp_ucb import gp_ucb
@@ -57,6 +58,17 @@ NEEDS: Mapping[str, str] = MappingProxyType(
   }
 )
 
+# What an algorithm is told of the stream, the least first. A comparison across
+# them is about information as much as about algorithms.
+TOLD = (
+  "nothing",
+  "rewards",
+  "the router's usage",
+  "gradients",
+  "weights of every task",
+  "the optimum",
+)
+
 
 class Entry(NamedTuple):
   """The source and the needs of one bandit.
@@ -70,6 +82,20 @@ class Entry(NamedTuple):
   source: str
   year: int | None
   needs: tuple[str, ...] = ()
+
+  @property
+  def told(self) -> str:
+    """Which of `TOLD`."""
+    sources = {
+      "optimum": "the optimum",
+      "table": "weights of every task",
+      "gradient": "gradients",
+      "usage": "the router's usage",
+    }
+    for need, told in sources.items():
+      if need in self.needs:
+        return told
+    return "nothing" if self.source.startswith("control") else "rewards"
 
 
 _MODEL = ("mix", "task rewards", "own gradients")
@@ -91,6 +117,9 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     "hoo": Entry("Bubeck et al., truncated", 2011, (*_TREE, "horizon")),
     "lin_ts": Entry("Agrawal, Goyal", 2013, _MODEL),
     "lin_ucb": Entry("Li et al.", 2010, _MODEL),
+    "meta_gradient": Entry(
+      "Zhang, Lu, Zhou, on logits with Adam's steps", 2018, ("mix", "gradient")
+    ),
     "multitask_ts": Entry("ours", None, _MODEL),
     "neural_epsilon_greedy": Entry(
       "Auer, Cesa-Bianchi, Fischer, on a network", 2002, _MODEL
@@ -130,6 +159,7 @@ REGISTRY: Mapping[str, Callable[..., Bandit]] = MappingProxyType(
     "hoo": hoo,
     "lin_ts": lin_ts,
     "lin_ucb": lin_ucb,
+    "meta_gradient": meta_gradient,
     "multitask_ts": multitask_ts,
     "neural_epsilon_greedy": neural_epsilon_greedy,
     "neural_linear": neural_linear,

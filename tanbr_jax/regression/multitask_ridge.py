@@ -235,6 +235,63 @@ def update(
   return jax.tree.map(lambda a, b: jnp.where(any_seen, a, b), new, state)
 
 
+def update_mixture(
+  state: MultitaskState,
+  features: jax.Array,
+  parts: jax.Array,
+  values: jax.Array,
+  noise: jax.Array,
+) -> tuple[MultitaskState, jax.Array]:
+  """Learns values of the whole mixture, as a derivative of its reward is.
+
+  Value i is sum_k c_k w_k'f_i plus noise; one enters after the other. As in
+  `update`, the covariances between parts that a value causes are dropped. The
+  prior and the noise of the rewards stay as they are.
+
+  Args:
+    state: of `init` or `update`.
+    features: [M, P] f_i.
+    parts: [K] c, see `parts_of_mix`.
+    values: [M].
+    noise: [] variance of the values' noise, positive.
+
+  Returns:
+    The state, and the estimate of the noise's variance from these values' own
+    innovations: the mean of e^2 noise / (variance of e).
+  """
+  ratio = noise / jnp.maximum(state.noise, _LEAST_NOISE)
+
+  def learn(carry, row):
+    high, low, weights, weights_low = carry
+    direction_features, value = row
+    whitened = _whiten(high, direction_features)
+    forms = jnp.sum(whitened**2, axis=1)
+    spread = _dot(parts**2, forms) + ratio
+    error = value - _dot(parts, _dot(weights + weights_low, direction_features))
+    # The precision that leaves the same posterior variance: see `_slot`.
+    gained = parts**2 / spread
+    weight = gained / jnp.maximum(1 - gained * forms, 1e-6)
+    directions = jnp.einsum(
+      "kp,kpq->kq", whitened, high, precision=lax.Precision.HIGHEST
+    )  # A f
+    weights, weights_low = compensated_add(
+      weights, weights_low, (parts * error / spread)[:, None] * directions
+    )
+    square = 1 + weight * forms
+    scale = weight / (square + jnp.sqrt(square))
+    change = -(scale[:, None] * whitened)[:, :, None] * directions[:, None, :]
+    high, low = compensated_add(high, low, change)
+    return (high, low, weights, weights_low), error**2 * ratio / spread
+
+  arrays = (state.high, state.low, state.weights, state.weights_low)
+  arrays, squares = lax.scan(learn, arrays, (features, values))
+  high, low, weights, weights_low = arrays
+  new = dataclasses.replace(
+    state, high=high, low=low, weights=weights, weights_low=weights_low
+  )
+  return new, jnp.mean(squares)
+
+
 class _Slot(NamedTuple):
   weight: jax.Array  # [K] by which f f' enters each part's Z
   surprise: jax.Array  # [K] by which each part's weights move along A f

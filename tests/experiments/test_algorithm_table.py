@@ -2,7 +2,7 @@ import pytest
 
 from experiments import algorithm_table
 from experiments.common import readme_block
-from tanbr_jax.bandits.registry import CATALOGUE
+from tanbr_jax.bandits.registry import CATALOGUE, TOLD
 from tanbr_jax.report import workdir
 from tanbr_jax.storage import atomic
 
@@ -36,14 +36,21 @@ def test_table_of_a_run(tmp_path):
   assert "5,000 rounds" in caption and "16 seeds" in caption
   cells = [line.strip("| ").split(" | ") for line in rows.splitlines()]
   names = [row[0].strip("`") for row in cells[2:]]
-  # The least regret first, what was not run last.
-  assert names[:4] == ["oracle", "tanbr", "hct", "uniform"]
+  told = [row[2] for row in cells[2:]]
+  assert list(dict.fromkeys(told)) == list(TOLD)
+  assert told == sorted(told, key=TOLD.index)
+  # The least regret first within those that are told the same, what was not
+  # run last.
+  assert names[0] == "uniform" and names[-1] == "oracle"
+  assert names[told.index("rewards") :][:2] == ["tanbr", "hct"]
   assert sorted(names) == sorted(CATALOGUE)
-  assert all(len(row) == 6 for row in cells)
+  assert all(len(row) == 7 for row in cells)
   # The lower of the two streams' rates.
-  assert cells[3][3:] == ["39 [29, 49]", "39 [29, 49]", "1,234"]
-  assert "2025" in cells[3][1]
-  assert cells[-1][3:] == ["-", "-", "-"]
+  rows = dict(zip(names, cells[2:], strict=True))
+  assert rows["tanbr"][4:] == ["39 [29, 49]", "39 [29, 49]", "1,234"]
+  assert "2025" in rows["tanbr"][1]
+  assert rows["meta_gradient"][4:] == ["-", "-", "-"]
+  assert rows["oracle"][4:6] == ["0 by definition"] * 2
 
 
 def test_runs_that_make_no_table(tmp_path):

@@ -255,3 +255,41 @@ def test_a_slot_without_rewards_changes_nothing():
 def test_bad_input(options, words):
   with pytest.raises(ValueError, match=words):
     multitask_ridge.make_prior(GROUPS, **options)
+
+
+def test_values_of_the_mixture_against_dense_algebra():
+  """Each value enters the joint Gaussian, whose other blocks are dropped."""
+  rng = np.random.default_rng(5)
+  prior = multitask_ridge.make_prior(GROUPS)
+  state = learn(prior, draw_history(20))
+  features, values = rng.normal(size=(4, P)), rng.normal(size=4)
+  parts = np.array([0.2, 0.5, 0.3, 1.0])
+  noise, scale = 0.3, float(state.noise)
+  new, estimate = jax.jit(multitask_ridge.update_mixture)(
+    state,
+    jnp.asarray(features, jnp.float32),
+    jnp.asarray(parts, jnp.float32),
+    jnp.asarray(values, jnp.float32),
+    jnp.float32(noise),
+  )
+  roots = np.asarray(state.high, float) + np.asarray(state.low, float)
+  blocks = [root.T @ root for root in roots]
+  mean = np.asarray(state.weights, float) + np.asarray(state.weights_low)
+  squares = []
+  for row, value in zip(features, values, strict=True):
+    design = np.kron(parts, row)
+    joint = np.zeros((4 * P, 4 * P))
+    for k, block in enumerate(blocks):
+      joint[k * P : (k + 1) * P, k * P : (k + 1) * P] = block
+    spread = design @ joint @ design + noise / scale
+    error = value - design @ mean.ravel()
+    gain = joint @ design / spread
+    mean = mean + (gain * error).reshape(4, P)
+    joint -= np.outer(gain, design @ joint)
+    blocks = [joint[k * P : (k + 1) * P, k * P : (k + 1) * P] for k in range(4)]
+    squares.append(error**2 * noise / scale / spread)
+  # Four float32 updates of a state of condition about 1e3.
+  np.testing.assert_allclose(new.weights, mean, atol=1e-4)
+  for root, block in zip(new.high, blocks, strict=True):
+    np.testing.assert_allclose(root.T @ root, block, rtol=1e-3, atol=1e-5)
+  np.testing.assert_allclose(estimate, np.mean(squares), rtol=1e-3)

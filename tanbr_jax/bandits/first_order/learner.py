@@ -30,9 +30,7 @@ from tanbr_jax.bandits.base import (
   Needs,
   Shape,
   begin,
-  check_sizes,
 )
-from tanbr_jax.checks.ranges import Range
 
 # [R] A gradient larger than REACH units is shortened to that, so that one that
 # is wrong by orders of magnitude is one long step.
@@ -185,13 +183,8 @@ def first_order_bandit(
       beyond REACH times it are cut. None for the largest so far (see
       `to_units`), which makes the learner free of the rewards' scale.
 
-  Raises:
-    ValueError: if the scale is not positive.
   """
-  unit = None
-  if gradient_scale is not None:
-    check_positive(gradient_scale=gradient_scale)
-    unit = jnp.float32(gradient_scale)
+  unit = None if gradient_scale is None else jnp.float32(gradient_scale)
   return Bandit(
     Partial(_init, learner),
     Partial(_select, learner),
@@ -201,19 +194,8 @@ def first_order_bandit(
 
 
 def rows_shape(num_experts: int, num_tasks: int, contextual: bool) -> Shape:
-  """Checks the sizes and returns [R, E].
-
-  Raises:
-    ValueError: if E < 2 or V < 1.
-  """
-  check_sizes(num_experts, num_tasks)
+  """Returns [R, E]."""
   return Shape((num_tasks if contextual else 1, num_experts))
-
-
-def check_positive(**numbers: float) -> None:
-  """Raises a ValueError with the name and value of what is not positive."""
-  for name, value in numbers.items():
-    Range(0, ends="()").check(name, value)
 
 
 def describe_nothing(state: Any) -> dict[str, jax.Array]:

@@ -159,7 +159,9 @@ def online_gradient(
   if steps not in STEPS:
     raise ValueError(f"steps must be one of {sorted(STEPS)}, got {steps=}")
   numbers = Numbers(
-    *map(jnp.float32, (learning_rate, mean_decay, square_decay))
+    jnp.float32(learning_rate),
+    jnp.float32(mean_decay),
+    jnp.float32(square_decay),
   )
   learner = Learner(
     Partial(init, shape),

@@ -139,7 +139,7 @@ def online_newton(
   num_experts: AtLeastTwo,
   num_tasks: Count,
   learning_rate: Positive = 1.0,
-  regularisation: Positive = 1.0,
+  regularisation: Positive = 10.0,
   forgetting: Chance = 0.99,
   contextual: bool = False,
   gradient_scale: Positive | None = None,

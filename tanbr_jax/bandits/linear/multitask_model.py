@@ -21,6 +21,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
+from tanbr_jax.bandits.linear.gradient_model import with_gradients
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import (
@@ -98,6 +99,7 @@ def multitask_model(
   common_precision: Positive = 0.03,
   prior_strength: Positive = 0.5,
   forgetting: Chance = 1.0,
+  gradients: bool = False,
 ) -> RewardModel:
   """Returns the multi-task reward model; for its arguments see `multitask_ts`.
 
@@ -128,8 +130,9 @@ def multitask_model(
   )
   # What is bound is traced, except for the structure.
   structure = Structure(num_tasks, rule)
-  return RewardModel(
+  model = RewardModel(
     Partial(_init, structure, prior),
     Partial(_estimate, structure, features, jnp.float32(exploration)),
     Partial(_update, features, prior),
   )
+  return with_gradients(model, features) if gradients else model

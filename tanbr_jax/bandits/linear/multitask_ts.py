@@ -16,7 +16,7 @@ linear model, Agrawal and Goyal 2013; random Fourier features, Rahimi and Recht
 leaves of a tree. Letters: V tasks, E experts, P features.
 """
 
-from tanbr_jax.bandits.base import Bandit
+from tanbr_jax.bandits.base import Bandit, Needs
 from tanbr_jax.bandits.linear.model_ascent import model_ascent
 from tanbr_jax.bandits.linear.multitask_model import multitask_model
 from tanbr_jax.checks import ranges
@@ -47,6 +47,7 @@ def multitask_ts(
   common_precision: Positive = 0.03,
   prior_strength: Positive = 0.5,
   forgetting: Chance = 1.0,
+  gradients: bool = False,
 ) -> Bandit:
   """Multi-task Thompson sampling with a learnt prior and ascent.
 
@@ -70,6 +71,8 @@ def multitask_ts(
     prior_strength: pseudo-counts of the first guesses; infinity keeps them.
     forgetting: factor of what was learnt, each slot; below 1 for rewards that
       drift, 1 / (1 - forgetting) slots are then remembered.
+    gradients: whether the slots' gradients are learnt from too, as E - 1 more
+      observations of the same model (see `gradient_model`), and needed.
 
   Returns:
     A `Bandit`; see `model_ascent` for its decisions' aux.
@@ -88,8 +91,9 @@ def multitask_ts(
     common_precision=common_precision,
     prior_strength=prior_strength,
     forgetting=forgetting,
+    gradients=gradients,
   )
-  return model_ascent(
+  bandit = model_ascent(
     model,
     num_experts=num_experts,
     num_candidates=num_candidates,
@@ -97,3 +101,4 @@ def multitask_ts(
     num_ascent_steps=num_ascent_steps,
     candidate_growth=candidate_growth,
   )
+  return bandit._replace(needs=Needs(("gradient",) if gradients else ()))

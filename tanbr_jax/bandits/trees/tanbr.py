@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax import partition as partitions
 from tanbr_jax.bandits import candidates
-from tanbr_jax.bandits.base import Bandit
+from tanbr_jax.bandits.base import Bandit, Needs
 from tanbr_jax.bandits.linear.multitask_model import multitask_model
 from tanbr_jax.bandits.model_bandit import climb, highest, model_bandit
 from tanbr_jax.bandits.neural.neural_learner import Learner, make_rates
@@ -74,6 +74,7 @@ def tanbr(
   common_precision: Positive = 0.03,
   prior_strength: Positive = 0.5,
   forgetting: Chance = 1.0,
+  gradients: bool = False,
 ) -> Bandit:
   """Tanbr on a Bayesian model of the rewards, with ascent: our form of it.
 
@@ -100,6 +101,8 @@ def tanbr(
     common_precision: the same of the common part.
     prior_strength: pseudo-counts of the first guesses; infinity keeps them.
     forgetting: factor of what was learnt, each slot.
+    gradients: whether the slots' gradients are learnt from too, as E - 1 more
+      observations of the same model (see `gradient_model`), and needed.
 
   Returns:
     A `Bandit`; its decisions' aux holds leaf, depth, max_depth, num_leaves,
@@ -123,6 +126,7 @@ def tanbr(
     common_precision=common_precision,
     prior_strength=prior_strength,
     forgetting=forgetting,
+    gradients=gradients,
   )
   leaves = candidates.leaves(
     _partition(cells, num_experts, capacity),
@@ -134,7 +138,8 @@ def tanbr(
   ascent = Ascent(
     num_starts=min(num_starts, capacity), num_steps=num_ascent_steps
   )
-  return model_bandit(model, leaves, Partial(climb, ascent))
+  bandit = model_bandit(model, leaves, Partial(climb, ascent))
+  return bandit._replace(needs=Needs(("gradient",) if gradients else ()))
 
 
 @ranges.checked
