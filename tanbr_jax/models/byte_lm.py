@@ -57,6 +57,11 @@ class ByteLMConfig:
   context: int = 64
   dtype: str = "float32"
 
+  @property
+  def moe_layers(self) -> tuple[int, ...]:
+    """All layers have experts, or, once merged, what they became."""
+    return tuple(range(self.num_layers))
+
   def __post_init__(self) -> None:
     """Refuses sizes that cannot be.
 
