@@ -15,6 +15,7 @@ from tanbr_jax.models.decoder_config import PRESETS, DecoderConfig, preset
 from tanbr_jax.models.decoder_options import AttentionOptions, RouterOptions
 from tanbr_jax.models.decoder_rotary import RotaryOptions
 from tanbr_jax.models.huggingface.reading import from_pretrained
+from tanbr_jax.models.huggingface.writing import save_pretrained
 from tanbr_jax.models.merging import (
   dense_form,
   expert_bytes,
@@ -51,6 +52,7 @@ __all__ = [
   "from_pretrained",
   "merge",
   "preset",
+  "save_pretrained",
   "score",
   "score_logits",
   "task_usage",

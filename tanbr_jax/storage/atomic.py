@@ -4,10 +4,12 @@ A file is written under a temporary name in its own folder, flushed to disk and
 renamed: the rename is atomic, so a reader sees the old file or the new one.
 """
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +37,34 @@ def write(
     os.replace(temporary, path)
   except BaseException:
     temporary.unlink(missing_ok=True)
+    raise
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+  """Makes a folder that appears whole, with all its files, or not at all.
+
+  Args:
+    path: the folder, which must not exist or be empty.
+
+  Yields:
+    A temporary folder beside it, which becomes the folder at the end. If the
+    body raises, it is removed.
+
+  Raises:
+    ValueError: if there is something at the path.
+  """
+  path = Path(path)
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise ValueError(f"{str(path)!r} must be a new or an empty folder")
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  temporary.mkdir()
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
     raise
 
 

@@ -1,7 +1,6 @@
 """Reads a checkpoint folder into a model and its parameters."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,7 +105,7 @@ def _read_config(folder: Path) -> tuple[Family, ConfigKeys, str]:
     if isinstance(method, dict):
       method = method.get("quant_method")
     raise keys.error(f"quantised files are not read, got {method!r}")
-  return REGISTRY[kind], keys, json.dumps(raw)
+  return REGISTRY[kind], keys, path.read_text("utf-8")
 
 
 def _dtype(folder: Path, keys: ConfigKeys, entries: Mapping[str, Entry]) -> str:

@@ -132,6 +132,11 @@ class Tensor(NamedTuple):
   dtype: np.dtype
   shape: tuple[int, ...]
 
+  @property
+  def nbytes(self) -> int:
+    """Its size in bytes."""
+    return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
 
 def write(
   file: IO[bytes], tensors: list[Tensor], arrays: Iterable[np.ndarray]
@@ -144,11 +149,11 @@ def write(
     arrays: their values in the same order, asked for one after the other.
   """
   header, begin = {_METADATA: {"format": "pt"}}, 0
-  for name, dtype, shape in tensors:
-    end = begin + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    header[name] = {
-      "dtype": _NAMES[dtype],
-      "shape": list(shape),
+  for tensor in tensors:
+    end = begin + tensor.nbytes
+    header[tensor.name] = {
+      "dtype": _NAMES[tensor.dtype],
+      "shape": list(tensor.shape),
       "data_offsets": [begin, end],
     }
     begin = end

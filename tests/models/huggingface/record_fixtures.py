@@ -8,7 +8,6 @@ in the family's other layout, and outputs. Parameters are not kept, since
 `hf_cases.values` makes them again. It needs the extra `hf-test`.
 """
 
-import hashlib
 import json
 import pathlib
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 import transformers
+from record_digest import digest
 
 FOLDER = pathlib.Path(__file__).parent / "fixtures"
 SEED = 0
@@ -44,11 +44,6 @@ def make(name, folder, seed=SEED):
     attn_implementation="eager",
     experts_implementation="eager",
   ).eval()
-
-
-def digest(array):
-  """The first 16 digits of a tensor's SHA-256."""
-  return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
 def run(model, ids, mask):
@@ -131,7 +126,9 @@ def record(name, seed=SEED):
   described = {
     "config": config,
     "tensors": {key: list(value.shape) for key, value in tensors.items()},
-    "other": {key: digest(value) for key, value in sorted(other.items())},
+    "other": {
+      key: digest(value.tobytes()) for key, value in sorted(other.items())
+    },
   }
   if other.keys() == tensors.keys():
     del described["other"]
