@@ -5,6 +5,9 @@ import math
 import numpy as np
 
 ACTIVATIONS = {
+  "clamped_swish": lambda h: (
+    np.minimum(h, 7) / (1 + np.exp(-1.702 * np.minimum(h, 7)))
+  ),
   "gelu": np.vectorize(lambda h: h * (1 + math.erf(h / math.sqrt(2))) / 2),
   "gelu_tanh": lambda h: (
     h * (1 + np.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3))) / 2
@@ -13,7 +16,14 @@ ACTIVATIONS = {
   "relu2": lambda h: np.maximum(h, 0) ** 2,
   "silu": lambda h: h / (1 + np.exp(-h)),
 }
+# What a gate is multiplied with, where that is not the other product itself.
+MULTIPLIED = {"clamped_swish": lambda h: np.clip(h, -7, 7) + 1}
 STACKED = ("w_in", "w_out", "w_gate", "b_in", "b_gate", "b_out")
+
+
+def times(activation, hidden):
+  """What act(gate) is multiplied with."""
+  return MULTIPLIED.get(activation, lambda h: h)(hidden)
 
 
 def to_float64(block):
@@ -48,7 +58,7 @@ def block(arrays, x):
   hidden = x @ arrays["w_in"] + arrays.get("b_in", 0)
   if "w_gate" in arrays:
     gate = x @ arrays["w_gate"] + arrays.get("b_gate", 0)
-    hidden = act(gate) * hidden
+    hidden = act(gate) * times(arrays["activation"], hidden)
   else:
     hidden = act(hidden)
   return hidden @ arrays["w_out"] + arrays.get("b_out", 0)

@@ -13,11 +13,18 @@ def _squared_relu(x: jax.Array) -> jax.Array:
   return jnp.square(jax.nn.relu(x))
 
 
+def _clamped_swish(x: jax.Array) -> jax.Array:
+  """The gate of GPT-OSS (2025): x sigmoid(1.702 x), x at most 7."""
+  x = jnp.minimum(x, 7.0)
+  return x * jax.nn.sigmoid(1.702 * x)
+
+
 # "gelu" is x times the normal distribution function; "gelu_tanh" is the
 # approximation of Hendrycks and Gimpel (2016) that GPT-2 and T5 v1.1 use.
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = (
   types.MappingProxyType(
     {
+      "clamped_swish": _clamped_swish,
       "gelu": functools.partial(jax.nn.gelu, approximate=False),
       "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
       "relu": jax.nn.relu,
@@ -33,6 +40,9 @@ def activate(
 ) -> jax.Array:
   """Returns `act(hidden)`, or `act(gate) * hidden` if there is a gate.
 
+  With the gate of GPT-OSS, "clamped_swish", what is multiplied is clamped too:
+  `act(gate) * (clip(hidden, -7, 7) + 1)`.
+
   Args:
     activation: a key of `ACTIVATIONS`.
     hidden: [..., F] floating.
@@ -45,4 +55,7 @@ def activate(
   wide = hidden.dtype if hidden.dtype.itemsize > 4 else jnp.float32
   if gate is None:
     return function(hidden.astype(wide))
-  return function(gate.astype(wide)) * hidden.astype(wide)
+  hidden = hidden.astype(wide)
+  if activation == "clamped_swish":
+    hidden = jnp.clip(hidden, -7.0, 7.0) + 1.0
+  return function(gate.astype(wide)) * hidden

@@ -12,6 +12,10 @@ from tanbr_jax.models.base import (
 from tanbr_jax.models.byte_lm import ByteLM, ByteLMConfig
 from tanbr_jax.models.decoder import Cache, Decoder
 from tanbr_jax.models.decoder_config import PRESETS, DecoderConfig, preset
+from tanbr_jax.models.decoder_options import AttentionOptions, RouterOptions
+from tanbr_jax.models.decoder_rotary import RotaryOptions
+from tanbr_jax.models.huggingface.reading import from_pretrained
+from tanbr_jax.models.huggingface.writing import save_pretrained
 from tanbr_jax.models.merging import (
   dense_form,
   expert_bytes,
@@ -28,6 +32,7 @@ from tanbr_jax.models.scoring import (
 
 __all__ = [
   "PRESETS",
+  "AttentionOptions",
   "ByteLM",
   "ByteLMConfig",
   "Cache",
@@ -40,12 +45,16 @@ __all__ = [
   "Observe",
   "Params",
   "Reroute",
+  "RotaryOptions",
+  "RouterOptions",
   "Score",
   "dense_form",
   "expert_bytes",
+  "from_pretrained",
   "merge",
   "observe_usage",
   "preset",
+  "save_pretrained",
   "score",
   "score_logits",
   "task_usage",

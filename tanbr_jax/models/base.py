@@ -4,7 +4,8 @@ Environments, training, the oracle, scoring and serving are written to `Model`;
 what decodes token by token is a `Generator`. `reroute` and `observe` are the
 seam, see `tanbr_jax.moe.seam`.
 
-Letters: B batch, S sequence, V here the vocabulary, L layers, E experts.
+Letters: B batch, S sequence, V here the vocabulary, L layers with experts, E
+experts.
 """
 
 from collections.abc import Callable
@@ -33,21 +34,22 @@ Params = dict[str, Any]
 Reroute = Callable[[MoeInput], Routing]
 Observe = Callable[[MoeInput, MoeOutput], Any]
 # What a model computes in.
-DTYPES = ("bfloat16", "float32")
+DTYPES = ("bfloat16", "float16", "float32")
 
 
 class ModelConfig(Protocol):
   """The shape of a model, a frozen dataclass.
 
   Attributes:
-    num_layers: L.
+    moe_layers: the L layers with experts, or, once merged, with what they
+      became; parameters call them "layer_{index}".
     num_experts: E, or None for the dense model that merging makes.
     num_selected: K, experts per token of the routed forward.
     vocab_size: V, number of tokens.
     context: the longest sequence, None where there is no such limit.
   """
 
-  num_layers: int
+  moe_layers: tuple[int, ...]
   num_experts: int | None
   num_selected: int
   vocab_size: int

@@ -60,6 +60,11 @@ class ByteLMConfig(ranges.Checked):
   context: Count = 64
   dtype: str = "float32"
 
+  @property
+  def moe_layers(self) -> tuple[int, ...]:
+    """All layers have experts, or, once merged, what they became."""
+    return tuple(range(self.num_layers))
+
   def __post_init__(self) -> None:
     """Refuses sizes that cannot be.
 

@@ -1,36 +1,34 @@
-"""A decoder of the Mixtral, OLMoE and Qwen3 family at true sizes.
+"""The decoder of Mixtral, OLMoE, Qwen3, GPT-OSS and their kin at true sizes.
 
-Pre-RMSNorm, rotary grouped-query attention, experts or one merged block.
+Norms, rotary grouped-query attention, experts or one merged block. What differs
+between families is in the config; a layer may have one block from the start.
 Every layer's parameters are arrays of their own and the layers are unrolled: a
 loop over one stack would copy each layer's experts before every kernel that is
 not XLA's own, which costs as much as the layer itself when few tokens are
 decoded.
 
 Letters: B batch, S sequence, C cached positions, D model width, E experts, F an
-expert's hidden width, L layers, V here the vocabulary.
+expert's hidden width, L layers with experts, V here the vocabulary.
 """
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
-from tanbr_jax import moe
 from tanbr_jax.models.base import (
   Observe,
   Params,
   Reroute,
   check_attention_mask,
 )
-from tanbr_jax.models.decoder_attention import (
-  LayerCache,
-  attention,
-  rms_norm,
-)
+from tanbr_jax.models.decoder_attention import LayerCache
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_init import init_layer, init_table
+from tanbr_jax.models.decoder_layer import run_layer, scaled
+from tanbr_jax.models.decoder_norm import init_norm, norm
 from tanbr_jax.moe import seam
 
 
@@ -38,7 +36,7 @@ class Cache(NamedTuple):
   """Keys and values of the tokens so far; donate it to `decode_step`.
 
   Attributes:
-    layers: L caches of C positions.
+    layers: a cache of C positions for each layer.
     length: [] int32, how many positions are written.
     mask: [B, C] bool, which of them are no padding; None if none can be.
   """
@@ -59,10 +57,38 @@ class Decoder:
   Attributes:
     config: its shape; `num_experts=None` makes the dense form.
     implementation: of the experts' kernels, None for the best on the device.
+    sharding: how the first axis of the experts is spread over devices, which
+      then run their own experts; None for parameters on one device.
+    origin: the checkpoint that the model was read from, which `save_pretrained`
+      follows; two models that differ in it alone are equal.
   """
 
   config: DecoderConfig
   implementation: str | None = None
+  sharding: NamedSharding | None = None
+  origin: Any = dataclasses.field(default=None, compare=False, repr=False)
+
+  def __post_init__(self) -> None:
+    """Refuses experts that cannot be spread so.
+
+    Raises:
+      ValueError: if the devices do not divide the number of experts, or the
+        sharding spreads another axis than the first.
+    """
+    if self.sharding is None or self.config.num_experts is None:
+      return
+    names = self.sharding.spec
+    if len(names) != 1 or not isinstance(names[0], str):
+      raise ValueError(
+        "sharding must spread the first axis over one axis of its mesh, got "
+        f"{names}"
+      )
+    devices = self.sharding.mesh.shape[names[0]]
+    if self.config.num_experts % devices:
+      raise ValueError(
+        "the devices must divide num_experts, got "
+        f"num_experts={self.config.num_experts}, devices={devices}"
+      )
 
   def init(self, key: jax.Array) -> Params:
     """Draws parameters, layer by layer and expert by expert on the device.
@@ -79,12 +105,16 @@ class Decoder:
     table = (config.vocab_size, config.model_dim)
     params = {
       "embedding": init_table(keys[0], table, config.dtype),
-      "final_norm": jnp.ones(config.model_dim, config.dtype),
+      **init_norm("final_norm", config),
     }
     if not config.tied:
       params["head"] = init_table(keys[1], table, config.dtype)
+    if config.has_head_bias:
+      params["head_bias"] = jnp.zeros(config.vocab_size, config.dtype)
     for layer in range(config.num_layers):
-      params[f"layer_{layer}"] = init_layer(keys[layer + 2], config)
+      params[f"layer_{layer}"] = init_layer(
+        keys[layer + 2], config, is_dense=layer in config.dense_layers
+      )
     return {"params": params}
 
   def apply(
@@ -233,32 +263,39 @@ class Decoder:
       observe: of all layers.
     """
     config = self.config
+    moe_layers = config.moe_layers
     seam.check_seam(
-      config.num_layers, config.num_experts, reroute=reroute, observe=observe
+      len(moe_layers), config.num_experts, reroute=reroute, observe=observe
     )
     tree = params["params"]
     # A cache says where these tokens begin, and which keys are padding.
     start = jnp.zeros((), jnp.int32) if cache is None else cache.length
     key_mask = token_mask if cache is None else cache.mask
-    x = tree["embedding"][input_ids]
+    x = scaled(tree["embedding"][input_ids], config.embedding_scale)
     # Each layer gets its own part of the cache and of both functions.
     layers, seen = [], []
     for index in range(config.num_layers):
-      x, layer_cache, seen_here = _run_layer(
+      has_experts = index in moe_layers
+      place = moe_layers.index(index) if has_experts else None
+      x, layer_cache, seen_here = run_layer(
         tree[f"layer_{index}"],
         x,
         start,
         None if cache is None else cache.layers[index],
         key_mask,
         token_mask,
-        seam.of_layer(reroute, index),
-        seam.of_layer(observe, index),
-        model=self,
+        seam.of_layer(reroute, place) if has_experts else None,
+        seam.of_layer(observe, place) if has_experts else None,
+        config=config,
+        implementation=self.implementation,
+        sharding=self.sharding,
+        window=config.attention.window_of(index),
       )
       layers.append(layer_cache)
-      seen.append(seen_here)
+      if has_experts:
+        seen.append(seen_here)
     # The new cache holds these tokens too.
-    x = rms_norm(x, tree["final_norm"], config)
+    x = norm(tree, "final_norm", x, config)
     cache = Cache(tuple(layers), start + input_ids.shape[1], key_mask)
     return x, cache, seam.stack_layers(seen)
 
@@ -266,60 +303,10 @@ class Decoder:
     """[..., V] float32, without a float32 copy of the table."""
     tree = params["params"]
     table = tree["embedding"] if self.config.tied else tree["head"]
-    return jnp.einsum(
+    logits = jnp.einsum(
       "...d,vd->...v", x, table, preferred_element_type=jnp.float32
     )
-
-
-# Compiled as a function of its own, it is traced once for all layers.
-@functools.partial(jax.jit, static_argnames="model")
-def _run_layer(
-  params: Params,
-  x: jax.Array,
-  start: jax.Array,
-  cache: LayerCache | None,
-  key_mask: jax.Array | None,
-  token_mask: jax.Array | None,
-  reroute: Reroute | None,
-  observe: Observe | None,
-  *,
-  model: Decoder,
-) -> tuple[jax.Array, LayerCache, Any]:
-  """[B, S, D] through attention and experts; the cache; what was seen."""
-  config = model.config
-  # Attention, and the cache with the keys and values of these tokens.
-  out, cache = attention(
-    params["attention"],
-    rms_norm(x, params["attention_norm"], config),
-    start=start,
-    cache=cache,
-    config=config,
-    mask=key_mask,
-  )
-  x = x + out
-  # The feed-forward half; a dense model has one block and no router.
-  hidden = rms_norm(x, params["ffn_norm"], config)
-  experts = params["experts"]
-  if config.num_experts is None:
-    out, seen = moe.apply_block(
-      experts["stack"], hidden, token_mask=token_mask, observe=observe
-    )
-    return x + out, cache, seen
-  # The router sees tokens one by one, and computes in float32.
-  tokens = hidden.reshape(-1, config.model_dim)
-  router_logits = tokens.astype(jnp.float32) @ experts["router"]["kernel"]
-  routing = moe.top_k(
-    router_logits, config.num_selected, renormalise=config.renormalise
-  )
-  # The experts, with what a method may change and look at.
-  out, seen = moe.apply_layer(
-    experts["stack"],
-    tokens,
-    router_logits,
-    routing,
-    token_mask=None if token_mask is None else token_mask.reshape(-1),
-    reroute=reroute,
-    observe=observe,
-    implementation=model.implementation,
-  )
-  return x + out.reshape(x.shape), cache, seen
+    if self.config.has_head_bias:
+      bias = tree["head_bias"].astype(jnp.float32)
+      logits = logits + bias.reshape((1,) * (logits.ndim - 1) + (-1,))
+    return scaled(logits, self.config.logit_scale)

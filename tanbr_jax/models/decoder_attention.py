@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from tanbr_jax.models import decoder_rotary
 from tanbr_jax.models.decoder_config import DecoderConfig
+from tanbr_jax.models.decoder_norm import rms_norm
 
 
 class LayerCache(NamedTuple):
@@ -37,20 +39,26 @@ def init_attention(key: jax.Array, config: DecoderConfig) -> dict[str, Any]:
 
   Returns:
     `query_key_value` [D, (H + 2 G) W], `output` [H W, D] and, if the config
-    says so, the scales `query_norm` and `key_norm`.
+    says so, their biases, the scales `query_norm` and `key_norm`, and `sinks`.
   """
   heads, kv_heads, width = _heads(config)
+  options, dtype = config.attention, config.dtype
   in_key, out_key = jax.random.split(key)
+  in_width = (heads + 2 * kv_heads) * width
   params = {
-    "query_key_value": draw(
-      in_key, (config.model_dim, (heads + 2 * kv_heads) * width), config.dtype
-    ),
-    "output": draw(out_key, (heads * width, config.model_dim), config.dtype),
+    "query_key_value": draw(in_key, (config.model_dim, in_width), dtype),
+    "output": draw(out_key, (heads * width, config.model_dim), dtype),
   }
-  if config.query_key_norm is not None:
+  if options.has_bias:
+    params["query_key_value_bias"] = jnp.zeros(in_width, dtype)
+  if options.has_output_bias:
+    params["output_bias"] = jnp.zeros(config.model_dim, dtype)
+  if options.has_sinks:
+    params["sinks"] = jnp.zeros(heads, dtype)
+  if options.query_key_norm is not None:
     for name, count in (("query_norm", heads), ("key_norm", kv_heads)):
-      size = width if config.query_key_norm == "head" else count * width
-      params[name] = jnp.ones(size, config.dtype)
+      size = width if options.query_key_norm == "head" else count * width
+      params[name] = jnp.ones(size, dtype)
   return params
 
 
@@ -62,6 +70,7 @@ def attention(
   cache: LayerCache | None,
   config: DecoderConfig,
   mask: jax.Array | None = None,
+  window: int | None = None,
 ) -> tuple[jax.Array, LayerCache]:
   """Attends to everything up to and including each position.
 
@@ -76,14 +85,21 @@ def attention(
     config: the model's shape.
     mask: [B, C] bool, False where the cache (or x, without one) holds padding,
       which is not attended to and has no position; None for no padding.
+    window: how many positions one sees, itself included; None for all.
 
   Returns:
     [B, S, D], and the cache with the new keys and values (without a cache,
     these alone).
   """
   query, key, value = _project(params, x, config)
-  angles = rotary_angles(_positions(mask, start, x.shape[1]), config)
-  query, key = rotate(query, angles), rotate(key, angles)
+  positions = _positions(mask, start, x.shape[1])
+  cos, sin = decoder_rotary.turns(positions, config.head_dim, config.rotary)
+  query, key = (
+    decoder_rotary.rotate(
+      each, cos, sin, is_interleaved=config.rotary.is_interleaved
+    )
+    for each in (query, key)
+  )
   key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
   if cache is None:
     cache = LayerCache(key, value)
@@ -94,9 +110,12 @@ def attention(
       lax.dynamic_update_slice(cache.keys, key, place),
       lax.dynamic_update_slice(cache.values, value, place),
     )
-  out = _attend(query, cache, start, mask)
-  width = config.num_heads * config.head_dim
-  return out.reshape(*x.shape[:2], width) @ params["output"], cache
+  scale = config.attention.scale or config.head_dim**-0.5
+  is_seen = _is_seen(cache.keys.shape[2], x.shape[1], start, mask, window)
+  out = _attend(query, cache, is_seen, scale, params.get("sinks"))
+  out = out.reshape(*x.shape[:2], config.num_heads * config.head_dim)
+  out = out @ params["output"]
+  return _add_bias(out, params.get("output_bias")), cache
 
 
 def _positions(
@@ -110,15 +129,37 @@ def _positions(
   return jnp.maximum(place, 0)
 
 
+def _is_seen(
+  positions: int,
+  length: int,
+  start: jax.Array,
+  mask: jax.Array | None,
+  window: int | None,
+) -> jax.Array:
+  """[1 or B, 1, 1, S, C] bool: which cached positions each token sees."""
+  row = jnp.arange(length, dtype=jnp.int32) + start
+  column = jnp.arange(positions, dtype=jnp.int32)
+  is_seen = column[None, :] <= row[:, None]
+  if window is not None:
+    is_seen = is_seen & (column[None, :] > row[:, None] - window)
+  is_seen = is_seen[None, None, None]
+  if mask is not None:
+    # Padding sees itself, as a softmax over nothing would be NaN.
+    is_seen = is_seen & mask[:, None, None, None, :]
+    is_seen = is_seen | (column[None, :] == row[:, None])[None, None, None]
+  return is_seen
+
+
 def _attend(
   query: jax.Array,
   cache: LayerCache,
-  start: jax.Array,
-  mask: jax.Array | None,
+  is_seen: jax.Array,
+  scale: float,
+  sinks: jax.Array | None,
 ) -> jax.Array:
   """[B, S, H, W] of queries [B, S, H, W]; softmax in float32."""
   batch, length, heads, width = query.shape
-  groups, positions = cache.keys.shape[1:3]
+  groups = cache.keys.shape[1]
   query = query.reshape(batch, length, groups, heads // groups, width)
   scores = jnp.einsum(
     "bsgrw,bgcw->bgrsc",
@@ -126,15 +167,15 @@ def _attend(
     cache.keys,
     preferred_element_type=jnp.float32,
   )
-  row = jnp.arange(length, dtype=jnp.int32) + start
-  column = jnp.arange(positions, dtype=jnp.int32)
-  is_seen = (column[None, :] <= row[:, None])[None, None, None]
-  if mask is not None:
-    # Padding sees itself, as a softmax over nothing would be NaN.
-    is_seen = is_seen & mask[:, None, None, None, :]
-    is_seen = is_seen | (column[None, :] == row[:, None])[None, None, None]
-  scores = jnp.where(is_seen, scores * width**-0.5, -jnp.inf)
-  shares = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
+  scores = jnp.where(is_seen, scores * scale, -jnp.inf)
+  if sinks is None:
+    shares = jax.nn.softmax(scores, axis=-1)
+  else:
+    # A sink is one more column of the softmax, which is then left out.
+    sink = sinks.astype(jnp.float32).reshape(1, groups, heads // groups, 1, 1)
+    total = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
+    shares = jnp.exp(scores - jnp.logaddexp(total, sink))
+  shares = shares.astype(query.dtype)
   out = jnp.einsum("bgrsc,bgcw->bsgrw", shares, cache.values)
   return out.reshape(batch, length, heads, width)
 
@@ -144,71 +185,35 @@ def _project(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Queries [B, S, H, W], keys and values [B, S, G, W]."""
   heads, kv_heads, width = _heads(config)
+  norm, clip = config.attention.query_key_norm, config.attention.clip
+  projected = x @ params["query_key_value"]
   query, key, value = jnp.split(
-    x @ params["query_key_value"],
+    _add_bias(projected, params.get("query_key_value_bias")),
     (heads * width, (heads + kv_heads) * width),
     axis=-1,
   )
-  if config.query_key_norm == "projection":
-    query = rms_norm(query, params["query_norm"], config)
-    key = rms_norm(key, params["key_norm"], config)
+  if norm == "projection":
+    query = rms_norm(query, params["query_norm"], config.norm_eps)
+    key = rms_norm(key, params["key_norm"], config.norm_eps)
   query = query.reshape(*x.shape[:2], heads, width)
   key = key.reshape(*x.shape[:2], kv_heads, width)
-  if config.query_key_norm == "head":
-    query = rms_norm(query, params["query_norm"], config)
-    key = rms_norm(key, params["key_norm"], config)
-  return query, key, value.reshape(key.shape)
+  if norm == "head":
+    query = rms_norm(query, params["query_norm"], config.norm_eps)
+    key = rms_norm(key, params["key_norm"], config.norm_eps)
+  value = value.reshape(key.shape)
+  if clip is not None:
+    query, key, value = (
+      jnp.clip(each, -clip, clip) for each in (query, key, value)
+    )
+  return query, key, value
+
+
+def _add_bias(x: jax.Array, bias: jax.Array | None) -> jax.Array:
+  return x if bias is None else x + bias[None, None]
 
 
 def _heads(config: DecoderConfig) -> tuple[int, int, int]:
   return config.num_heads, config.num_kv_heads, config.head_dim
-
-
-def rotary_angles(positions: jax.Array, config: DecoderConfig) -> jax.Array:
-  """[..., W / 2] float32, positions [...] times theta^(-2 i / W).
-
-  Su et al., RoFormer (2021), equation 15.
-  """
-  half = config.head_dim // 2
-  exponent = -jnp.arange(half, dtype=jnp.float32) / half
-  frequencies = config.rope_theta**exponent
-  lead = (1,) * positions.ndim
-  return positions.astype(jnp.float32)[..., None] * frequencies.reshape(
-    *lead, half
-  )
-
-
-def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
-  """Turns the pair (i, i + W / 2) of every head by its angle.
-
-  Pairs are half a head apart, as in the checkpoints of these models, and not
-  neighbours as in the paper: the same up to a permutation of the columns.
-
-  Args:
-    x: [B, S, heads, W].
-    angles: [1 or B, S, W / 2] float32.
-
-  Returns:
-    [B, S, heads, W] of x's type.
-  """
-  cos = jnp.cos(angles)[:, :, None, :]
-  sin = jnp.sin(angles)[:, :, None, :]
-  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  turned = (first * cos - second * sin, second * cos + first * sin)
-  return jnp.concatenate(turned, axis=-1).astype(x.dtype)
-
-
-def rms_norm(
-  x: jax.Array, scale: jax.Array, config: DecoderConfig
-) -> jax.Array:
-  """Divides by the root mean square of the last axis, computed in float32.
-
-  Zhang and Sennrich, RMSNorm (2019), equation 4.
-  """
-  wide = x.astype(jnp.float32)
-  mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-  wide = wide * lax.rsqrt(mean_square + config.norm_eps)
-  return wide.astype(x.dtype) * scale.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def draw(key: jax.Array, shape: tuple[int, ...], dtype: str) -> jax.Array:

@@ -1,7 +1,7 @@
 """Shapes of the decoder family, and presets of known models.
 
 Letters: D model width, E experts, F an expert's hidden width, K experts per
-token, L layers.
+token, L layers with experts, W a head's width.
 """
 
 import dataclasses
@@ -10,10 +10,13 @@ from typing import Any
 
 from tanbr_jax import kernels
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import Count, Positive
+from tanbr_jax.checks.ranges import Count, Positive, Real
 from tanbr_jax.models.base import DTYPES
+from tanbr_jax.models.decoder_options import AttentionOptions, RouterOptions
+from tanbr_jax.models.decoder_rotary import RotaryOptions
 
-QUERY_KEY_NORMS = (None, "head", "projection")
+NORMS = ("rms", "layer")
+NORM_PLACES = ("before", "after")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,7 @@ class DecoderConfig(ranges.Checked):
   """The shape of a `Decoder`.
 
   Attributes:
-    num_layers: L.
+    num_layers: of all layers, those without experts too.
     model_dim: D.
     num_heads: query heads.
     num_kv_heads: key and value heads; each serves equally many query heads.
@@ -32,13 +35,24 @@ class DecoderConfig(ranges.Checked):
     vocab_size: number of tokens.
     activation: a name of `kernels.ACTIVATIONS`.
     is_gated: whether an FFN is act(x w_gate) * (x w_in) or act(x w_in).
-    renormalise: whether a token's K gates are scaled to sum to one.
+    has_expert_bias: whether experts have biases.
     shared_dim: hidden width of the expert that every token sees; None for none.
-    query_key_norm: RMSNorm of queries and keys: of each head (Qwen3), of the
-      whole projection (OLMoE), or None.
-    rope_theta: base of the rotary wavelengths.
-    norm_eps: added to the mean square in every RMSNorm.
+    has_shared_gate: whether a sigmoid of each token scales that expert.
+    dense_layers: layers with one FFN in the experts' place.
+    dense_dim: hidden width of those FFNs; None without such layers.
+    has_dense_bias: whether those FFNs and the shared expert have biases.
+    router: from the routers' logits to experts and gates.
+    attention: what is added to plain causal attention.
+    rotary: how positions turn queries and keys.
+    norm: "rms", or "layer" for LayerNorm with a bias.
+    norm_place: "before" attention and FFN, or "after" them, before their
+      output is added to the residual stream.
+    norm_eps: added to the mean square in every norm.
+    embedding_scale: what the embedded tokens are multiplied with.
+    residual_scale: what each layer's two outputs are multiplied with.
+    logit_scale: what the logits are multiplied with.
     tied: whether the output head is the embedding's transpose.
+    has_head_bias: whether the logits have a bias.
     dtype: of parameters and computation; routers and norms' sums are float32.
     context: the longest sequence, None for no limit.
   """
@@ -54,12 +68,23 @@ class DecoderConfig(ranges.Checked):
   vocab_size: Count
   activation: str = "silu"
   is_gated: bool = True
-  renormalise: bool = True
+  has_expert_bias: bool = False
   shared_dim: Count | None = None
-  query_key_norm: str | None = None
-  rope_theta: Positive = 10_000.0
+  has_shared_gate: bool = False
+  dense_layers: tuple[int, ...] = ()
+  dense_dim: Count | None = None
+  has_dense_bias: bool = False
+  router: RouterOptions = RouterOptions()
+  attention: AttentionOptions = AttentionOptions()
+  rotary: RotaryOptions = RotaryOptions()
+  norm: str = "rms"
+  norm_place: str = "before"
   norm_eps: Positive = 1e-5
+  embedding_scale: Real = 1.0
+  residual_scale: Real = 1.0
+  logit_scale: Real = 1.0
   tied: bool = False
+  has_head_bias: bool = False
   dtype: str = "bfloat16"
   context: Count | None = None
 
@@ -73,7 +98,8 @@ class DecoderConfig(ranges.Checked):
     self._check_sizes()
     for name, known in (
       ("activation", tuple(kernels.ACTIVATIONS)),
-      ("query_key_norm", QUERY_KEY_NORMS),
+      ("norm", NORMS),
+      ("norm_place", NORM_PLACES),
       ("dtype", DTYPES),
     ):
       if getattr(self, name) not in known:
@@ -93,6 +119,35 @@ class DecoderConfig(ranges.Checked):
         "num_selected must be in [1, num_experts], got "
         f"num_selected={self.num_selected}, num_experts={self.num_experts}"
       )
+    if (self.rotary.dim or 0) > self.head_dim:
+      raise ValueError(
+        "rotary.dim must be at most head_dim, got "
+        f"rotary.dim={self.rotary.dim}, head_dim={self.head_dim}"
+      )
+    self._check_parts()
+
+  def _check_parts(self) -> None:
+    outside = [i for i in self.dense_layers if not 0 <= i < self.num_layers]
+    if outside or bool(self.dense_layers) != (self.dense_dim is not None):
+      raise ValueError(
+        "dense_layers must be in [0, num_layers) and go with a dense_dim, got "
+        f"dense_layers={self.dense_layers}, dense_dim={self.dense_dim}, "
+        f"num_layers={self.num_layers}"
+      )
+    if self.has_shared_gate and self.shared_dim is None:
+      raise ValueError("has_shared_gate needs a shared_dim, got None")
+    if self.router.scores == "sparsemixer" and self.num_selected != 2:
+      raise ValueError(
+        "sparsemixer chooses num_selected=2 experts, got "
+        f"num_selected={self.num_selected}"
+      )
+
+  @property
+  def moe_layers(self) -> tuple[int, ...]:
+    """The L layers with experts, or, once merged, with what they became."""
+    return tuple(
+      i for i in range(self.num_layers) if i not in self.dense_layers
+    )
 
 
 PRESETS = MappingProxyType(
@@ -109,7 +164,7 @@ PRESETS = MappingProxyType(
       num_selected=2,
       vocab_size=64,
       shared_dim=12,
-      query_key_norm="head",
+      attention=AttentionOptions(query_key_norm="head"),
       dtype="float32",
     ),
     # Jiang et al., Mixtral of Experts (2024), table 1.
@@ -123,7 +178,7 @@ PRESETS = MappingProxyType(
       num_experts=8,
       num_selected=2,
       vocab_size=32000,
-      rope_theta=1e6,
+      rotary=RotaryOptions(theta=1e6),
     ),
     # Muennighoff et al., OLMoE (2024): gates are not rescaled.
     "olmoe_1b_7b": DecoderConfig(
@@ -136,8 +191,8 @@ PRESETS = MappingProxyType(
       num_experts=64,
       num_selected=8,
       vocab_size=50304,
-      renormalise=False,
-      query_key_norm="projection",
+      router=RouterOptions(renormalise=False),
+      attention=AttentionOptions(query_key_norm="projection"),
     ),
     # Qwen Team, Qwen3 Technical Report (2025), table 2.
     "qwen3_30b_a3b": DecoderConfig(
@@ -150,8 +205,8 @@ PRESETS = MappingProxyType(
       num_experts=128,
       num_selected=8,
       vocab_size=151936,
-      query_key_norm="head",
-      rope_theta=1e6,
+      attention=AttentionOptions(query_key_norm="head"),
+      rotary=RotaryOptions(theta=1e6),
       norm_eps=1e-6,
     ),
     # The FFNs of T5-base's 12 + 12 layers with 8 experts each (arXiv
@@ -169,7 +224,7 @@ PRESETS = MappingProxyType(
       vocab_size=32128,
       activation="relu",
       is_gated=False,
-      renormalise=False,
+      router=RouterOptions(renormalise=False),
       norm_eps=1e-6,
       tied=True,
     ),

@@ -14,6 +14,7 @@ from jax import lax
 from tanbr_jax import moe
 from tanbr_jax.models.decoder_attention import draw, init_attention
 from tanbr_jax.models.decoder_config import DecoderConfig
+from tanbr_jax.models.decoder_norm import init_norm
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "dtype"))
@@ -33,38 +34,51 @@ def init_table(key: jax.Array, shape: tuple[int, int], dtype: str) -> jax.Array:
   )
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def init_layer(key: jax.Array, config: DecoderConfig) -> dict[str, Any]:
-  """Draws one layer; one program serves all layers.
+@functools.partial(jax.jit, static_argnames=("config", "is_dense"))
+def init_layer(
+  key: jax.Array, config: DecoderConfig, *, is_dense: bool = False
+) -> dict[str, Any]:
+  """Draws one layer; one program serves all layers of a kind.
 
   Args:
     key: random key, consumed.
     config: the model's shape.
+    is_dense: whether it is one of the config's `dense_layers`.
 
   Returns:
     Attention, its norms, and the experts with their float32 router.
   """
   attention_key, router_key, stack_key = jax.random.split(key, 3)
-  experts = {"stack": _init_stack(stack_key, config)}
-  if config.num_experts is not None:
+  experts = {"stack": _init_stack(stack_key, config, is_dense)}
+  if config.num_experts is not None and not is_dense:
     shape = (config.model_dim, config.num_experts)
     experts["router"] = {"kernel": draw(router_key, shape, "float32")}
+    for name, is_there in (
+      ("bias", config.router.has_bias),
+      ("correction_bias", config.router.has_correction_bias),
+    ):
+      if is_there:
+        experts["router"][name] = jnp.zeros(config.num_experts, jnp.float32)
   return {
-    "attention_norm": jnp.ones(config.model_dim, config.dtype),
+    **init_norm("attention_norm", config),
     "attention": init_attention(attention_key, config),
-    "ffn_norm": jnp.ones(config.model_dim, config.dtype),
+    **init_norm("ffn_norm", config),
     "experts": experts,
   }
 
 
 def _init_stack(
-  key: jax.Array, config: DecoderConfig
+  key: jax.Array, config: DecoderConfig, is_dense: bool
 ) -> moe.Experts | moe.FeedForward:
-  """The experts of one layer, or the one block of the dense form."""
+  """The experts of one layer, or one block in their place."""
   stack_key, shared_key = jax.random.split(key)
+  if is_dense:
+    return _init_block(
+      stack_key, config.dense_dim, config, config.has_dense_bias
+    )
 
   def draw_one(key: jax.Array) -> moe.FeedForward:
-    return _init_block(key, config.expert_dim, config)
+    return _init_block(key, config.expert_dim, config, config.has_expert_bias)
 
   if config.num_experts is None:
     stack = draw_one(stack_key)
@@ -74,12 +88,18 @@ def _init_stack(
     stack = moe.Experts(**vars(lax.map(draw_one, keys)))
   if config.shared_dim is None:
     return stack
-  shared = _init_block(shared_key, config.shared_dim, config)
-  return dataclasses.replace(stack, shared=shared)
+  shared = _init_block(
+    shared_key, config.shared_dim, config, config.has_dense_bias
+  )
+  gate = None
+  if config.has_shared_gate:
+    gate_key = jax.random.fold_in(shared_key, 0)
+    gate = draw(gate_key, (config.model_dim, 1), config.dtype)
+  return dataclasses.replace(stack, shared=shared, shared_gate=gate)
 
 
 def _init_block(
-  key: jax.Array, hidden_dim: int, config: DecoderConfig
+  key: jax.Array, hidden_dim: int, config: DecoderConfig, has_biases: bool
 ) -> moe.FeedForward:
   one = moe.init_experts(
     key,
@@ -88,6 +108,7 @@ def _init_block(
     expert_dim=hidden_dim,
     activation=config.activation,
     is_gated=config.is_gated,
+    has_biases=has_biases,
   )
   one = jax.tree.map(lambda leaf: leaf[0].astype(config.dtype), one)
   return moe.FeedForward(**vars(one))

@@ -35,7 +35,7 @@ def merge(
       array of such a shape.
   """
   config = model.config
-  num_layers, num_experts = config.num_layers, config.num_experts
+  num_layers, num_experts = len(config.moe_layers), config.num_experts
   if num_experts is None:
     raise ValueError("model must have experts, got num_experts=None")
   kernels.check_is_array(merge_weights=merge_weights)
@@ -50,7 +50,7 @@ def merge(
     )
   weights = jnp.broadcast_to(merge_weights, (num_layers, num_experts))
   layers = dict(params["params"])
-  names = [f"layer_{layer}" for layer in range(num_layers)]
+  names = [f"layer_{layer}" for layer in config.moe_layers]
   stacks = [layers[name]["experts"]["stack"] for name in names]
   for name, block in zip(names, _merge_all(stacks, weights), strict=True):
     layers[name] = {**layers[name], "experts": {"stack": block}}
@@ -115,7 +115,7 @@ def upcycle(
   init_key, noise_key = jax.random.split(key)
   fresh = model.init(init_key)
   layers = dict(dense_params["params"])
-  for layer in range(model.config.num_layers):
+  for layer in model.config.moe_layers:
     name = f"layer_{layer}"
     dense = layers[name]["experts"]["stack"]
     layer_key = jax.random.fold_in(noise_key, layer)

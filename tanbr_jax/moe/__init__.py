@@ -25,7 +25,7 @@ from tanbr_jax.moe.local_merging import (
   merged_per_segment,
   segment_weights,
 )
-from tanbr_jax.moe.routers import jitter, top_k
+from tanbr_jax.moe.routers import jitter, sparsemixer, top_k
 from tanbr_jax.moe.routing import (
   NO_EXPERT,
   Routing,
@@ -102,6 +102,7 @@ __all__ = [
   "scale_gates",
   "segment_weights",
   "soft",
+  "sparsemixer",
   "token_statistics",
   "top_k",
   "update_correction_bias",

@@ -16,6 +16,7 @@ from tanbr_jax.moe.parameters import activation_of
 # E[act(h)^2] of a standard normal h: the integral of act(h)^2 times the normal
 # density.
 SECOND_MOMENTS = {
+  "clamped_swish": 0.42195281,
   "gelu": 0.42522148,
   "gelu_tanh": 0.42519371,
   "relu": 0.5,

@@ -92,6 +92,50 @@ def top_k(
   return Routing(ids, gates * jnp.float32(gate_scale), probabilities)
 
 
+def sparsemixer(
+  router_logits: jax.Array, *, tolerance: float = 0.01
+) -> Routing:
+  """Chooses each token's two best experts, each with a softmax of its own.
+
+  Liu et al., SparseMixer (2023) and GRIN (2024), as Phi-3.5-MoE (2024) infers.
+  A pick's gate is its share among the logits that are near: a logit counts if
+  it is at most `2 tolerance` below the best, relative to the larger of the
+  best and its own size. The second pick is made without the first, so that a
+  token's gates sum to more than one.
+
+  Args:
+    router_logits: [N, E] floating, E at least 2.
+    tolerance: half of the relative distance, at least 0.
+
+  Returns:
+    A `Routing` with K = 2 and float32 gates; `probabilities` is the softmax of
+    all logits.
+
+  Raises:
+    ValueError: if there are fewer than two experts.
+  """
+  if router_logits.ndim != 2 or router_logits.shape[-1] < 2:
+    raise ValueError(
+      f"router_logits must be [N, E] with E >= 2, got {router_logits.shape}"
+    )
+  logits = router_logits.astype(jnp.float32)
+  ids = kernels.largest_ids(lax.stop_gradient(logits), 2)
+  experts = jnp.arange(logits.shape[-1], dtype=ids.dtype)
+  is_first = experts[None] == ids[:, :1]
+
+  def gate(rest: jax.Array, chosen: jax.Array) -> jax.Array:
+    best = jnp.max(rest, axis=-1, keepdims=True)
+    size = jnp.maximum(jnp.abs(logits), best)
+    is_far = (best - logits) / size > 2 * tolerance
+    return pick(jax.nn.softmax(jnp.where(is_far, -jnp.inf, rest)), chosen)
+
+  rest = jnp.where(is_first, -jnp.inf, logits)
+  gates = (gate(logits, ids[:, :1]), gate(rest, ids[:, 1:]))
+  return Routing(
+    ids, jnp.concatenate(gates, axis=-1), jax.nn.softmax(logits, axis=-1)
+  )
+
+
 def jitter(key: jax.Array, x: jax.Array, *, amount: float = 1e-2) -> jax.Array:
   """Multiplies with noise that is uniform in [1 - amount, 1 + amount].
 

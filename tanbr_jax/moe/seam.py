@@ -15,15 +15,17 @@ functions are pure, and for speed one object each: what varies goes in the tree.
 Letters: N tokens, E experts, K experts per token, D model width, L layers.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jax.tree_util import Partial
 
 from tanbr_jax import kernels
-from tanbr_jax.moe import feed_forward
+from tanbr_jax.moe import expert_parallel, feed_forward
 from tanbr_jax.moe.experts import Experts
 from tanbr_jax.moe.feed_forward import FeedForward
 from tanbr_jax.moe.forwards import routed, routed_pairs
@@ -154,6 +156,7 @@ def apply_layer(
   reroute: Partial | None = None,
   observe: Partial | None = None,
   implementation: str | None = None,
+  sharding: NamedSharding | None = None,
 ) -> tuple[jax.Array, Any]:
   """Applies a layer's experts, with the seam's two functions for that layer.
 
@@ -166,6 +169,8 @@ def apply_layer(
     reroute: of this layer (`of_layer`), or None.
     observe: of this layer, or None.
     implementation: of the kernels, see `routed`.
+    sharding: how the experts' first axis is spread, see `expert_parallel`;
+      None for experts on one device.
 
   Returns:
     The output [N, D], and what was observed (None without `observe`).
@@ -176,9 +181,9 @@ def apply_layer(
   # Padding goes to no expert, whether a method runs or not.
   if token_mask is not None:
     routing = keep_pairs(routing, token_mask[:, None])
+  run = functools.partial(_run, implementation, sharding, experts, hidden)
   if reroute is None and observe is None:
-    out = routed(experts, hidden, routing, implementation=implementation)
-    return out, None
+    return run(routing, has_pairs=False)[0], None
   # A method may choose in the router's place, but not for padding.
   is_token = all_tokens(token_mask, hidden.shape[0])
   layer = MoeInput(hidden, router_logits, routing, is_token, experts)
@@ -189,13 +194,8 @@ def apply_layer(
     if token_mask is not None:
       routing = keep_pairs(routing, token_mask[:, None])
   # Outputs by pair cost memory: only an observer that asks gets them.
-  if getattr(_innermost(observe), "needs_pair_outputs", False):
-    out, pairs = routed_pairs(
-      experts, hidden, routing, implementation=implementation
-    )
-  else:
-    out = routed(experts, hidden, routing, implementation=implementation)
-    pairs = None
+  has_pairs = getattr(_innermost(observe), "needs_pair_outputs", False)
+  out, pairs = run(routing, has_pairs=has_pairs)
   if observe is None:
     return out, None
   # The observer sees the routing that was used.
@@ -229,3 +229,26 @@ def apply_block(
   is_token = all_tokens(mask, hidden.shape[0])
   layer = MoeInput(hidden, None, None, is_token, block)
   return out, observe(layer, MoeOutput(out.reshape(hidden.shape), None))
+
+
+def _run(
+  implementation: str | None,
+  sharding: NamedSharding | None,
+  experts: Experts,
+  hidden: jax.Array,
+  routing: Routing,
+  *,
+  has_pairs: bool,
+) -> tuple[jax.Array, jax.Array | None]:
+  """The output, and the outputs by pair or None."""
+
+  def forward(
+    experts: Experts, x: jax.Array, routing: Routing
+  ) -> tuple[jax.Array, jax.Array | None]:
+    if has_pairs:
+      return routed_pairs(experts, x, routing, implementation=implementation)
+    return routed(experts, x, routing, implementation=implementation), None
+
+  if sharding is None:
+    return forward(experts, hidden, routing)
+  return expert_parallel.spread(forward, experts, hidden, routing, sharding)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -58,6 +59,34 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
   """
   with naming(path), open(path, "a", encoding="utf-8") as file:
     file.write(line + "\n")
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+  """Makes a folder that appears whole, with all its files, or not at all.
+
+  Args:
+    path: the folder, which must not exist or be empty.
+
+  Yields:
+    A temporary folder beside it, which becomes the folder at the end. If the
+    body raises, it is removed.
+
+  Raises:
+    ValueError: if there is something at the path.
+  """
+  path = Path(path)
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise ValueError(f"{str(path)!r} must be a new or an empty folder")
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  temporary.mkdir()
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

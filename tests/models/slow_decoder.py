@@ -10,7 +10,7 @@ def rotation(vector, position, config):
   half = config.head_dim // 2
   turned = np.zeros(config.head_dim)
   for i in range(half):
-    angle = position * config.rope_theta ** (-2 * i / config.head_dim)
+    angle = position * config.rotary.theta ** (-2 * i / config.head_dim)
     pair = complex(vector[i], vector[i + half])
     pair *= complex(np.cos(angle), np.sin(angle))
     turned[i], turned[i + half] = pair.real, pair.imag
@@ -29,13 +29,13 @@ def attention(params, x, config):
   query, key, value = np.split(
     projected, [heads * width, (heads + groups) * width], axis=1
   )
-  if config.query_key_norm == "projection":
+  if config.attention.query_key_norm == "projection":
     query = np.stack([norm(q, params["query_norm"], config) for q in query])
     key = np.stack([norm(k, params["key_norm"], config) for k in key])
 
   def head(rows, position, index, scale):
     vector = rows[position][index * width : (index + 1) * width]
-    if config.query_key_norm == "head":
+    if config.attention.query_key_norm == "head":
       vector = norm(vector, params[scale], config)
     return rotation(vector, position, config)
 
@@ -68,7 +68,7 @@ def experts(params, x, config):
   stack = params["stack"]
   scores = np.exp(x @ params["router"]["kernel"])
   chosen = np.argsort(-scores)[: config.num_selected]
-  total = scores[chosen].sum() if config.renormalise else scores.sum()
+  total = scores[chosen].sum() if config.router.renormalise else scores.sum()
   out = block(stack.shared, x)
   for expert in chosen:
     one = Weights(*(w[expert] for w in (stack.w_gate, stack.w_in, stack.w_out)))

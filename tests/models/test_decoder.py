@@ -67,7 +67,8 @@ def test_logits_are_those_of_the_loops(params):
 
 
 def test_unscaled_gates_and_a_tied_head_are_those_of_the_loops(params):
-  shape = dataclasses.replace(CONFIG, renormalise=False, tied=True)
+  router = models.RouterOptions(renormalise=False)
+  shape = dataclasses.replace(CONFIG, router=router, tied=True)
   params = shaken(params)
   wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
   slow = [slow_decoder.logits(wide, ids, shape) for ids in np.asarray(IDS)]

@@ -7,15 +7,17 @@ import pytest
 import slow_decoder
 
 from tanbr_jax import models
-from tanbr_jax.models import decoder_attention
+from tanbr_jax.models import decoder_attention, decoder_rotary
 from tanbr_jax.models.decoder_attention import LayerCache
 
-CONFIG = models.preset("tiny", rope_theta=100.0)
+ROTARY = models.RotaryOptions(theta=100.0)
+CONFIG = models.preset("tiny", rotary=ROTARY)
 
 
 @pytest.mark.parametrize("norm", [None, "head", "projection"])
 def test_attention_is_the_loop(norm):
-  config = models.preset("tiny", query_key_norm=norm, rope_theta=100.0)
+  options = models.AttentionOptions(query_key_norm=norm)
+  config = models.preset("tiny", attention=options, rotary=ROTARY)
   params = decoder_attention.init_attention(jax.random.key(0), config)
   for index, name in enumerate(("query_norm", "key_norm")):
     if norm is not None:  # Scales of one would hide a scale that is not used.
@@ -58,10 +60,8 @@ def test_rotation_depends_on_distance_alone():
 
   def score(key_position, query_position):
     def turned(x, position):
-      angles = decoder_attention.rotary_angles(
-        jnp.full((1, 1), position), CONFIG
-      )
-      return np.asarray(decoder_attention.rotate(x, angles), np.float64).ravel()
+      turns = decoder_rotary.turns(jnp.full((1, 1), position), 8, ROTARY)
+      return np.asarray(decoder_rotary.rotate(x, *turns), np.float64).ravel()
 
     return turned(key, key_position) @ turned(query, query_position)
 

@@ -37,17 +37,36 @@ def test_a_preset_can_be_cut_and_retyped():
     ({"num_selected": 5}, "num_selected=5, num_experts=4"),
     ({"num_kv_heads": 3}, "num_heads=4, num_kv_heads=3"),
     ({"head_dim": 7}, "head_dim=7"),
-    ({"rope_theta": 0.0}, "rope_theta=0.0"),
     ({"norm_eps": -1e-5}, "norm_eps=-1e-05"),
     ({"activation": "swish"}, "activation='swish'"),
-    ({"query_key_norm": "all"}, "query_key_norm='all'"),
-    ({"dtype": "float16"}, "dtype='float16'"),
+    ({"dtype": "float64"}, "dtype='float64'"),
+    ({"norm": "batch"}, "norm='batch'"),
+    ({"norm_place": "within"}, "norm_place='within'"),
+    ({"dense_layers": (2,), "dense_dim": 8}, r"dense_layers=\(2,\)"),
+    ({"dense_dim": 8}, r"dense_layers=\(\), dense_dim=8"),
+    ({"has_shared_gate": True, "shared_dim": None}, "needs a shared_dim"),
+    ({"rotary": models.RotaryOptions(dim=10)}, "rotary.dim=10, head_dim=8"),
     ({"heads": 4}, "no field 'heads'"),
   ],
 )
 def test_refuses_shapes_that_cannot_be(changes, message):
   with pytest.raises(ValueError, match=message):
     models.preset("tiny", **changes)
+
+
+@pytest.mark.parametrize(
+  ("options", "changes", "message"),
+  [
+    (models.RotaryOptions, {"theta": 0.0}, "theta=0.0"),
+    (models.RotaryOptions, {"dim": 3}, "dim=3"),
+    (models.RouterOptions, {"scores": "tanh"}, "scores='tanh'"),
+    (models.AttentionOptions, {"query_key_norm": "all"}, "norm='all'"),
+    (models.AttentionOptions, {"window": 0}, "window=0"),
+  ],
+)
+def test_refuses_options_that_cannot_be(options, changes, message):
+  with pytest.raises(ValueError, match=message):
+    options(**changes)
 
 
 def test_refuses_an_unknown_preset():

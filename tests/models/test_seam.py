@@ -12,7 +12,7 @@ import pytest
 from jax.tree_util import Partial
 
 from tanbr_jax import models, moe
-from tanbr_jax.models import decoder
+from tanbr_jax.models import decoder_layer
 from tanbr_jax.moe import seam
 
 DECODER = models.Decoder(models.preset("tiny"))
@@ -258,9 +258,9 @@ def test_nothing_is_added_where_the_seam_is_not_used(case, monkeypatch):
     return moe.routed(experts, hidden, routing), None
 
   monkeypatch.setattr(moe, "apply_layer", plain)
-  decoder._run_layer.clear_cache()
+  decoder_layer.run_layer.clear_cache()
   assert found == trace()
-  decoder._run_layer.clear_cache()
+  decoder_layer.run_layer.clear_cache()
 
 
 def padded(ids, lengths, side):

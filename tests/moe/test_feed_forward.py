@@ -12,7 +12,8 @@ from tanbr_jax.kernels import activate
 
 
 def test_activations_equal_their_formulas():
-  h = np.linspace(-4, 4, 41, dtype=np.float32)
+  # Both ends are past the clamp at 7.
+  h = np.linspace(-8, 8, 41, dtype=np.float32)
   gate = h[::-1].copy()
 
   @jax.jit
@@ -24,9 +25,10 @@ def test_activations_equal_their_formulas():
 
   for name, (plain, gated) in run(h, gate).items():
     act = plain_moe.ACTIVATIONS[name]
-    # Float32 values of at most 16.
-    np.testing.assert_allclose(plain, act(np.float64(h)), atol=5e-6)
-    np.testing.assert_allclose(gated, act(np.float64(gate)) * h, atol=5e-6)
+    gated_by_hand = act(np.float64(gate)) * plain_moe.times(name, np.float64(h))
+    # Float32 values of at most 512.
+    np.testing.assert_allclose(plain, act(np.float64(h)), rtol=1e-6, atol=5e-6)
+    np.testing.assert_allclose(gated, gated_by_hand, rtol=1e-6, atol=5e-6)
 
 
 def test_activations_are_taken_in_float32():

@@ -76,7 +76,8 @@ def test_the_copy_that_decides_is_one_that_saw_the_window_alone():
 @pytest.mark.parametrize("window", [0, 3])
 def test_bad_windows(window):
   bandit = bandits.ucb1(num_experts=E, num_tasks=V)
-  with pytest.raises(ValueError, match=f"window must be .*, got window={window}"):
+  message = f"window must be .*, got window={window}"
+  with pytest.raises(ValueError, match=message):
     bandits.sliding_window(bandit, window=window)
 
 

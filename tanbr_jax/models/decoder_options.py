@@ -1,0 +1,94 @@
+"""Options of a decoder's routers and of its attention."""
+
+import dataclasses
+
+from tanbr_jax import moe
+from tanbr_jax.moe import routers
+
+QUERY_KEY_NORMS = (None, "head", "projection")
+# "sparsemixer" is `moe.sparsemixer`, the others are scores of `moe.top_k`.
+SCORES = (*routers.SCORES, "sparsemixer")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RouterOptions:
+  """From a router's logits to experts and gates; see `moe.top_k`.
+
+  Attributes:
+    scores: one of `SCORES`.
+    renormalise: whether a token's K gates are scaled to sum to one.
+    gate_scale: what all gates are multiplied with at last.
+    groups: limits the selection to a few groups of experts; None for all.
+    has_bias: whether the logits have a bias.
+    has_correction_bias: whether a bias is added for the selection only.
+    tolerance: of "sparsemixer": how far below the best logit, in parts of it,
+      half of what still counts may be.
+  """
+
+  scores: str = "softmax"
+  renormalise: bool = True
+  gate_scale: float = 1.0
+  groups: moe.GroupLimit | None = None
+  has_bias: bool = False
+  has_correction_bias: bool = False
+  tolerance: float = 0.01
+
+  def __post_init__(self) -> None:
+    """Refuses an unknown score.
+
+    Raises:
+      ValueError: if `scores` is none of `SCORES`.
+    """
+    if self.scores not in SCORES:
+      raise ValueError(
+        f"scores must be one of {SCORES}, got scores={self.scores!r}"
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionOptions:
+  """What may be added to plain causal attention.
+
+  Attributes:
+    query_key_norm: RMSNorm of queries and keys: of each head (Qwen3), of the
+      whole projection (OLMoE), or None.
+    has_bias: whether queries, keys and values have biases.
+    has_output_bias: whether the output has one.
+    has_sinks: whether each head has a logit that takes attention from all
+      positions and gives nothing (GPT-OSS, 2025).
+    clip: queries, keys and values are clipped to [-clip, clip] after their
+      norms; None for not.
+    scale: of the products of queries and keys; None for W^-1/2.
+    window: a position sees itself and the `window - 1` before; None for all.
+    full_layers: layers that see all positions in spite of the window.
+  """
+
+  query_key_norm: str | None = None
+  has_bias: bool = False
+  has_output_bias: bool = False
+  has_sinks: bool = False
+  clip: float | None = None
+  scale: float | None = None
+  window: int | None = None
+  full_layers: tuple[int, ...] = ()
+
+  def __post_init__(self) -> None:
+    """Refuses values that cannot be.
+
+    Raises:
+      ValueError: if the norm is unknown, or a window, clip or scale is not
+        positive.
+    """
+    if self.query_key_norm not in QUERY_KEY_NORMS:
+      raise ValueError(
+        f"query_key_norm must be one of {QUERY_KEY_NORMS}, got "
+        f"query_key_norm={self.query_key_norm!r}"
+      )
+    for name in ("window", "clip", "scale"):
+      value = getattr(self, name)
+      if value is not None and not value > 0:
+        raise ValueError(f"{name} must be positive, got {name}={value}")
+
+  def window_of(self, layer: int) -> int | None:
+    """The window of a layer, None where it sees all positions."""
+    return None if layer in self.full_layers else self.window

@@ -1,0 +1,1 @@
+"""Checkpoint folders of the Hugging Face format: config.json, *.safetensors."""

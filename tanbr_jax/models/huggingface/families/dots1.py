@@ -1,0 +1,34 @@
+"""dots.llm1 (rednote hilab, 2025)."""
+
+from tanbr_jax.models.decoder_config import DecoderConfig
+from tanbr_jax.models.huggingface import common_config
+from tanbr_jax.models.huggingface.config_keys import ConfigKeys
+from tanbr_jax.models.huggingface.families import glm4_moe
+from tanbr_jax.models.huggingface.family import Family
+
+
+def _config(keys: ConfigKeys) -> DecoderConfig:
+  fields = common_config.read(keys)
+  num_layers = fields["num_layers"]
+  keys.only("moe_layer_freq", (1,))
+  keys.only("scoring_func", ("sigmoid", "noaux_tc"))
+  keys.only("topk_method", ("noaux_tc",))
+  # The first layers see everything.
+  first = keys.get("max_window_layers", 62)
+  types = ["full_attention"] * min(first, num_layers)
+  if keys.get("sliding_window") is not None:
+    types += ["sliding_attention"] * (num_layers - len(types))
+  else:
+    types = ["full_attention"] * num_layers
+  return DecoderConfig(
+    **common_config.with_attention(
+      fields,
+      query_key_norm="head",
+      **common_config.attention(keys),
+      **common_config.windows(keys, num_layers, types),
+    ),
+    **glm4_moe.experts(keys, num_layers, 6, 2, 0, False),
+  )
+
+
+FAMILY = Family("dots1", _config, glm4_moe.feed_forward, ("by_expert", "fused"))
