@@ -364,3 +364,64 @@ def test_a_bandit_is_a_pytree_of_partials(subject):
   *functions, needs = subject.bandit
   assert all(isinstance(part, jax.tree_util.Partial) for part in functions)
   assert isinstance(needs, Needs)
+
+
+def types(tree):
+  return jax.tree.map(lambda leaf: leaf.dtype, tree)
+
+
+def first_rounds(constructor, options, num_experts=E):
+  """Plays four slots from `init` on: the state and the weights [4, E]."""
+  bandit = constructor(num_experts=num_experts, num_tasks=V, **options)
+  slots = jax.tree.map(lambda leaf: jnp.asarray(leaf[:4]), make_slots())
+
+  def step(state, t):
+    slot = jax.tree.map(lambda leaf: leaf[t], slots)
+    state, decision = play_round(bandit, state, t, slot)
+    return state, decision.merge_weights
+
+  start = bandit.init(jax.random.key(np.int32(0)))
+  return jax.lax.scan(step, start, jnp.arange(4, dtype=jnp.int32))
+
+
+def test_under_x64_all_stays_as_in_32_bits(subject):
+  options = make_options(subject.constructor)
+  play = functools.partial(first_rounds, subject.constructor, options)
+  expected = types(jax.eval_shape(play))
+  with jax.enable_x64(True):
+    state, weights = jax.jit(play)()
+  assert types((state, weights)) == expected
+  # The first of the lanes that were played in 32 bits. Operations are fused in
+  # other ways: see the tolerance of the test without jit.
+  ours, scans = np.asarray(weights), subject.learnt[1][0, :4]
+  optimal = make_slots().mix[:4] @ OPTIMA
+  pay = [np.sum((x - optimal) ** 2, axis=-1) for x in (ours, scans)]
+  apart = np.abs(ours - scans).max(-1)
+  assert np.all((apart < 1e-3) | (np.abs(pay[0] - pay[1]) < 1e-3))
+
+
+def pad(weights):
+  """The weights of the experts that the easy environment has."""
+  return weights[..., :E]
+
+
+@pytest.mark.parametrize("name", sorted(set(REGISTRY) - CONTROLS))
+def test_sixty_four_experts(name, monkeypatch):
+  # What lies on other experts is lost.
+  monkeypatch.setitem(globals(), "rewards", lambda x, f=rewards: f(pad(x)))
+  options = make_options(REGISTRY[name])
+  play = functools.partial(first_rounds, REGISTRY[name], options, 64)
+  state, weights = jax.jit(play)()
+  # Infinite is what a tree's bound is before the first visit.
+  assert not any(np.isnan(leaf).any() for leaf in floats(state))
+  weights = np.asarray(weights, float)
+  assert weights.shape == (4, 64) and weights.min() >= -1e-6
+  # A float32 sum of 64 rounded entries is right to 64 * 2^-24 = 4e-6.
+  assert np.abs(weights.sum(-1) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_default_state_is_small_whatever_the_experts(name):
+  bandit = REGISTRY[name](num_experts=192, num_tasks=8)
+  state = jax.tree.leaves(jax.eval_shape(bandit.init, jax.random.key(0)))
+  assert sum(leaf.size * leaf.dtype.itemsize for leaf in state) < 200e6
