@@ -32,7 +32,8 @@ def grouped_matmul(
   """Multiplies the rows of each group with the group's matrix.
 
   Rows `[0, group_sizes[0])` of `lhs` are multiplied with `rhs[0]`, the next
-  `group_sizes[1]` with `rhs[1]`, and so on.
+  `group_sizes[1]` with `rhs[1]`, and so on. Derivatives of every order and in
+  either mode are such products again, of the same implementation where it can.
 
   Args:
     lhs: [M, K] floating, rows sorted by group.

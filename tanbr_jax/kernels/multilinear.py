@@ -14,9 +14,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from tanbr_jax.simplex.varying import alike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,23 +43,7 @@ class Multilinear:
 
   def __call__(self, *args: jax.Array) -> jax.Array:
     """Returns `run(*args)`, differentiable in the linear arguments."""
-    return _call.bind(*alike(*args), function=self)
-
-
-def alike(*arrays: jax.Array) -> list[jax.Array]:
-  """Returns the arrays, varying over the same axes of a `jax.shard_map`.
-
-  Most functions do that by themselves; the carry of a loop has to begin so,
-  and the cotangent of an argument that does not vary has to be summed.
-  """
-  varying = [jax.typeof(array).manual_axis_type.varying for array in arrays]
-  union = frozenset().union(*varying)
-  return [
-    lax.pcast(array, tuple(sorted(union - own)), to="varying")
-    if union - own
-    else array
-    for array, own in zip(arrays, varying, strict=True)
-  ]
+    return _call.bind(*alike(args), function=self)
 
 
 _call = Primitive("multilinear")

@@ -16,7 +16,8 @@ from jax import lax
 from tanbr_jax.kernels import implementations
 from tanbr_jax.kernels.arrays import check_is_array
 from tanbr_jax.kernels.implementations import Implementation
-from tanbr_jax.kernels.multilinear import Multilinear, alike
+from tanbr_jax.kernels.multilinear import Multilinear
+from tanbr_jax.simplex.varying import alike
 
 # On a CPU several results of more experts than this are a matrix product.
 _UNROLLED = 16
@@ -151,7 +152,7 @@ def _as_additions(experts: jax.Array, weights: jax.Array) -> jax.Array:
     return total + _scaled(expert[None], weight), None
 
   total = jnp.zeros((num_results, *experts.shape[1:]), jnp.float32)
-  total, experts, weights = alike(total, experts, weights)
+  total = alike(total, experts, weights)
   unroll = num_experts if num_experts <= _UNROLLED else 1
   return lax.scan(add, total, (experts, weights.T), unroll=unroll)[0]
 

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tanbr_jax.simplex.varying import alike
+
 
 def best(values: jax.Array) -> jax.Array:
   """Returns [] int32, the index of the largest finite value of [N].
@@ -89,6 +91,7 @@ def maximise_on_simplex(
     return _Carry(logits, state, best_x, best_value), None
 
   def climb(start: jax.Array) -> tuple[jax.Array, jax.Array]:
+    start = alike(start, jax.eval_shape(objective, start))
     logits = _logits(start)
     lowest = jnp.full_like(start, -jnp.inf, shape=())
     carry = _Carry(logits, optimiser.init(logits), start, lowest)
