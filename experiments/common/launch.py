@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -154,11 +155,24 @@ def _define(config: str, workdir: str, has_bars: bool) -> None:
   config_flags.DEFINE_config_file(
     "config", str(ROOT / config), "The run's config file."
   )
+  _take_files_whole(flags.FLAGS["config"].parser)
   flags.DEFINE_string("workdir", workdir, "The run's folder.")
   if has_bars:
     flags.DEFINE_bool("progress", True, "Draw progress bars.")
   for name in ("config", "workdir", "progress")[: 2 + has_bars]:
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
+def _take_files_whole(parser: flags.ArgumentParser) -> None:
+  """Makes a file whose name holds a colon a file, not a file's argument."""
+  split = parser.parse
+
+  def parse(path: str) -> ml_collections.ConfigDict:
+    if ":" in path and Path(path).is_file():
+      return runpy.run_path(path)["get_config"]().lock()
+    return split(path)
+
+  parser.parse = parse
 
 
 def _keep_compiled_programs(config: ml_collections.ConfigDict) -> None:

@@ -91,6 +91,8 @@ Count = Annotated[int, Range(1, MAX_INT + 1)]
 Whole = Annotated[int, Range(0, MAX_INT + 1)]
 AtLeastTwo = Annotated[int, Range(2, MAX_INT + 1)]
 Positive = Annotated[_Number, Range(0, ends="()")]
+# Positive or infinite, where infinity switches something off.
+PositiveOrInf = Annotated[_Number, Range(0, ends="(]")]
 NonNegative = Annotated[_Number, Range(0)]
 Share = Annotated[_Number, Range(0, 1, "[]")]
 Chance = Annotated[_Number, Range(0, 1, "(]")]

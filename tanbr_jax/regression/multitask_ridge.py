@@ -32,7 +32,7 @@ common one), P features.
 """
 
 import dataclasses
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -41,7 +41,7 @@ import numpy as np
 from jax import lax
 
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import Chance, Positive, Range
+from tanbr_jax.checks.ranges import Chance, Positive, PositiveOrInf
 from tanbr_jax.regression.square_root import compensated_add
 
 # Bounds of the prior precision in units of the noise's, and the most that a
@@ -101,8 +101,8 @@ def make_prior(
   groups: np.ndarray,
   *,
   task_precision: Positive = 0.1,
-  common_precision: Annotated[float, Range(0, ends="(]")] = 0.03,
-  strength: Annotated[float, Range(0, ends="(]")] = 2.0,
+  common_precision: PositiveOrInf = 0.03,
+  strength: PositiveOrInf = 2.0,
   forgetting: Chance = 1.0,
 ) -> Prior:
   """Checks and packs a prior.

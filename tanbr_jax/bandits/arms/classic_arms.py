@@ -28,6 +28,7 @@ from tanbr_jax.checks.ranges import (
   Count,
   NonNegative,
   Positive,
+  PositiveOrInf,
   Real,
   Share,
 )
@@ -109,7 +110,7 @@ def epsilon_greedy(
   arms: chex.Array | None = None,
   context: str = "per_task",
   epsilon: Share = 1.0,
-  decay_rounds: Positive = 10.0,
+  decay_rounds: PositiveOrInf = 10.0,
 ) -> Bandit:
   """Epsilon-greedy: a random arm with probability epsilon_t, else the best.
 

@@ -4,7 +4,7 @@ Letters: E experts.
 """
 
 import math
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from tanbr_jax.bandits.base import (
 from tanbr_jax.bandits.candidates import ascent_starts
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import AtLeastTwo, Count, Range, Whole
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, PositiveOrInf, Whole
 from tanbr_jax.simplex.ascent import Ascent
 
 
@@ -88,7 +88,7 @@ def model_ascent(
   num_candidates: Whole = 32,
   num_starts: Count = 4,
   num_ascent_steps: Whole = 12,
-  candidate_growth: Annotated[float, Range(0, ends="(]")] = math.inf,
+  candidate_growth: PositiveOrInf = math.inf,
 ) -> Bandit:
   """Plays where gradient ascent of mean plus bonus ends.
 

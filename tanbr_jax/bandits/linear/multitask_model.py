@@ -30,6 +30,7 @@ from tanbr_jax.checks.ranges import (
   Count,
   NonNegative,
   Positive,
+  PositiveOrInf,
   Whole,
 )
 from tanbr_jax.regression import multitask_ridge, polynomial
@@ -96,8 +97,8 @@ def multitask_model(
   num_fourier: Whole = 64,
   length_scale: Positive = 0.6,
   task_precision: Positive = 0.1,
-  common_precision: Positive = 0.03,
-  prior_strength: Positive = 0.5,
+  common_precision: PositiveOrInf = 0.03,
+  prior_strength: PositiveOrInf = 0.5,
   forgetting: Chance = 1.0,
   gradients: bool = False,
 ) -> RewardModel:

@@ -26,6 +26,7 @@ from tanbr_jax.checks.ranges import (
   Count,
   NonNegative,
   Positive,
+  PositiveOrInf,
   Whole,
 )
 
@@ -44,8 +45,8 @@ def multitask_ts(
   num_fourier: Whole = 64,
   length_scale: Positive = 0.6,
   task_precision: Positive = 0.1,
-  common_precision: Positive = 0.03,
-  prior_strength: Positive = 0.5,
+  common_precision: PositiveOrInf = 0.03,
+  prior_strength: PositiveOrInf = 0.5,
   forgetting: Chance = 1.0,
   gradients: bool = False,
 ) -> Bandit:

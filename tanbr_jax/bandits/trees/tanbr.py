@@ -29,6 +29,7 @@ from tanbr_jax.checks.ranges import (
   Inner,
   NonNegative,
   Positive,
+  PositiveOrInf,
   Whole,
 )
 from tanbr_jax.partition import Partition
@@ -71,8 +72,8 @@ def tanbr(
   num_fourier: Whole = 64,
   length_scale: Positive = 0.6,
   task_precision: Positive = 0.1,
-  common_precision: Positive = 0.03,
-  prior_strength: Positive = 0.5,
+  common_precision: PositiveOrInf = 0.03,
+  prior_strength: PositiveOrInf = 0.5,
   forgetting: Chance = 1.0,
   gradients: bool = False,
 ) -> Bandit:

@@ -82,6 +82,23 @@ def start(monkeypatch, capsys):
   flags.FLAGS.unparse_flags()
 
 
+@pytest.mark.parametrize(
+  "name", [b"a:b <$x$> '\"&.py", b"line\nend.py", b"no UTF-8 \xff.py"]
+)
+def test_a_config_file_may_have_any_name(name, tmp_path, start):
+  path = os.fsdecode(os.path.join(os.fsencode(tmp_path), name))
+  with open(path, "w") as file:
+    file.write(
+      "import ml_collections\n"
+      "def get_config():\n"
+      "  return ml_collections.ConfigDict({'noise': 0.0})\n"
+    )
+  # A mistake in a flag, which names a field that the file has.
+  code, printed = start([f"--config={path}", "--config.nois=1"])
+  assert code == 1
+  assert 'Did you mean "noise"' in printed.err
+
+
 def test_a_bad_value_costs_one_line(tmp_path):
   workdir = tmp_path / "run"
   arguments = ["--config.num_rounds=0", f"--workdir={workdir}"]
