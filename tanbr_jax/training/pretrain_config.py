@@ -40,6 +40,9 @@ class PretrainConfig(ranges.Checked):
     load_balance: weight of the load-balance loss.
     z_loss: weight of the router's z loss.
     upcycle_noise: of the experts' copies, relative.
+    experts_only: whether all but the experts stays as the dense start left it.
+      With an identity table, mixes of one task and no routed step, the experts
+      are then fine-tunes of one dense model, one for each task.
   """
 
   model: str = "byte_lm"
@@ -71,6 +74,7 @@ class PretrainConfig(ranges.Checked):
   load_balance: NonNegative = 0.01
   z_loss: NonNegative = 1e-4
   upcycle_noise: NonNegative = 0.0
+  experts_only: bool = False
 
   def __post_init__(self) -> None:
     """Refuses what cannot be trained.

@@ -232,10 +232,14 @@ def _train_experts(
     "table": _first_table(config, text.lengths.shape[0]),
   }
   every = config.routed_every
+  optimiser = _optimiser(config, config.num_steps)
+  if config.experts_only:
+    stay = optax.masked(optax.set_to_zero(), _is_no_expert)
+    optimiser = optax.chain(optimiser, stay)
   return loop.train(
     _losses(config, model, text),
     params,
-    optimiser=_optimiser(config, config.num_steps),
+    optimiser=optimiser,
     num_steps=config.num_steps,
     seed=train_seed,
     choose=lambda step: int(every > 0 and step % every == every - 1),
@@ -306,6 +310,13 @@ def _optimiser(
     weight_decay=config.weight_decay,
     decays=_decays,
     clip_norm=config.clip_norm,
+  )
+
+
+def _is_no_expert(params: Any) -> Any:
+  """A tree of booleans: what is no part of a layer's experts."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: jax.tree_util.DictKey("stack") not in path, params
   )
 
 

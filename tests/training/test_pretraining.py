@@ -76,6 +76,29 @@ def test_fixed_tables_stay_as_they_began(trained):
   )
 
 
+def test_fine_tunes_differ_in_their_experts_alone():
+  """Eleven steps later, what is no expert is to the bit what it was."""
+  params = [
+    pretraining.pretrain(
+      dataclasses.replace(
+        CONFIG,
+        table="identity",
+        one_hot_fraction=1.0,
+        routed_every=0,
+        experts_only=True,
+        num_steps=num_steps,
+      ),
+      tiny_pretraining.corpus(),
+      progress=False,
+    ).params
+    for num_steps in (1, 12)
+  ]
+  (early, late) = map(jax.tree_util.tree_leaves_with_path, params)
+  for (path, one), (_, other) in zip(early, late, strict=True):
+    same = np.array_equal(one, other)
+    assert same == ("stack" not in jax.tree_util.keystr(path)), path
+
+
 def test_the_key_follows_config_and_text():
   corpus = tiny_pretraining.corpus()
   key = pretraining.cache_key(CONFIG, corpus)
