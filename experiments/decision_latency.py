@@ -131,8 +131,8 @@ def decide(
   bandit = streams.make_bandit(settings, method, **options)
   state = jax.jit(bandit.init)(jax.random.key(0))
   if tree is not None:
-    source = state.source._replace(tree=tree)
-    state = state._replace(source=source)
+    source = state.bandit.source._replace(tree=tree)
+    state = state._replace(bandit=state.bandit._replace(source=source))
   num_tasks = settings.num_tasks
   key, mix = jax.random.key(1), np.full(num_tasks, 1 / num_tasks)
   context = bandits.Context(jnp.asarray(mix, jnp.float32))
@@ -151,7 +151,7 @@ def full_tree(
   """
   bandit = streams.make_bandit(settings, method, capacity=3)
   state = jax.eval_shape(bandit.init, jax.random.key(0))
-  kind = type(state.source.tree)
+  kind = type(state.bandit.source.tree)
   make = {
     partition.BoxTree: partition.box,
     partition.SimplexTree: partition.simplex,

@@ -71,6 +71,7 @@ def trees(dimension, capacity, max_depth):
     context="none",
     capacity=capacity,
     max_depth=max_depth,
+    reward_range=(0.0, 1.0),
   )
 
 

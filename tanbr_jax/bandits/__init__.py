@@ -49,6 +49,7 @@ from tanbr_jax.bandits.trees.tanbr import tanbr, tanbr_paper
 from tanbr_jax.bandits.wrappers.delayed import delayed
 from tanbr_jax.bandits.wrappers.discounted import discounted, forget
 from tanbr_jax.bandits.wrappers.sliding_window import sliding_window
+from tanbr_jax.bandits.wrappers.standardised import standardised
 
 __all__ = [
   "REGISTRY",
@@ -86,6 +87,7 @@ __all__ = [
   "oracle",
   "random",
   "sliding_window",
+  "standardised",
   "sto_soo",
   "tanbr",
   "tanbr_paper",

@@ -21,6 +21,7 @@ from tanbr_jax.bandits.base import (
 )
 from tanbr_jax.bandits.candidates import Source, make_source
 from tanbr_jax.bandits.reward_model import RewardModel, observed
+from tanbr_jax.bandits.wrappers.standardised import standardised
 from tanbr_jax.simplex.ascent import Ascent
 from tanbr_jax.simplex.search import best
 
@@ -105,6 +106,7 @@ def model_bandit(
   pick: Pick,
   *,
   epsilon: Callable[[Any], jax.Array] | None = None,
+  reward_range: tuple[float, float] | None = None,
 ) -> Bandit:
   """Returns the bandit.
 
@@ -118,12 +120,14 @@ def model_bandit(
     pick: a `Partial` of `highest`, `highest_draw` or `climb`.
     epsilon: `epsilon(model_state) -> []`, the probability of playing a
       uniformly drawn candidate instead, a `Partial`; None for never.
+    reward_range: (lowest, highest) reward, see `standardised`.
   """
-  return Bandit(
+  bandit = Bandit(
     Partial(_init, model, source),
     Partial(_select, model, source, pick, epsilon),
     Partial(_update, model, source),
   )
+  return standardised(bandit, reward_range=reward_range)
 
 
 def named_candidates(

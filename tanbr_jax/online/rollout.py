@@ -51,6 +51,10 @@ def run(
   gradient or a usage, in `Trace.nonfinite_signals`. A bandit sees the optional
   fields of `Feedback` that it needs and no others.
 
+  Finite rewards that a learner refuses, since they lie far outside of all
+  others, are counted in `Trace.aux["refused_rewards"]`, those of all rounds
+  before.
+
   Args:
     bandit: what decides; plain functions are allowed.
     environment: what it is played against.

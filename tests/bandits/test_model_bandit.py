@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
+from unwrapped import unwrapped
 
 from tanbr_jax.bandits import Context, Feedback
 from tanbr_jax.bandits.model_bandit import model_bandit, named_candidates
@@ -30,7 +31,7 @@ MODEL = RewardModel(
 
 
 def play(name, rounds, count=1, size=4):
-  bandit = model_bandit(MODEL, *named_candidates(name, E, size))
+  bandit = unwrapped(model_bandit(MODEL, *named_candidates(name, E, size)))
 
   def step(state, t):
     key = jax.random.key(t)
@@ -92,10 +93,12 @@ def test_no_key_is_used_twice():
     return spied
 
   source, pick = named_candidates("dirichlet", E, 4)
-  bandit = model_bandit(
-    MODEL._replace(estimate=spy(MODEL.estimate)),
-    source._replace(propose=spy(source.propose)),
-    spy(pick),
+  bandit = unwrapped(
+    model_bandit(
+      MODEL._replace(estimate=spy(MODEL.estimate)),
+      source._replace(propose=spy(source.propose)),
+      spy(pick),
+    )
   )
   key = jax.random.key(3)
   bandit.select(key, bandit.init(key), CONTEXT)

@@ -33,17 +33,18 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits.arms.simplex_path import SimplexPath, simplex_path, walk
 from tanbr_jax.bandits.arms.slot_reward import (
   RewardRange,
+  make_range,
   rescale,
   slot_reward,
   widen,
 )
-from tanbr_jax.bandits.arms.slot_reward import reward_range as make_range
 from tanbr_jax.bandits.base import (
   Bandit,
   Context,
   Decision,
   begin,
 )
+from tanbr_jax.bandits.wrappers.standardised import standardised
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import (
   AtLeastTwo,
@@ -209,10 +210,12 @@ def cats(
   _DEPTHS.check("depth", depth, is_integer=True)
   numbers = CatsNumbers(epsilon, bandwidth, learning_rate, baseline)
   zeros = jnp.zeros((2**depth - 1, num_tasks), jnp.float32)
-  start = CatsState(zeros, zeros, make_range(reward_range))
+  bounds = make_range(None if reward_range is None else (0.0, 1.0))
+  start = CatsState(zeros, zeros, bounds)
   numbers = CatsNumbers(*map(jnp.float32, numbers))
-  return Bandit(
+  bandit = Bandit(
     Partial(begin, start),
     Partial(_select, route_points, numbers),
     Partial(_update, numbers),
   )
+  return standardised(bandit, reward_range=reward_range)

@@ -17,17 +17,18 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits.arms.fixed_arms import make_arms
 from tanbr_jax.bandits.arms.slot_reward import (
   RewardRange,
+  make_range,
   rescale,
   slot_reward,
   widen,
 )
-from tanbr_jax.bandits.arms.slot_reward import reward_range as make_range
 from tanbr_jax.bandits.base import (
   Bandit,
   Context,
   Decision,
   begin,
 )
+from tanbr_jax.bandits.wrappers.standardised import standardised
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import (
   AtLeastTwo,
@@ -144,10 +145,11 @@ def exp3(
   arms = make_arms(num_experts, arms)
   start = Exp3State(
     jnp.zeros(arms.shape[0], jnp.float32),
-    make_range(reward_range),
+    make_range(None if reward_range is None else (0.0, 1.0)),
     jnp.int32(0),
   )
   rate = Rate(jnp.float32(exploration), jnp.float32(horizon))
-  return Bandit(
+  bandit = Bandit(
     Partial(begin, start), Partial(_select, arms, rate), Partial(_update, rate)
   )
+  return standardised(bandit, reward_range=reward_range)

@@ -21,7 +21,7 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits import reward_model
 from tanbr_jax.bandits.arms.slot_reward import (
   RewardRange,
-  reward_range,
+  make_range,
   slot_reward,
   widen,
 )
@@ -34,6 +34,7 @@ from tanbr_jax.bandits.base import (
   check_at_least,
 )
 from tanbr_jax.bandits.reward_model import RewardScale
+from tanbr_jax.bandits.wrappers.standardised import standardised
 from tanbr_jax.simplex.points import check_simplex
 
 CONTEXTS = ("per_task", "slot")
@@ -199,11 +200,12 @@ def fixed_arms(
     squares=jnp.float32(0),
     freedom=jnp.float32(0),
     scale=reward_model.init_scale(),
-    bounds=reward_range(bounds),
+    bounds=make_range(None if bounds is None else (0.0, 1.0)),
   )
   view, observe = _VIEWS[context]
-  return Bandit(
+  bandit = Bandit(
     Partial(begin, start),
     Partial(_select, choose, view, arms),
     Partial(_update, observe),
   )
+  return standardised(bandit, reward_range=bounds)

@@ -65,7 +65,7 @@ def slot_reward(task_mix: chex.Array, feedback: Feedback) -> SlotReward:
   return SlotReward(jnp.dot(mix, reward), seen, mix, variance)
 
 
-def reward_range(bounds: tuple[float, float] | None) -> RewardRange:
+def make_range(bounds: tuple[float, float] | None) -> RewardRange:
   """Returns a range that stays, or one that grows with the rewards seen.
 
   Args:

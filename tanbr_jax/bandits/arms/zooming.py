@@ -37,8 +37,9 @@ from tanbr_jax.bandits.base import (
 )
 from tanbr_jax.bandits.trees import tree_statistics
 from tanbr_jax.bandits.trees.tree_statistics import Forest, Plan, in_range
+from tanbr_jax.bandits.wrappers.standardised import standardised
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive, Range
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive, Range, Real
 from tanbr_jax.partition import Partition
 
 
@@ -64,12 +65,13 @@ def _select(
 ) -> Decision:
   del key
   index = tree_statistics.tree_index(plan, context)
-  scores = forest.means + 2 * _radius(numbers, forest.visits)
+  radii = forest.unit * _radius(numbers, forest.visits)
+  scores = forest.means + 2 * radii
   scores = jnp.where(forest.visits > 0, scores, jnp.inf)
   arm = jnp.argmax(jnp.where(forest.owners == index, scores, -jnp.inf))
   arm = arm.astype(jnp.int32)
-  bonus = 2 * _radius(numbers, forest.visits[arm])
-  aux = tree_statistics.describe(forest, arm) | {"exploration_bonus": bonus}
+  aux = tree_statistics.describe(forest, arm)
+  aux["exploration_bonus"] = 2 * radii[arm]
   return Decision(forest.tree.representatives[arm], aux)
 
 
@@ -105,6 +107,7 @@ def zooming(
   lipschitz: Positive = 0.1,
   noise_scale: Positive = 0.1,
   horizon: Annotated[float, Range(1, ends="()")] = 5000.0,
+  reward_range: tuple[Real, Real] | None = None,
 ) -> Bandit:
   """Zooming (Kleinberg et al. 2008) on cells of the simplex.
 
@@ -115,11 +118,13 @@ def zooming(
     context: "none" or "dominant_task", see there.
     capacity: M, the most arms; a round's cost grows with it.
     max_depth: greatest depth of an arm's cell.
-    lipschitz: L, change of the reward for a unit of Euclidean distance between
-      weights.
-    noise_scale: s; the paper's is for rewards in [0, 1], for rewards of
-      standard deviation s take about s.
+    lipschitz: L, change of the reward, in widths of its range, for a unit of
+      Euclidean distance between weights.
+    noise_scale: s, about the rewards' standard deviation over the width of
+      their range; the paper's is 1.
     horizon: n, rounds that the confidence is meant for.
+    reward_range: (lowest, highest) reward of a slot; None for what was seen so
+      far [R].
 
   Returns:
     A `Bandit`; its decisions' aux holds leaf (the arm's node, which may be an
@@ -136,14 +141,16 @@ def zooming(
     context=context,
     capacity=capacity,
     max_depth=max_depth,
+    reward_range=reward_range,
   )
   numbers = ZoomingNumbers(
     lipschitz=in_range("lipschitz", lipschitz, above=0),
     noise_scale=in_range("noise_scale", noise_scale, above=0),
     log_horizon=jnp.log(in_range("horizon", horizon, above=1)),
   )
-  return Bandit(
+  bandit = Bandit(
     Partial(_init, plan),
     Partial(_select, plan, numbers),
     Partial(_update, plan, numbers),
   )
+  return standardised(bandit, reward_range=reward_range)

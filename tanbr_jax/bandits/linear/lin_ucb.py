@@ -49,7 +49,7 @@ def lin_ucb(
     exploration: beta, the factor of the posterior's standard deviation.
     regularisation: lambda, the noise's variance over the coefficients'.
     constant_scale: prior standard deviation of the rewards' constant part,
-      where that of the others is 1; large where rewards lie far from zero.
+      less the offset that was learnt, where that of the others is 1.
     num_candidates: fresh Dirichlet(1/2) starts a round, besides the vertices,
       the centre and the weights played last.
 

@@ -20,6 +20,7 @@ from tanbr_jax.bandits.base import (
 )
 from tanbr_jax.bandits.candidates import ascent_starts
 from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.bandits.wrappers.standardised import standardised
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import AtLeastTwo, Count, PositiveOrInf, Whole
 from tanbr_jax.simplex.ascent import Ascent
@@ -118,8 +119,9 @@ def model_ascent(
     )
   shape = Shape((num_candidates, num_experts))
   climb = Ascent(num_starts=num_starts, num_steps=num_ascent_steps)
-  return Bandit(
+  bandit = Bandit(
     Partial(_init, model, shape),
     Partial(_select, model, shape, climb, jnp.float32(candidate_growth)),
     Partial(_update, model),
   )
+  return standardised(bandit)

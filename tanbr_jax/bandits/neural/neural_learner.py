@@ -29,16 +29,12 @@ class Replay(NamedTuple):
   rewards: jax.Array  # [R, V] raw
   counts: jax.Array  # [R, V] requests, 0 where a task was not observed
   num_slots: jax.Array  # [] int32, slots learnt from so far
-  scale: RewardScale  # the network learns rewards less this mean over its root
+  scale: RewardScale  # of all rewards so far, see `Learner.standardise`
 
   @property
   def num_filled(self) -> jax.Array:
     """Returns how many rows hold a slot, [] int32."""
     return jnp.minimum(self.num_slots, self.weights.shape[0])
-
-  def standardise(self, rewards: jax.Array) -> jax.Array:
-    """Returns rewards in the units that the network is trained on."""
-    return (rewards - self.scale.mean) / reward_model.spread(self.scale)
 
 
 class LearnerState(NamedTuple):
@@ -98,7 +94,8 @@ class Learner:
   sparse_every: int = 1  # and afterwards one of so many
   ntk: bool = False  # whether the network is sqrt(m) f without biases
   initialise: Callable[..., Any] = reward_network.init  # or another one there
-  normalise_rewards: bool = True  # to mean 0 and spread 1, as seen so far
+  # Spread, about mean 0, that rewards are given; None leaves them as they come.
+  reward_spread: float | None = 1.0
 
   def __post_init__(self) -> None:
     """Checks the sizes; one that is out of range is a ValueError."""
@@ -139,9 +136,20 @@ class Learner:
   ) -> jax.Array:
     """Returns psi . f(x), [], in the rewards' own units."""
     rewards = self.network.apply(state.params, weights)
-    scale = state.replay.scale
-    size = reward_model.spread(scale)
-    return scale.mean + size * jnp.dot(task_mix, rewards)
+    mean, unit = self.units(state.replay)
+    return mean + unit * jnp.dot(task_mix, rewards)
+
+  def units(self, replay: Replay) -> tuple[jax.Array, jax.Array]:
+    """Returns the reward [] that is 0 to the network, and how much 1 is."""
+    if self.reward_spread is None:
+      return jnp.float32(0), jnp.float32(1)
+    scale = replay.scale
+    return scale.mean, reward_model.spread(scale) / self.reward_spread
+
+  def standardise(self, replay: Replay, rewards: jax.Array) -> jax.Array:
+    """Returns rewards in the units of the network."""
+    mean, unit = self.units(replay)
+    return (rewards - mean) / unit
 
   def remember(
     self, state: LearnerState, weights: jax.Array, feedback: Feedback
@@ -154,15 +162,12 @@ class Learner:
     learnt = jnp.any(count > 0)
     replay, capacity = state.replay, self.replay_capacity
     row = jnp.where(learnt, replay.num_slots % capacity, capacity)
-    scale = replay.scale
-    if self.normalise_rewards:
-      scale = reward_model.update_scale(scale, reward, count)
     replay = Replay(
       weights=replay.weights.at[row].set(weights, mode="drop"),
       rewards=replay.rewards.at[row].set(reward, mode="drop"),
       counts=replay.counts.at[row].set(count, mode="drop"),
       num_slots=replay.num_slots + learnt.astype(jnp.int32),
-      scale=scale,
+      scale=reward_model.update_scale(replay.scale, reward, count),
     )
     return state._replace(replay=replay), learnt
 

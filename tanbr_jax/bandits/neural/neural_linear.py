@@ -72,7 +72,8 @@ def _init(model: _Model, key) -> NeuralLinearState:
 
 def _noise_variance(model: _Model, state: NeuralLinearState) -> jax.Array:
   """Returns s^2 [V]."""
-  prior = _PRIOR_SLOTS * model.noise**2
+  noise = model.noise * reward_model.spread(state.learner.replay.scale)
+  prior = _PRIOR_SLOTS * noise**2
   return (prior + state.squares) / (_PRIOR_SLOTS + state.num_seen)
 
 
@@ -187,7 +188,7 @@ def neural_linear(
   candidates: str = "dirichlet",
   num_candidates: Count | None = None,
   retrain_every: Count = 50,
-  noise: NonNegative = 0.05,
+  noise: NonNegative = 0.2,
   exploration: NonNegative = 0.5,
   regularisation: Positive = 0.1,
   learning_rate: NonNegative = 3e-3,
@@ -207,7 +208,8 @@ def neural_linear(
       climbs the score from fresh draws.
     num_candidates: how many; None for 20, 128 or 32.
     retrain_every: slots between two trainings of the network.
-    noise: s, what the rewards' noise is taken to be before it was seen.
+    noise: s, what the rewards' noise is taken to be before it was seen, in
+      units of the rewards' spread.
     exploration: factor of the posterior's standard deviation; 1 is the paper's.
     regularisation: lambda, the noise's variance over the prior's.
     learning_rate: of the network's Adam.

@@ -36,7 +36,7 @@ class Theorem(NamedTuple):
 class Numbers(NamedTuple):
   """Hyper-parameters that are traced: a new value does not compile again."""
 
-  exploration: NonNegative  # gamma, in units of the rewards' spread
+  exploration: NonNegative  # gamma, in units of the network's rewards
   regularisation: Positive  # lambda
   rates: Rates
   theorem: Theorem | None = None  # gamma_t multiplies gamma if there is one
@@ -99,7 +99,7 @@ def _estimate(structure: Structure, numbers, key, state, task_mix):
   del key
   learner = state.learner
   form = structure.form(numbers, learner.params)
-  size = reward_model.spread(learner.replay.scale)
+  size = structure.learner.units(learner.replay)[1]
   factor = size * _factor(numbers, state)
 
   def estimate(weights):

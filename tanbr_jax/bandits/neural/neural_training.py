@@ -64,7 +64,7 @@ def _adam(
       jnp.maximum(replay.num_filled, 1),
       jnp.int32,
     )
-    rewards = replay.standardise(replay.rewards[rows])
+    rewards = learner.standardise(replay, replay.rewards[rows])
     gradient = jax.grad(loss)(
       params, replay.weights[rows], rewards, replay.counts[rows]
     )
@@ -111,7 +111,7 @@ def _sgd(
   filled = jnp.maximum(replay.num_filled, 1)
   rows = order[jnp.arange(learner.num_steps, dtype=jnp.int32) % filled]
   weights, counts = replay.weights[rows], replay.counts[rows]
-  rewards = replay.standardise(replay.rewards[rows])
+  rewards = learner.standardise(replay, replay.rewards[rows])
 
   def loss(params, i):
     sample = weights[i][None], rewards[i][None], counts[i][None]
@@ -154,7 +154,7 @@ def _gradient_descent(
 
   def gradient(params):
     def add(total, weights, rewards, counts):
-      rewards = replay.standardise(rewards)
+      rewards = learner.standardise(replay, rewards)
       grads = jax.grad(half_error)(params, weights, rewards, counts)
       return optax.tree.add(total, grads)
 

@@ -31,8 +31,12 @@ from tanbr_jax.checks.ranges import (
   NonNegative,
   Positive,
   Range,
+  Real,
   Whole,
 )
+
+# Of rewards spread evenly over [0, 1], where the theorem has them.
+UNIT_SPREAD = 12**-0.5
 
 
 @ranges.checked
@@ -93,6 +97,7 @@ def neural_ucb_theory(
   noise: NonNegative = 0.05,
   norm: NonNegative = 1.0,
   failure: Inner = 0.1,
+  reward_range: tuple[Real, Real] | None = None,
 ) -> Bandit:
   """NeuralUCB as in Algorithms 1 and 2 of the paper.
 
@@ -124,6 +129,9 @@ def neural_ucb_theory(
     noise: nu, the sub-Gaussian scale of the rewards' noise.
     norm: S, a bound on the reward function's norm.
     failure: delta, the probability that the bound fails, in (0, 1).
+    reward_range: (lowest, highest) reward, which become the 0 and 1 of the
+      theorem; None for a mean of 0 and the spread of rewards even over [0, 1],
+      as far as seen [R].
 
   Raises:
     ValueError: if a number is out of range, or the state would be too large.
@@ -141,7 +149,7 @@ def neural_ucb_theory(
     replay_capacity,
     ntk=True,
     initialise=symmetric_init,
-    normalise_rewards=False,
+    reward_spread=UNIT_SPREAD if reward_range is None else None,
   )
   numbers = Numbers(
     exploration,
@@ -152,6 +160,7 @@ def neural_ucb_theory(
   bandit = model_bandit(
     neural_model(learner, numbers, confidence="full"),
     *named_candidates("dirichlet", num_experts, num_candidates),
+    reward_range=reward_range,
   )
   return check_state_size(
     bandit,
@@ -175,6 +184,7 @@ def neural_ucb_practical(
   dense_rounds: Whole = 2000,
   sparse_every: Count = 100,
   replay_capacity: Count = 4096,
+  reward_range: tuple[Real, Real] | None = None,
 ) -> Bandit:
   """NeuralUCB as in its authors' public code.
 
@@ -195,6 +205,8 @@ def neural_ucb_practical(
     dense_rounds: slots up to which every one is trained after,
     sparse_every: and afterwards one of so many.
     replay_capacity: the last slots that are trained on.
+    reward_range: (lowest, highest) reward, see `neural_ucb_theory`; the code
+      takes rewards as they come, which (0, 1) does.
 
   Raises:
     ValueError: if a number is out of range.
@@ -209,7 +221,7 @@ def neural_ucb_practical(
     dense_rounds=dense_rounds,
     sparse_every=sparse_every,
     initialise=fan_in_init,
-    normalise_rewards=False,
+    reward_spread=UNIT_SPREAD if reward_range is None else None,
   )
   # g and Z without 1/m: the model's Z is theirs over m, from lambda / m on.
   numbers = Numbers(
@@ -220,4 +232,5 @@ def neural_ucb_practical(
   return model_bandit(
     neural_model(learner, numbers, confidence="diagonal"),
     *named_candidates("dirichlet", num_experts, num_candidates),
+    reward_range=reward_range,
   )

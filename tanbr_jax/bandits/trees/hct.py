@@ -12,12 +12,14 @@ The walk follows the largest B (see `tree_bounds`) below every cell with
 N >= tau_h = ceil(c^2 log(1 / delta') rho^(-2 h) / nu^2), plays where it stops,
 and splits a leaf once it has tau_h rewards. When t is a power of two U is
 computed anew in all cells. [R] Within a round the same t is used throughout:
-the paper counts t up between the reward and U.
+the paper counts t up between the reward and U. [R] nu and c are told in widths
+of the rewards' range so far, where the paper's rewards lie in [0, 1].
 
 A round costs O(depth), but for the log2(T) rounds that compute all anew.
 Letters: V tasks, E experts, M capacity in nodes, G trees.
 """
 
+import functools
 from typing import Annotated, NamedTuple
 
 import jax
@@ -38,9 +40,17 @@ from tanbr_jax.bandits.trees.tree_statistics import (
   Plan,
   in_range,
 )
+from tanbr_jax.bandits.wrappers.standardised import standardised
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import AtLeastTwo, Count, Inner, Positive, Range
-from tanbr_jax.partition import Partition, Tree
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Count,
+  Inner,
+  Positive,
+  Range,
+  Real,
+)
+from tanbr_jax.partition import Partition
 
 
 class HctState(NamedTuple):
@@ -90,10 +100,13 @@ def _threshold(numbers: HctNumbers, depth: jax.Array, log_term) -> jax.Array:
   )
 
 
-def _upper(numbers: HctNumbers, mean, visits, depth, log_term) -> jax.Array:
+def _upper(
+  numbers: HctNumbers, unit, log_term, mean, visits, depth
+) -> jax.Array:
   """Returns U of nodes [...], UNBOUNDED without visits."""
   width = numbers.c * jnp.sqrt(log_term / jnp.maximum(visits, 1.0))
-  upper = mean + numbers.nu * numbers.rho ** depth.astype(jnp.float32) + width
+  smoothness = numbers.nu * numbers.rho ** depth.astype(jnp.float32)
+  upper = mean + unit * (smoothness + width)
   return jnp.where(visits > 0, upper, UNBOUNDED)
 
 
@@ -136,7 +149,8 @@ def _update(
   log_term = _log_term(numbers, state.forest.rounds[index] + 1)
   capacity = state.bounds.shape[0]
   depth, visits = forest.tree.depths[node], forest.visits[node]
-  upper = _upper(numbers, forest.means[node], visits, depth, log_term)
+  upper_of = functools.partial(_upper, numbers, forest.unit)
+  upper = upper_of(log_term, forest.means[node], visits, depth)
   uppers = state.uppers.at[jnp.where(seen, node, capacity)].set(
     upper, mode="drop"
   )
@@ -146,47 +160,14 @@ def _update(
   # The split, and what a round that is a power of two computes anew.
   splits = seen & (visits >= _threshold(numbers, depth, log_term))
   forest, bounds = tree_bounds.expand(forest, bounds, plan, node, splits)
-  return _refresh(numbers, HctState(forest, bounds, uppers), index, seen)
-
-
-def _refresh(
-  numbers: HctNumbers, state: HctState, index: jax.Array, seen: jax.Array
-) -> HctState:
-  """Computes U and B of a tree anew before a round that is a power of two.
-
-  A loop of no step does nothing. A `cond` would be a select under `vmap`, which
-  copies all arrays in every round.
-  """
-  forest, tree = state.forest, state.forest.tree
-  coming = forest.rounds[index] + 1
-  is_due = seen & ((coming & (coming - 1)) == 0)
-  log_term = _log_term(numbers, coming)
-  rows = (
-    forest.owners,
-    forest.means,
-    forest.visits,
-    tree.depths,
-    tree.children,
-  )
-
-  def step(number, carry):
-    uppers, bounds = carry
-    # What does not depend on the step would be computed before the loop, in
-    # every round, were it not tied to the step by this barrier.
-    (owners, means, visits, depths, children), _ = jax.lax.optimization_barrier(
-      (rows, number)
-    )
-    fresh = _upper(numbers, means, visits, depths, log_term)
-    uppers = jnp.where(owners == index, fresh, uppers)
-    below = jnp.max(bounds[children], axis=1)
-    below = jnp.where(children[:, 0] != Tree.NO_CHILD, below, UNBOUNDED)
-    found = jnp.minimum(uppers, below)
-    return uppers, jnp.where(owners == index, found, bounds)
-
-  # After step s the B of the nodes less than s above all leaves are right.
-  steps = jnp.where(is_due, forest.max_depth + 1, 0)
-  uppers, bounds = jax.lax.fori_loop(
-    0, steps, step, (state.uppers, state.bounds)
+  log_term = _log_term(numbers, forest.rounds[index] + 1)
+  uppers, bounds = tree_bounds.rebuild(
+    forest,
+    uppers,
+    bounds,
+    functools.partial(upper_of, log_term),
+    index,
+    seen & tree_bounds.is_due(forest, index),
   )
   return HctState(forest, bounds, uppers)
 
@@ -204,6 +185,7 @@ def hct(
   rho: Inner = 0.9,
   c: Positive = 0.05,
   delta: Inner = 0.01,
+  reward_range: tuple[Real, Real] | None = None,
 ) -> Bandit:
   """HCT-iid (Azar et al. 2014) on cells of the simplex.
 
@@ -215,10 +197,14 @@ def hct(
       rounds.
     capacity: M, nodes that all trees together may hold.
     max_depth: greatest depth; a round's cost grows with it.
-    nu: rewards in a cell of depth h differ by at most nu rho^h.
+    nu: rewards in a cell of depth h differ by at most nu rho^h, in widths of
+      their range.
     rho: in (0, 1).
-    c: factor of the confidence width, about the rewards' standard deviation.
+    c: factor of the confidence width, about the rewards' standard deviation
+      over the width of their range.
     delta: confidence, in (0, 1).
+    reward_range: (lowest, highest) reward of a slot; None for what was seen so
+      far [R].
 
   Returns:
     A `Bandit`; its decisions' aux holds leaf, depth, max_depth, num_leaves,
@@ -235,6 +221,7 @@ def hct(
     context=context,
     capacity=capacity,
     max_depth=max_depth,
+    reward_range=reward_range,
   )
   numbers = HctNumbers(
     nu=in_range("nu", nu, above=0),
@@ -242,8 +229,9 @@ def hct(
     c=in_range("c", c, above=0),
     delta=in_range("delta", delta, above=0, below=1),
   )
-  return Bandit(
+  bandit = Bandit(
     Partial(_init, plan),
     Partial(_select, plan, numbers),
     Partial(_update, plan, numbers),
   )
+  return standardised(bandit, reward_range=reward_range)

@@ -10,10 +10,13 @@ and the walk follows the largest B (see `tree_bounds`) to a leaf, plays it,
 credits every cell on the way, and splits the leaf while its depth is below
 D = ceil((log n / 2 - log(1 / nu)) / log(1 / rho)), where nu rho^D <= n^(-1/2).
 
-Since n is fixed, U changes on the path only and a round costs O(depth).
+Since n is fixed, U changes on the path only and a round costs O(depth). [R] The
+log2(T) rounds that are powers of two compute all anew: the rewards' range, in
+whose width nu and the confidence width are told, grows with what was seen.
 Letters: V tasks, E experts, M capacity in nodes, G trees.
 """
 
+import functools
 from typing import Annotated, NamedTuple
 
 import jax
@@ -28,9 +31,22 @@ from tanbr_jax.bandits.base import (
   begin,
 )
 from tanbr_jax.bandits.trees import tree_bounds, tree_statistics
-from tanbr_jax.bandits.trees.tree_statistics import Forest, Plan, in_range
+from tanbr_jax.bandits.trees.tree_statistics import (
+  UNBOUNDED,
+  Forest,
+  Plan,
+  in_range,
+)
+from tanbr_jax.bandits.wrappers.standardised import standardised
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import AtLeastTwo, Count, Inner, Positive, Range
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Count,
+  Inner,
+  Positive,
+  Range,
+  Real,
+)
 from tanbr_jax.partition import Partition
 
 
@@ -85,26 +101,30 @@ def _update(
 ) -> HooState:
   del key
   path, leaf = decision.aux["path"], decision.aux["leaf"]
-  forest, _, seen = tree_statistics.credit(
+  forest, index, seen = tree_statistics.credit(
     state.forest, plan, path, context, feedback
   )
   capacity = state.bounds.shape[0]
   written = jnp.where(seen, path, capacity)
-  bounds = tree_bounds.back_up(
-    forest.tree, state.bounds, _uppers(numbers, forest, path), written
-  )
+  depths = jnp.arange(path.shape[0], dtype=jnp.int32)
+  uppers_of = functools.partial(_uppers, numbers, forest.unit)
+  uppers = uppers_of(forest.means[path], forest.visits[path], depths)
+  bounds = tree_bounds.back_up(forest.tree, state.bounds, uppers, written)
   depth = forest.tree.depths[leaf].astype(jnp.float32)
   splits = seen & (depth < numbers.depth_limit)
-  return HooState(*tree_bounds.expand(forest, bounds, plan, leaf, splits))
+  forest, bounds = tree_bounds.expand(forest, bounds, plan, leaf, splits)
+  # The range of the rewards may have grown since U was computed.
+  due = seen & tree_bounds.is_due(forest, index)
+  _, bounds = tree_bounds.rebuild(forest, bounds, bounds, uppers_of, index, due)
+  return HooState(forest, bounds)
 
 
-def _uppers(numbers: HooNumbers, forest: Forest, path: jax.Array) -> jax.Array:
-  """U [D + 1] of the nodes on a path; padding gets some number."""
-  visits = jnp.maximum(forest.visits[path], 1.0)
-  depths = jnp.arange(path.shape[0], dtype=jnp.float32)
-  width = jnp.sqrt(2 * numbers.log_horizon / visits)
-  smoothness = numbers.nu * numbers.rho**depths
-  return forest.means[path] + numbers.noise_scale * width + smoothness
+def _uppers(numbers: HooNumbers, unit, means, visits, depths) -> jax.Array:
+  """Returns U of nodes [...], UNBOUNDED without visits."""
+  width = jnp.sqrt(2 * numbers.log_horizon / jnp.maximum(visits, 1.0))
+  smoothness = numbers.nu * numbers.rho ** depths.astype(jnp.float32)
+  uppers = means + unit * (numbers.noise_scale * width + smoothness)
+  return jnp.where(visits > 0, uppers, UNBOUNDED)
 
 
 @ranges.checked
@@ -121,6 +141,7 @@ def hoo(
   noise_scale: Positive = 0.02,
   horizon: Annotated[float, Range(1, ends="()")] = 5000.0,
   depth_limit: Positive | None = None,
+  reward_range: tuple[Real, Real] | None = None,
 ) -> Bandit:
   """Truncated HOO (Bubeck et al. 2011) on cells of the simplex.
 
@@ -131,12 +152,15 @@ def hoo(
     context: "none" or "dominant_task", see there.
     capacity: M, nodes that all trees together may hold.
     max_depth: greatest depth whatever D is; a round's cost grows with it.
-    nu: rewards in a cell of depth h differ by at most nu rho^h.
+    nu: rewards in a cell of depth h differ by at most nu rho^h, in widths of
+      their range.
     rho: in (0, 1).
-    noise_scale: factor of the confidence width: the paper's is for rewards in
-      [0, 1]; for rewards of standard deviation s take about s.
+    noise_scale: factor of the confidence width, about the rewards' standard
+      deviation over the width of their range; the paper's is 1.
     horizon: n, rounds that the confidence is meant for.
     depth_limit: D; None for the paper's.
+    reward_range: (lowest, highest) reward of a slot; None for what was seen so
+      far [R].
 
   Returns:
     A `Bandit`; its decisions' aux holds leaf, depth, max_depth, num_leaves,
@@ -152,6 +176,7 @@ def hoo(
     context=context,
     capacity=capacity,
     max_depth=max_depth,
+    reward_range=reward_range,
   )
   nu = in_range("nu", nu, above=0)
   rho = in_range("rho", rho, above=0, below=1)
@@ -165,8 +190,9 @@ def hoo(
   numbers = HooNumbers(
     nu, rho, noise_scale, log_horizon, jnp.asarray(depth_limit, jnp.float32)
   )
-  return Bandit(
+  bandit = Bandit(
     Partial(_init, plan),
     Partial(_select, plan),
     Partial(_update, plan, numbers),
   )
+  return standardised(bandit, reward_range=reward_range)

@@ -39,8 +39,16 @@ from tanbr_jax.bandits.trees.tree_statistics import (
   Plan,
   in_range,
 )
+from tanbr_jax.bandits.wrappers.standardised import standardised
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import AtLeastTwo, Count, Inner, Positive, Range
+from tanbr_jax.checks.ranges import (
+  AtLeastTwo,
+  Count,
+  Inner,
+  Positive,
+  Range,
+  Real,
+)
 from tanbr_jax.partition import Partition, Tree
 
 
@@ -177,7 +185,8 @@ def _advance(
 def _scores(numbers: StoSooNumbers, forest: Forest) -> jax.Array:
   """Returns b [M], UNBOUNDED without samples."""
   width = jnp.sqrt(0.5 * numbers.log_term / jnp.maximum(forest.visits, 1.0))
-  scores = forest.means + numbers.noise_scale * width
+  width = forest.unit * numbers.noise_scale * width
+  scores = forest.means + width
   return jnp.where(forest.visits > 0, scores, UNBOUNDED)
 
 
@@ -195,6 +204,7 @@ def sto_soo(
   max_samples: Positive | None = None,
   depth_limit: Positive | None = None,
   delta: Inner | None = None,
+  reward_range: tuple[Real, Real] | None = None,
 ) -> Bandit:
   """StoSOO (Valko et al. 2013) on cells of the simplex.
 
@@ -206,13 +216,15 @@ def sto_soo(
     capacity: M, nodes that all trees together may hold; a round's cost grows
       with it.
     max_depth: greatest depth whatever `depth_limit` is.
-    noise_scale: s; the paper's is for rewards in [0, 1], for rewards of
-      standard deviation s take about s.
+    noise_scale: s, about the rewards' standard deviation over the width of
+      their range; the paper's is 1.
     horizon: n, the slots after which a tree stops exploring and plays what it
       recommends; each tree counts its own. Before it, regret grows linearly.
     max_samples: k; None for ceil(n / log(n)^3).
     depth_limit: h_max; None for floor(sqrt(n / k)).
     delta: confidence in (0, 1); None for 1 / sqrt(n).
+    reward_range: (lowest, highest) reward of a slot; None for what was seen so
+      far [R].
 
   Returns:
     A `Bandit`; its decisions' aux holds leaf, depth, max_depth, num_leaves,
@@ -229,6 +241,7 @@ def sto_soo(
     context=context,
     capacity=capacity,
     max_depth=max_depth,
+    reward_range=reward_range,
   )
   # The paper's k, h_max and delta follow from the horizon. At n = 1 the
   # logarithm is 0, and k would be infinite.
@@ -249,8 +262,9 @@ def sto_soo(
     depth_limit=in_range("depth_limit", depth_limit, above=0),
     log_term=jnp.log(budget * samples / delta),
   )
-  return Bandit(
+  bandit = Bandit(
     Partial(_init, plan),
     Partial(_select, plan, numbers),
     Partial(_update, plan, numbers),
   )
+  return standardised(bandit, reward_range=reward_range)

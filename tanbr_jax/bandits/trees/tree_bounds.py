@@ -129,3 +129,62 @@ def back_up(
     compose, (floors, ceilings), reverse=True
   )
   return bounds.at[path].set(jnp.minimum(high, low), mode="drop")
+
+
+def is_due(forest: Forest, index: jax.Array) -> jax.Array:
+  """Whether the round that comes is a power of two in a tree, [] bool."""
+  coming = forest.rounds[index] + 1
+  return (coming & (coming - 1)) == 0
+
+
+def rebuild(
+  forest: Forest,
+  uppers: jax.Array,
+  bounds: jax.Array,
+  uppers_of: Callable[..., jax.Array],
+  index: jax.Array,
+  due: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes U and B anew in all nodes of a tree.
+
+  A loop of no step does nothing. A `cond` would be a select under `vmap`, which
+  copies all arrays in every round.
+
+  Args:
+    forest: the trees.
+    uppers: [M] float32, U.
+    bounds: [M] float32, B.
+    uppers_of: `uppers_of(means, visits, depths) -> U` of nodes [M], UNBOUNDED
+      without visits.
+    index: [] int32, the tree.
+    due: [] bool; if false, nothing changes.
+
+  Returns:
+    [M] float32, U, and [M] float32, B.
+  """
+  tree = forest.tree
+  rows = (
+    forest.owners,
+    forest.means,
+    forest.visits,
+    tree.depths,
+    tree.children,
+  )
+
+  def step(number, carry):
+    uppers, bounds = carry
+    # What does not depend on the step would be computed before the loop, in
+    # every round, were it not tied to the step by this barrier.
+    (owners, means, visits, depths, children), _ = jax.lax.optimization_barrier(
+      (rows, number)
+    )
+    fresh = uppers_of(means, visits, depths)
+    uppers = jnp.where(owners == index, fresh, uppers)
+    below = jnp.max(bounds[children], axis=1)
+    below = jnp.where(children[:, 0] != Tree.NO_CHILD, below, UNBOUNDED)
+    found = jnp.minimum(uppers, below)
+    return uppers, jnp.where(owners == index, found, bounds)
+
+  # After step s the B of the nodes less than s above all leaves are right.
+  steps = jnp.where(due, forest.max_depth + 1, 0)
+  return jax.lax.fori_loop(0, steps, step, (uppers, bounds))

@@ -21,7 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax import partition as partitions
-from tanbr_jax.bandits.arms.slot_reward import slot_reward
+from tanbr_jax.bandits.arms.slot_reward import (
+  RewardRange,
+  make_range,
+  slot_reward,
+  widen,
+  width,
+)
 from tanbr_jax.bandits.base import Context, Feedback, check_at_least
 from tanbr_jax.partition import Partition
 
@@ -45,6 +51,8 @@ class Forest(NamedTuple):
     rounds: [G] int32, slots that each tree has learnt from.
     num_leaves: [] int32, feasible leaves of all trees.
     max_depth: [] int32, depth of the deepest node.
+    reward_range: of the slots' rewards, whose width is what smoothness and
+      confidence widths are told in: the papers have rewards in [0, 1].
   """
 
   tree: Any
@@ -54,6 +62,12 @@ class Forest(NamedTuple):
   rounds: jax.Array
   num_leaves: jax.Array
   max_depth: jax.Array
+  reward_range: RewardRange
+
+  @property
+  def unit(self) -> jax.Array:
+    """Returns the width of the rewards' range, []; 0 until it is known."""
+    return width(self.reward_range)
 
 
 @jax.tree_util.register_dataclass
@@ -65,11 +79,14 @@ class Plan:
     partition: whose representatives are played.
     num_trees: G.
     max_depth: D, the greatest depth of a node; a round's cost grows with it.
+    has_range: whether rewards come in [0, 1]; otherwise their range is what was
+      seen so far.
   """
 
   partition: Partition
   num_trees: int = dataclasses.field(metadata={"static": True})
   max_depth: int = dataclasses.field(metadata={"static": True})
+  has_range: bool = dataclasses.field(metadata={"static": True})
 
 
 def make_plan(
@@ -80,6 +97,7 @@ def make_plan(
   context: str,
   capacity: int,
   max_depth: int,
+  reward_range: tuple[float, float] | None,
 ) -> Plan:
   """Returns the plan of a forest from the arguments of all tree bandits.
 
@@ -93,6 +111,8 @@ def make_plan(
       this is a `Partition`. A full pool goes on with the cells that it has;
       aux says `tree_full`.
     max_depth: D.
+    reward_range: (lowest, highest) reward of a slot, which `standardised` makes
+      0 and 1; None for what was seen so far.
 
   Raises:
     ValueError: if a name is unknown or a size is too small.
@@ -112,7 +132,7 @@ def make_plan(
     if cells not in known:
       raise ValueError(f"cells must be 'simplex' or 'box', got {cells=}")
     cells = known[cells](num_experts=num_experts, capacity=capacity)
-  return Plan(cells, num_trees, max_depth)
+  return Plan(cells, num_trees, max_depth, reward_range is not None)
 
 
 def in_range(
@@ -158,6 +178,7 @@ def plant(plan: Plan) -> Forest:
     rounds=jnp.zeros(count, jnp.int32),
     num_leaves=jnp.int32(count),
     max_depth=jnp.int32(0),
+    reward_range=make_range((0.0, 1.0) if plan.has_range else None),
   )
 
 
@@ -210,6 +231,7 @@ def credit(
     visits=visits,
     means=forest.means.at[nodes].set(means, mode="drop"),
     rounds=forest.rounds.at[index].add(slot.seen.astype(jnp.int32)),
+    reward_range=widen(forest.reward_range, slot.value[None], slot.seen[None]),
   )
   return Credit(forest, index, slot.seen)
 

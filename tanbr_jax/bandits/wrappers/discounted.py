@@ -26,6 +26,7 @@ from tanbr_jax.bandits.base import (
 )
 from tanbr_jax.bandits.linear.linear_model import LinearState
 from tanbr_jax.bandits.reward_model import RewardScale
+from tanbr_jax.bandits.wrappers.standardised import StandardisedState
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import Chance
 from tanbr_jax.regression.confidence import DiagonalState
@@ -58,6 +59,11 @@ def forget(state: Any, factor: chex.Numeric) -> Any:
     "discounted needs a state that it knows how to forget, got "
     f"{type(state).__name__}"
   )
+
+
+@forget.register
+def _(state: StandardisedState, factor) -> StandardisedState:
+  return state._replace(bandit=forget(state.bandit, factor))
 
 
 @forget.register

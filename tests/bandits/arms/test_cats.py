@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unwrapped import unwrapped
 
 from tanbr_jax import bandits
 from tanbr_jax.bandits import Context, Feedback
@@ -24,7 +25,9 @@ NUMBERS = {
 
 
 def make():
-  return bandits.cats(num_experts=E, num_tasks=V, depth=DEPTH, **NUMBERS)
+  return unwrapped(
+    bandits.cats(num_experts=E, num_tasks=V, depth=DEPTH, **NUMBERS)
+  )
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unwrapped import unwrapped
 
 from tanbr_jax import bandits
 from tanbr_jax.bandits import Context, Feedback
@@ -94,7 +95,9 @@ def test_greedy_plays_the_best_mean_and_explores_as_often_as_it_says(stream):
     mean = slow.means() @ slow.mix(mix)
     assert arm == np.argmax(np.where(slow.visits == 0, np.inf, mean))
     slow.learn(arm, mix, MEANS[arm] + noise, count)
-  bandit = bandits.epsilon_greedy(**SIZES, epsilon=0.8, decay_rounds=30.0)
+  bandit = unwrapped(
+    bandits.epsilon_greedy(**SIZES, epsilon=0.8, decay_rounds=30.0)
+  )
   rows = play(bandit, stream)
   state = rows[-1][2]
   rounds = int(jnp.sum(state.visits))
@@ -112,7 +115,7 @@ def test_greedy_plays_the_best_mean_and_explores_as_often_as_it_says(stream):
 
 
 def test_thompson_has_the_conjugate_posterior_and_draws_from_it(stream):
-  bandit = bandits.thompson(**SIZES, prior_scale=2.0)
+  bandit = unwrapped(bandits.thompson(**SIZES, prior_scale=2.0))
   state = play(bandit, stream)[-1][2]
   observations = [[[] for _ in range(V)] for _ in range(4)]
   slow = SlowArms("per_task")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unwrapped import unwrapped
 
 from tanbr_jax import bandits
 from tanbr_jax.bandits import Context, Feedback
@@ -61,14 +62,14 @@ def test_weights_are_those_of_the_paper(given, horizon):
     )
     weights[arm] *= np.exp(gamma * unit / chances[arm] / 3)
   np.testing.assert_allclose(
-    probabilities(state.log_weights, 0.0),
+    probabilities(state.bandit.log_weights, 0.0),
     weights / weights.sum(),
     rtol=1e-4,
   )
 
 
 def test_arms_are_drawn_with_the_probability_that_is_told():
-  bandit = bandits.exp3(**SIZES, horizon=48.0)
+  bandit = unwrapped(bandits.exp3(**SIZES, horizon=48.0))
   state = bandit.init(jax.random.key(0))
   state = state._replace(log_weights=jnp.asarray([0.0, -1.0, -4.0]))
   context = Context(jnp.asarray([0.5, 0.5]))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
+from unwrapped import unwrapped
 
 from tanbr_jax.bandits import Context, Decision, Feedback, reward_model
 from tanbr_jax.bandits.arms.fixed_arms import (
@@ -32,8 +33,8 @@ def history():
 
 
 def learn(history, context):
-  bandit = fixed_arms(
-    Partial(first_arm), num_experts=E, num_tasks=V, context=context
+  bandit = unwrapped(
+    fixed_arms(Partial(first_arm), num_experts=E, num_tasks=V, context=context)
   )
   key = jax.random.key(0)
 

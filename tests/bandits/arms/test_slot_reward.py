@@ -36,7 +36,7 @@ def test_nothing_seen(counts):
 
 
 def test_a_range_grows_or_clips():
-  bounds = slot_reward.reward_range(None)
+  bounds = slot_reward.make_range(None)
   assert float(slot_reward.width(bounds)) == 0
   assert float(slot_reward.rescale(bounds, jnp.float32(7))) == 0.5
   for values, seen in (([-1.0, 50.0], [1, 0]), ([3.0, -50.0], [1, 0])):
@@ -45,7 +45,7 @@ def test_a_range_grows_or_clips():
     )
   assert float(slot_reward.width(bounds)) == 4
   assert float(slot_reward.rescale(bounds, jnp.float32(0))) == 0.25
-  given = slot_reward.reward_range((0.0, 2.0))
+  given = slot_reward.make_range((0.0, 2.0))
   given = slot_reward.widen(given, jnp.full(1, 9.0), jnp.ones(1, bool))
   assert float(slot_reward.width(given)) == 2
   assert float(slot_reward.rescale(given, jnp.float32(9))) == 1
@@ -54,4 +54,4 @@ def test_a_range_grows_or_clips():
 @pytest.mark.parametrize("bounds", [(1.0, 1.0), (0.0, np.inf), (np.nan, 1.0)])
 def test_bad_bounds(bounds):
   with pytest.raises(ValueError, match="reward_range must be"):
-    slot_reward.reward_range(bounds)
+    slot_reward.make_range(bounds)

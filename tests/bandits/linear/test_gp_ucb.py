@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unwrapped import unwrapped
 
 from tanbr_jax import bandits
 from tanbr_jax.bandits import Context, Feedback
@@ -15,7 +16,7 @@ LENGTHS = {"length_scale": 0.5, "mix_length_scale": 0.5}
 
 
 def test_no_vertex_and_no_grid_point_has_a_much_higher_bound():
-  bandit = bandits.gp_ucb(**SIZES, **NUMBERS, **LENGTHS)
+  bandit = unwrapped(bandits.gp_ucb(**SIZES, **NUMBERS, **LENGTHS))
   model = gp_model(**SIZES, numbers=GpNumbers(**NUMBERS, **LENGTHS))
   select, update = jax.jit(bandit.select), jax.jit(bandit.update)
   state = bandit.init(jax.random.key(0))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unwrapped import unwrapped
 
 from tanbr_jax import bandits
 from tanbr_jax.bandits import Context, Feedback
@@ -16,7 +17,9 @@ E, V = 3, 2
 
 @pytest.fixture(scope="module")
 def bandit():
-  return bandits.multitask_ts(num_experts=E, num_tasks=V, num_fourier=4)
+  return unwrapped(
+    bandits.multitask_ts(num_experts=E, num_tasks=V, num_fourier=4)
+  )
 
 
 def test_plays_no_worse_than_the_best_of_a_fine_grid_of_its_draw(bandit):
@@ -78,7 +81,9 @@ def test_starts_are_added_one_by_one():
       seen.append(int(jnp.sum(active)))
       raise StopIteration
 
-  bandit = bandits.multitask_ts(num_experts=E, num_tasks=V, num_fourier=2)
+  bandit = unwrapped(
+    bandits.multitask_ts(num_experts=E, num_tasks=V, num_fourier=2)
+  )
   model, shape, _, growth = bandit.select.args
   select = bandit.select.func
   context = Context(jnp.full(V, 1 / V, jnp.float32))

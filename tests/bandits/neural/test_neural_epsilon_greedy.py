@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
+from unwrapped import unwrapped
 
 from tanbr_jax.bandits import Context, neural_epsilon_greedy
 from tanbr_jax.bandits.neural import reward_network
@@ -22,8 +23,10 @@ def propose(key, state):
 
 def select_often(**options):
   """Decisions of many keys on the same six candidates, and their values."""
-  bandit = neural_epsilon_greedy(
-    num_experts=E, num_tasks=V, hidden=(8,), replay_capacity=8, **options
+  bandit = unwrapped(
+    neural_epsilon_greedy(
+      num_experts=E, num_tasks=V, hidden=(8,), replay_capacity=8, **options
+    )
   )
   model, source, *rest = bandit.select.args
   source = source._replace(propose=propose)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unwrapped import unwrapped
 
 from tanbr_jax.bandits import Context, Feedback, neural_linear
 
@@ -14,16 +15,18 @@ MIX = jnp.asarray([0.4, 0.6], jnp.float32)
 @pytest.fixture(scope="module")
 def played():
   """A state after 50 slots; the network was trained after 20 and 40."""
-  bandit = neural_linear(
-    num_experts=E,
-    num_tasks=V,
-    retrain_every=20,
-    noise=NOISE,
-    exploration=BETA,
-    regularisation=LAMBDA,
-    hidden=(8, 5),
-    num_steps=30,
-    replay_capacity=64,
+  bandit = unwrapped(
+    neural_linear(
+      num_experts=E,
+      num_tasks=V,
+      retrain_every=20,
+      noise=NOISE,
+      exploration=BETA,
+      regularisation=LAMBDA,
+      hidden=(8, 5),
+      num_steps=30,
+      replay_capacity=64,
+    )
   )
 
   def step(state, row):
@@ -105,9 +108,10 @@ def test_samples_have_the_posteriors_moments(played):
   wanted, variance = 0.0, 0.0
   for task in range(V):
     covariance, mean, error = closed_form(bandit, model, task, counts)
-    # A prior of eight slots with the noise that was given.
+    # A prior of eight slots with the noise that was given, in spreads.
     seen = np.sum(counts[:, task] > 0)
-    noise = (8 * NOISE**2 + error) / (8 + seen)
+    spread = np.sqrt(float(model.learner.replay.scale.square))
+    noise = (8 * (NOISE * spread) ** 2 + error) / (8 + seen)
     wanted += mix[task] * phi @ mean
     variance += mix[task] ** 2 * noise * phi @ covariance @ phi
   np.testing.assert_allclose(means[0], wanted, rtol=1e-3)

@@ -27,7 +27,7 @@ def descent():
     replay_capacity=CAPACITY,
     ntk=True,
     initialise=symmetric_init,
-    normalise_rewards=False,
+    reward_spread=None,
   )
   rng = np.random.default_rng(0)
   state = learner.init(jax.random.key(0))

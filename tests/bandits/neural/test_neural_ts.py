@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from unwrapped import unwrapped
 
 from tanbr_jax.bandits import Context, Feedback, neural_ts
 
@@ -52,14 +53,16 @@ def check_moments(draws, deviation):
 
 def test_a_candidates_sample_is_normal_with_sigma():
   # One candidate a round, so that what is played is what was drawn.
-  bandit = neural_ts(
-    num_experts=E,
-    num_tasks=V,
-    num_candidates=1,
-    exploration=NU,
-    regularisation=LAMBDA,
-    hidden=(6,),
-    replay_capacity=16,
+  bandit = unwrapped(
+    neural_ts(
+      num_experts=E,
+      num_tasks=V,
+      num_candidates=1,
+      exploration=NU,
+      regularisation=LAMBDA,
+      hidden=(6,),
+      replay_capacity=16,
+    )
   )
   state = learn(bandit)
   keys = jax.random.split(jax.random.key(7), DRAWS)

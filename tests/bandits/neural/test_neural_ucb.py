@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import neural_ucb_reference
 import numpy as np
 import pytest
+from unwrapped import unwrapped
 
 from tanbr_jax.bandits import (
   Context,
@@ -30,6 +31,7 @@ OPTIONS = dict(
   dense_rounds=25,
   sparse_every=4,
   replay_capacity=CAPACITY,
+  reward_range=(0.0, 1.0),
 )
 
 
@@ -54,7 +56,7 @@ def learner_of(bandit):
 @pytest.fixture(scope="module")
 def recorded():
   """Our run: start, candidates, orders, decisions, states."""
-  bandit = neural_ucb_practical(**OPTIONS)
+  bandit = unwrapped(neural_ucb_practical(**OPTIONS))
   source = make_source("dirichlet", E, 6)
 
   def step(state, row):
@@ -123,8 +125,14 @@ def test_practical_is_the_public_codes_algorithm_step_by_step(recorded):
 @pytest.fixture(scope="module")
 def theory():
   """Twelve rounds of the theory: states, weights, mixes, gradients."""
-  bandit = neural_ucb_theory(
-    num_experts=E, num_tasks=V, hidden=(8,), num_candidates=4
+  bandit = unwrapped(
+    neural_ucb_theory(
+      num_experts=E,
+      num_tasks=V,
+      hidden=(8,),
+      num_candidates=4,
+      reward_range=(0.0, 1.0),
+    )
   )
   learner = learner_of(bandit)
 

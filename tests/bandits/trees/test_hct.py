@@ -80,7 +80,7 @@ def test_each_dominant_task_has_a_tree_and_a_clock_of_its_own():
   tasks = jnp.asarray(rng.permutation(np.arange(80) % 2), jnp.int32)
   rewards = jnp.asarray(0.1 * rng.normal(size=80), jnp.float32)
   state, (weights, _) = plain_box.play_tasks(hct(**options), tasks, rewards)
-  np.testing.assert_array_equal(state.forest.rounds, [40, 40])
+  np.testing.assert_array_equal(state.bandit.forest.rounds, [40, 40])
   alone = hct(context="none", **options)
   for task in (0, 1):
     mine = np.asarray(tasks) == task

@@ -17,10 +17,7 @@ PYXAB_DEPTH = PAPER_DEPTH + 1
 
 def make(dimension, **options):
   numbers = dict(nu=NU, rho=RHO, noise_scale=1.0, horizon=ROUNDS)
-  return hoo(
-    **plain_box.trees(dimension, 511, 12),
-    **numbers | options,
-  )
+  return hoo(**plain_box.trees(dimension, 511, 12) | numbers | options)
 
 
 def noises(scale=0.1):
@@ -54,14 +51,17 @@ def test_depth_is_limited_as_in_the_paper():
   assert np.any((points * 2**PAPER_DEPTH) % 1 != 0)
 
 
-def test_rewards_scale_with_the_noise_scale():
+def test_rewards_scale_with_what_they_are_told_in():
+  """Smoothness and noise are told in widths of the rewards' range."""
   noise = noises()[:1, :100]
   small = make(1, nu=0.01 * NU, noise_scale=0.01)
+  wide = make(1, reward_range=(0.0, 128.0))
   ours = plain_box.play_ours(make(1), noise)
-  scaled = plain_box.play_ours(
-    small, 0.01 * noise, lambda points: 0.01 * plain_box.wave(points)
-  )
-  np.testing.assert_array_equal(ours, scaled)
+  for scale, bandit in ((0.01, small), (128.0, wide)):
+    scaled = plain_box.play_ours(
+      bandit, scale * noise, lambda points, a=scale: a * plain_box.wave(points)
+    )
+    np.testing.assert_array_equal(ours, scaled)
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_full_pool_goes_on_and_says_so():
     bandit, jnp.zeros(60, jnp.int32), rewards
   )
   assert not full[0] and full[-1]
-  assert int(state.forest.num_leaves) == 5  # 9 nodes of a binary tree
+  assert int(state.bandit.forest.num_leaves) == 5  # 9 nodes of a binary tree
   np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
 
 

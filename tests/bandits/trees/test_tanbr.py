@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unwrapped import unwrapped
 
 from tanbr_jax import bandits
 from tanbr_jax.bandits import Context, Feedback
@@ -16,7 +17,9 @@ RHO = 0.6
 @pytest.fixture(scope="module")
 def run():
   """60 rounds of a small tree of the paper: states before, and decisions."""
-  bandit = bandits.tanbr_paper(num_experts=E, num_tasks=V, capacity=31, rho=RHO)
+  bandit = unwrapped(
+    bandits.tanbr_paper(num_experts=E, num_tasks=V, capacity=31, rho=RHO)
+  )
   select, update = jax.jit(bandit.select), jax.jit(bandit.update)
   state, rounds = jax.jit(bandit.init)(jax.random.key(0)), []
   context = Context(jnp.asarray(MIX))
@@ -70,7 +73,9 @@ def test_the_paper_plays_the_best_leaf_representative(run):
 
 def test_a_slot_without_observations_leaves_everything_alone(run):
   state, decision = run[30]
-  bandit = bandits.tanbr_paper(num_experts=E, num_tasks=V, capacity=31, rho=RHO)
+  bandit = unwrapped(
+    bandits.tanbr_paper(num_experts=E, num_tasks=V, capacity=31, rho=RHO)
+  )
   feedback = Feedback(jnp.full(V, jnp.nan), jnp.zeros(V, jnp.int32))
   after = jax.jit(bandit.update)(
     jax.random.key(0), state, Context(jnp.asarray(MIX)), decision, feedback

@@ -61,3 +61,44 @@ def test_b_on_a_path_is_that_of_the_definition():
       jnp.asarray(padded),
     )
     np.testing.assert_array_equal(found, define(uppers))
+
+
+def test_u_and_b_computed_anew_are_those_of_the_definition():
+  rng = np.random.default_rng(1)
+  capacity, free = 24, 7.0
+  children, _, depths, size = random_tree(rng, capacity)
+  means = rng.normal(size=capacity).astype(np.float32)
+  # Another tree owns the last nodes of the pool.
+  owners = np.where(np.arange(capacity) < size, 0, 1)
+  uppers = means + 0.5**depths
+  bounds = np.full(capacity, free)
+  for node in range(size - 1, -1, -1):
+    below = bounds[children[node]].max() if children[node, 0] > 0 else 9e9
+    bounds[node] = min(uppers[node], below)
+  forest = types.SimpleNamespace(
+    tree=types.SimpleNamespace(
+      children=jnp.asarray(children), depths=jnp.asarray(depths)
+    ),
+    owners=jnp.asarray(owners),
+    means=jnp.asarray(means),
+    visits=jnp.ones(capacity),
+    max_depth=jnp.max(depths),
+  )
+  before = jnp.full(capacity, free)
+
+  def rebuild(due):
+    return tree_bounds.rebuild(
+      forest,
+      before,
+      before,
+      lambda means, visits, depths: means + 0.5 ** depths.astype(jnp.float32),
+      jnp.int32(0),
+      due,
+    )
+
+  found = jax.jit(rebuild)(jnp.asarray(True))
+  wanted = np.where(owners == 0, uppers, free), bounds
+  for ours, plain in zip(found, wanted, strict=True):
+    np.testing.assert_allclose(ours, plain, rtol=1e-6)
+  for ours in jax.jit(rebuild)(jnp.asarray(False)):
+    np.testing.assert_array_equal(ours, before)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_sliding_window as slots_of
+from unwrapped import unwrapped
 
 from tanbr_jax import bandits
 from tanbr_jax.bandits import Bandit, Context, Feedback
@@ -12,7 +13,7 @@ DELAY = 3
 
 
 def test_the_state_is_that_of_delay_slots_before():
-  plain = bandits.ucb1(num_experts=E, num_tasks=V)
+  plain = unwrapped(bandits.ucb1(num_experts=E, num_tasks=V))
   wrapped = bandits.delayed(plain, delay=DELAY, num_tasks=V)
   slots = slots_of.history()
   play = jax.jit(slots_of.run)
@@ -28,7 +29,7 @@ def test_the_state_is_that_of_delay_slots_before():
 
 
 def test_plain_functions_can_be_wrapped():
-  plain = bandits.ucb1(num_experts=E, num_tasks=V)
+  plain = unwrapped(bandits.ucb1(num_experts=E, num_tasks=V))
   *parts, needs = plain
   functions = Bandit(*(lambda *args, f=f: f(*args) for f in parts), needs)
   wrapped = bandits.delayed(functions, delay=DELAY, num_tasks=V)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_sliding_window as slots_of
+from unwrapped import unwrapped
 
 from tanbr_jax import bandits
 from tanbr_jax.bandits import Context, Feedback, forget
@@ -13,8 +14,10 @@ FACTOR, LAMBDA = 0.9, 0.5
 
 
 def test_linear_model_against_weighted_least_squares():
-  plain = bandits.lin_ucb(
-    num_experts=E, num_tasks=V, features="linear", regularisation=LAMBDA
+  plain = unwrapped(
+    bandits.lin_ucb(
+      num_experts=E, num_tasks=V, features="linear", regularisation=LAMBDA
+    )
   )
   wrapped = bandits.discounted(plain, factor=FACTOR)
   slots = slots_of.history()
@@ -96,7 +99,7 @@ def test_what_is_never_seen_stays_finite():
 
 
 def test_exp3_without_age_is_exp3():
-  plain = bandits.exp3(num_experts=E, num_tasks=V)
+  plain = unwrapped(bandits.exp3(num_experts=E, num_tasks=V))
   state = plain.init(jax.random.key(0))._replace(
     log_weights=jnp.array([0.0, -1.0, -2.0, -4.0])
   )
