@@ -4,7 +4,8 @@ The lock is a file that is created exclusively, which works where `flock` does
 not, and that says who holds it. While it is held a thread touches it every few
 seconds. Whether its holder is gone is told
 
-- on the same machine by its process id and the time that the process began,
+- on the same machine by its process id and, where the system tells it, by the
+  time that the process began,
 - from another machine (or container) by the touches: if the file does not
   change for `SILENCE` seconds, watched from here, its holder is gone. No clocks
   are compared.
