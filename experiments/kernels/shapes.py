@@ -60,7 +60,8 @@ class Shape:
 
 def _of(preset: str, title: str, model_type: str = "", **changes: Any) -> Shape:
   """The MoE block of a model of `models.PRESETS`, with changes."""
-  values = vars(models.preset(preset, **changes))
+  config = models.preset(preset, **changes)
+  values = {**vars(config), "renormalise": config.router.renormalise}
   names = values.keys() & {field.name for field in dataclasses.fields(Shape)}
   shape = {name: values[name] for name in names}
   shape["shared_dim"] = shape["shared_dim"] or 0
@@ -97,7 +98,10 @@ SHAPES = {
   # The paper's T5-base with 8 experts. Its K is not stated: with K = 1 it is
   # Switch-base-8, so the other usual choice is taken here.
   "t5": _of(
-    "t5_base_x8", "T5-base x 8, K = 2", num_selected=2, renormalise=True
+    "t5_base_x8",
+    "T5-base x 8, K = 2",
+    num_selected=2,
+    router=models.RouterOptions(renormalise=True),
   ),
   # For a try on a CPU.
   "tiny": Shape("tiny", 4, 2, 64, 128, renormalise=True, model_type="mixtral"),

@@ -164,7 +164,7 @@ def _numbers(value: Any, is_integer: bool) -> np.ndarray | None:
     array = np.asarray(value)
   except ValueError:  # lists of several lengths
     return None
-  if array.dtype.kind in "iu":
+  if array.dtype.kind in "iu" or not array.size:
     return array.astype(np.float64 if is_integer else np.float32)
   if is_integer or not jnp.issubdtype(array.dtype, jnp.floating):
     return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from tanbr_jax import kernels
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import Count, Positive, Real
+from tanbr_jax.checks.ranges import Count, Positive, Real, Whole
 from tanbr_jax.models.base import DTYPES
 from tanbr_jax.models.decoder_options import AttentionOptions, RouterOptions
 from tanbr_jax.models.decoder_rotary import RotaryOptions
@@ -71,7 +71,7 @@ class DecoderConfig(ranges.Checked):
   has_expert_bias: bool = False
   shared_dim: Count | None = None
   has_shared_gate: bool = False
-  dense_layers: tuple[int, ...] = ()
+  dense_layers: tuple[Whole, ...] = ()
   dense_dim: Count | None = None
   has_dense_bias: bool = False
   router: RouterOptions = RouterOptions()

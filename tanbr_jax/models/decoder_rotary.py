@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import AtLeastTwo, Positive
+
 # Frequencies [P / 2], and what the cosines and sines are multiplied with.
 Rates = tuple[np.ndarray | jax.Array, float | jax.Array]
 
@@ -161,7 +164,7 @@ Scaling = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RotaryOptions:
+class RotaryOptions(ranges.Checked):
   """How queries and keys are turned by their positions.
 
   Attributes:
@@ -171,8 +174,8 @@ class RotaryOptions:
     scaling: how longer sequences are reached; None for not at all.
   """
 
-  theta: float = 10_000.0
-  dim: int | None = None
+  theta: Positive = 10_000.0
+  dim: AtLeastTwo | None = None
   is_interleaved: bool = False
   scaling: Scaling | None = None
 
@@ -182,9 +185,8 @@ class RotaryOptions:
     Raises:
       ValueError: if theta is not positive, or dim is odd or below 2.
     """
-    if not self.theta > 0:
-      raise ValueError(f"theta must be positive, got theta={self.theta}")
-    if self.dim is not None and (self.dim < 2 or self.dim % 2):
+    super().__post_init__()
+    if self.dim is not None and self.dim % 2:
       raise ValueError(f"dim must be even and positive, got dim={self.dim}")
 
 

@@ -36,6 +36,7 @@ def function(first, *, share: UNIT = 2.0, free=None):
     {"count": np.int64(3), "noise": np.float64(1e9), "share": np.float32(1)},
     {"count": jnp.int32(3), "noise": jnp.bfloat16(2), "share": 1e-30},
     {"sizes": [3, 4]},
+    {"sizes": ()},
     {"sizes": np.asarray([3, 4])},
   ],
 )
