@@ -1,14 +1,16 @@
 """Between the model of experts and the dense one: merge, and its reverse."""
 
 import dataclasses
+import functools
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from tanbr_jax import kernels, moe
 from tanbr_jax.models.base import Model, Params
-from tanbr_jax.moe import feed_forward
+from tanbr_jax.moe import expert_parallel, feed_forward
 from tanbr_jax.moe.parameters import ARRAYS, check_number
 
 M = TypeVar("M", bound=Model)
@@ -50,9 +52,12 @@ def merge(
     )
   weights = jnp.broadcast_to(merge_weights, (num_layers, num_experts))
   layers = dict(params["params"])
+  sharding = getattr(model, "sharding", None)
   names = [f"layer_{layer}" for layer in config.moe_layers]
   stacks = [layers[name]["experts"]["stack"] for name in names]
-  for name, block in zip(names, _merge_all(stacks, weights), strict=True):
+  for name, block in zip(
+    names, _merge_all(stacks, weights, sharding), strict=True
+  ):
     layers[name] = {**layers[name], "experts": {"stack": block}}
   return dense_form(model), {"params": layers}
 
@@ -64,7 +69,9 @@ def dense_form(model: M) -> M:
 
 
 def _merge_all(
-  stacks: list[moe.Experts], weights: jax.Array
+  stacks: list[moe.Experts],
+  weights: jax.Array,
+  sharding: NamedSharding | None,
 ) -> list[moe.FeedForward]:
   # What is not merged stays out of the program, which would copy it.
   shared = [(stack.shared, stack.shared_gate) for stack in stacks]
@@ -72,17 +79,23 @@ def _merge_all(
   return [
     dataclasses.replace(block, shared=block_shared, shared_gate=gate)
     for block, (block_shared, gate) in zip(
-      _merge_own(own, weights), shared, strict=True
+      _merge_own(own, weights, sharding=sharding), shared, strict=True
     )
   ]
 
 
 # One program however it is called: no step of it is kept in float32.
-@jax.jit
+@functools.partial(jax.jit, static_argnames="sharding")
 def _merge_own(
-  stacks: list[moe.Experts], weights: jax.Array
+  stacks: list[moe.Experts],
+  weights: jax.Array,
+  *,
+  sharding: NamedSharding | None,
 ) -> list[moe.FeedForward]:
-  return [moe.merge(stack, weights[i]) for i, stack in enumerate(stacks)]
+  merge_one = moe.merge
+  if sharding is not None:
+    merge_one = functools.partial(expert_parallel.merge, sharding=sharding)
+  return [merge_one(stack, weights[i]) for i, stack in enumerate(stacks)]
 
 
 def upcycle(

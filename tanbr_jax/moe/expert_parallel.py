@@ -1,17 +1,18 @@
-"""The routed forward with experts that are spread over devices.
+"""The routed forward, and merging, with experts that are spread over devices.
 
-Each device runs its own experts on all tokens and the outputs are added.
+Each device runs or merges its own experts, and the results are added.
 Letters: E experts, N tokens, K experts per token, D model width.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tanbr_jax.moe import feed_forward
+from tanbr_jax.moe import expert_merging, feed_forward
 from tanbr_jax.moe.experts import Experts
 from tanbr_jax.moe.routing import NO_EXPERT, Routing
 
@@ -39,7 +40,6 @@ def spread(
     the first of them.
   """
   (axis,) = sharding.spec
-  everywhere = PartitionSpec()
 
   def one_device(
     own: Experts, x: jax.Array, routing: Routing
@@ -56,13 +56,42 @@ def spread(
     )
     return lax.psum(forward(own, x, here), axis)
 
-  # A check of what is replicated does not know all parts of the kernels.
-  run = jax.shard_map(
-    one_device,
-    mesh=sharding.mesh,
-    in_specs=(PartitionSpec(axis), everywhere, everywhere),
-    out_specs=everywhere,
-    check_vma=False,
-  )
+  run = _on_all(one_device, sharding, PartitionSpec(), PartitionSpec())
   out, *rest = run(feed_forward.without_shared(experts), x, routing)
   return feed_forward.add_shared(out, experts, x), *rest
+
+
+def merge(
+  experts: Experts, merge_weights: jax.Array, sharding: NamedSharding
+) -> feed_forward.FeedForward:
+  """`moe.merge` of experts that are spread over devices.
+
+  Args:
+    experts: E stacked experts without a shared block, spread by the sharding.
+    merge_weights: [E].
+    sharding: as for `spread`.
+
+  Returns:
+    The block, on all devices.
+  """
+  (axis,) = sharding.spec
+
+  def one_device(own: Experts, weights: jax.Array) -> feed_forward.FeedForward:
+    return lax.psum(expert_merging.merge(own, weights), axis)
+
+  run = _on_all(one_device, sharding, PartitionSpec(axis))
+  return run(experts, merge_weights)
+
+
+def _on_all(
+  one_device: Callable[..., Any], sharding: NamedSharding, *specs: PartitionSpec
+) -> Callable[..., Any]:
+  """A function of spread experts and of what `specs` say of the rest."""
+  # A check of what is replicated does not know all parts of the kernels.
+  return jax.shard_map(
+    one_device,
+    mesh=sharding.mesh,
+    in_specs=(PartitionSpec(*sharding.spec), *specs),
+    out_specs=PartitionSpec(),
+    check_vma=False,
+  )

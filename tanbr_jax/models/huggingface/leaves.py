@@ -10,7 +10,8 @@ from tanbr_jax.models.decoder import Decoder
 
 def shapes_of(model: Decoder) -> tuple[dict[str, Any], Any]:
   """The shape and type of every leaf by name, and the tree's structure."""
-  tree = jax.eval_shape(model.init, jax.random.key(0))
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  tree = jax.eval_shape(model.init, key)
   return by_name(tree), jax.tree.structure(tree)
 
 

@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding
 from tanbr_jax.models.huggingface.mapping import Index
 
 _ALIGNMENT = 64  # bytes, so that JAX on a CPU takes a buffer as it is
+_STRIP = 16  # rows
 
 
 class Source(NamedTuple):
@@ -62,22 +63,23 @@ def fill(
       shards.append(jax.device_put(made[low, high], device))
       continue
     part = jax.ShapeDtypeStruct((high - low, *leaf.shape[1:]), leaf.dtype)
-    own = [row for s in sources if (row := _rows(s, low, high)) is not None]
+    own = sources
+    if part.shape != leaf.shape:
+      rows = [_rows(source, low, high) for source in sources]
+      own = [row for row in rows if row is not None]
     made[low, high] = _on_device(part, own, device)
     shards.append(made[low, high])
   return jax.make_array_from_single_device_arrays(leaf.shape, sharding, shards)
 
 
 def _rows(source: Source, low: int, high: int) -> Source | None:
-  """What lies in these rows of the leaf, counted from the first of them."""
-  at = source.at
-  if at and isinstance(at[0], int):
-    if not low <= at[0] < high:
-      return None
-    return source._replace(at=(at[0] - low, *at[1:]))
-  if at and at[0] != slice(None):  # a part of a vector, which is not divided
-    return source
-  return source._replace(view=source.view[low:high])
+  """What lies in these experts, counted from the first of them."""
+  if not source.at:
+    return source._replace(view=source.view[low:high])
+  expert, *rest = source.at
+  if not low <= expert < high:
+    return None
+  return source._replace(at=(expert - low, *rest))
 
 
 def _on_device(
@@ -106,10 +108,19 @@ def _on_host(
   begin = -raw.ctypes.data % _ALIGNMENT
   buffer = raw[begin : begin + size].view(leaf.dtype).reshape(leaf.shape)
   for source in sources:
-    view = source.view
-    buffer[source.at] = view.swapaxes(-1, -2) if source.is_transposed else view
+    if source.is_transposed:
+      _copy_transposed(buffer[source.at], source.view)
+    else:
+      buffer[source.at] = source.view
   # The buffer becomes the array: nothing writes to it again.
   return jax.device_put(buffer, device, may_alias=True)
+
+
+def _copy_transposed(to: np.ndarray, view: np.ndarray) -> None:
+  """Copies [..., M, N] to [..., N, M], in strips that stay in the cache."""
+  for begin in range(0, view.shape[-2], _STRIP):
+    strip = view[..., begin : begin + _STRIP, :]
+    to[..., begin : begin + _STRIP] = strip.swapaxes(-1, -2)
 
 
 def _small(

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 from absl import logging
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tanbr_jax.models.base import Params
 from tanbr_jax.models.decoder import Decoder
@@ -41,8 +41,8 @@ def from_pretrained(
       checkpoint's. Routers are float32.
     sharding: how the first axis of a layer's experts, [E, ...], is spread, for
       instance `NamedSharding(mesh, PartitionSpec("experts"))`; the number of
-      devices divides E. Everything else is copied to all devices of the mesh.
-      None puts all on the default device.
+      devices divides E. Everything else is copied to all devices of the mesh,
+      whose axes are taken as automatic. None puts all on the default device.
 
   Returns:
     The model, which remembers where it came from, and its parameters.
@@ -61,7 +61,7 @@ def from_pretrained(
   entries = folders.read_entries(folder)
   own_dtype = _dtype(folder, keys, entries)
   config = dataclasses.replace(config, dtype=dtype or own_dtype)
-  model = Decoder(config, sharding=sharding)
+  model = Decoder(config, sharding=_without_types(sharding))
   shapes, structure = leaves.shapes_of(model)
   layout, pieces = _layout(family, config, entries)
   unused = _check_tensors(folder, family, config, pieces, shapes, entries)
@@ -117,6 +117,14 @@ def _dtype(folder: Path, keys: ConfigKeys, entries: Mapping[str, Entry]) -> str:
   if named not in DTYPES:
     raise keys.error(f"dtype must be one of {DTYPES}, got dtype={named!r}")
   return named
+
+
+def _without_types(sharding: NamedSharding | None) -> NamedSharding | None:
+  """The sharding in a mesh of automatic axes, whatever its own are."""
+  if sharding is None:
+    return None
+  mesh = Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
+  return NamedSharding(mesh, sharding.spec)
 
 
 def _layout(
@@ -191,6 +199,6 @@ def _read(
   for name, leaf in shapes.items():
     spread = model.sharding
     if spread is not None and not leaves.is_expert(name, model):
-      spread = NamedSharding(spread.mesh, jax.sharding.PartitionSpec())
+      spread = NamedSharding(spread.mesh, PartitionSpec())
     arrays[name] = placing.fill(leaf, sources[name], spread)
   return arrays

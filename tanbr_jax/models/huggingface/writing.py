@@ -112,7 +112,8 @@ def _write_folder(
     )
   if set(places.values()) != {folders.ONE_FILE}:
     index = {"metadata": {"total_size": size}, "weight_map": places}
-    atomic.write_json(folder / folders.INDEX, index)
+    text = json.dumps(index, indent=2) + "\n"
+    atomic.write_text(folder / folders.INDEX, text)
   atomic.write_text(folder / folders.CONFIG, _config_text(origin, dtype))
   for name, content in origin.side_files:
     atomic.write_bytes(folder / name, content)

@@ -60,3 +60,17 @@ def write(folder, name, *, config=None, arrays=None, shards=1):
   index = {"metadata": {}, "weight_map": places}
   (folder / "model.safetensors.index.json").write_text(json.dumps(index))
   return folder
+
+
+def read(folder):
+  """Every tensor of a folder, by the format's own description."""
+  found = {}
+  for path in sorted(folder.glob("*.safetensors")):
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    for key, value in header.items():
+      begin, end = (8 + length + place for place in value["data_offsets"])
+      found[key] = value["dtype"], tuple(value["shape"]), data[begin:end]
+  return found

@@ -51,9 +51,56 @@ def check(folder, expected, seed):
     else:
       # Values of at most 10 after four layers in float32, in another order.
       np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0, err_msg=name)
+  return model, params
 
 
 @pytest.mark.parametrize("name", hf_cases.CASES)
 def test_a_checkpoint_computes_what_transformers_does(name, tmp_path):
   folder = hf_folders.write(tmp_path / name, name)
-  check(folder, hf_folders.expected(name), hf_folders.SEED)
+  model, params = check(folder, hf_folders.expected(name), hf_folders.SEED)
+  # What was read is written as it was.
+  models.save_pretrained(model, params, tmp_path / "copy")
+  written = hf_folders.read(tmp_path / "copy")
+  assert written == hf_folders.read(folder)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode(model, params, ids, mask):
+  """Logits after 8 tokens and after each of the 4 that follow: [B, 5, V]."""
+  first, cache = model.prefill(
+    params, ids[:, :8], capacity=ids.shape[1], attention_mask=mask[:, :8]
+  )
+
+  def step(cache, token_ids):
+    logits, cache = model.decode_step(params, cache, token_ids)
+    return cache, logits
+
+  _, rest = jax.lax.scan(step, cache, ids[:, 8:].T)
+  return jnp.concatenate((first[:, None], rest.swapaxes(0, 1)), axis=1)
+
+
+# Windows, sinks and layers of two kinds.
+@pytest.mark.parametrize("name", ["gpt_oss", "qwen2_moe"])
+def test_decoding_with_a_cache_is_the_whole_forward(name, tmp_path):
+  model, params = models.from_pretrained(
+    hf_folders.write(tmp_path / name, name)
+  )
+  found = decode(model, params, *hf_cases.inputs(hf_folders.SEED))
+  logits = hf_folders.expected(name)["logits"]
+  # The last sequence ends at its seventh token, so that it is read alone.
+  np.testing.assert_allclose(found[:2], logits[:2, 7:], atol=1e-4)
+  np.testing.assert_allclose(found[2, 0], logits[2, 6], atol=1e-4)
+
+
+def test_bfloat16_is_near_float32(tmp_path):
+  folder = hf_folders.write(tmp_path / "llama", "llama")
+  model, params = models.from_pretrained(folder, dtype="bfloat16")
+  ids, mask = hf_cases.inputs(hf_folders.SEED)
+  found = compute(model, params, ids, mask, None)["logits"][mask > 0]
+  expected = hf_folders.expected("llama")["logits"][mask > 0]
+  # Each rounding is off by at most 2^-9, on average by a third of that. The
+  # residual stream, of the logits' relative error, sums up those of two layers:
+  # parameters and results of about 20 steps, by chance of either sign.
+  error = np.abs(found - expected) / np.std(expected)
+  assert np.sqrt(np.mean(error**2)) < 20**0.5 * 2**-9
+  assert error.max() < 5 * 20**0.5 * 2**-9
