@@ -65,7 +65,7 @@ def plain_box(dimension, capacity):
 def trees(dimension, capacity, max_depth):
   """What a tree bandit is told for one tree over such cells."""
   return dict(
-    num_experts=dimension,
+    num_experts=max(2, dimension),  # not read where cells are given
     num_tasks=1,
     cells=plain_box(dimension, capacity),
     context="none",
