@@ -96,3 +96,16 @@ def test_refuses_what_it_cannot_do():
     )
   with pytest.raises(ValueError, match="'mosaic_gpu' cannot run: .* a cpu"):
     kernels.sort_by_group(ids, 4, implementation="mosaic_gpu")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint32, np.int64])
+def test_ids_of_any_integer_type(dtype):
+  ids = np.array([[3, 0], [1, 3], [7, 2]], dtype)
+  if dtype == np.int64:
+    # Its low 32 bits alone are a 1.
+    ids[2, 0] = 2**32 + 1
+  expected = _sort(jnp.asarray(ids % 8, jnp.int32).at[2, 0].set(-1), 4)
+  with jax.enable_x64(True):
+    got = _sort(jnp.asarray(ids), 4)
+  jax.tree.map(np.testing.assert_array_equal, got, expected)
+  assert {x.dtype for x in got} == {np.dtype(np.int32)}

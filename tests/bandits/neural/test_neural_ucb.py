@@ -232,3 +232,17 @@ def test_bad_input_of_the_theory(options, words):
 def test_bad_input_of_the_public_code(options, words):
   with pytest.raises(ValueError, match=words):
     neural_ucb_practical(num_experts=E, num_tasks=V, **options)
+
+
+def test_theory_is_narrower_with_many_experts_and_refuses_a_huge_state():
+  def width(num_experts):
+    bandit = neural_ucb_theory(num_experts=num_experts, num_tasks=8)
+    state = jax.eval_shape(bandit.init, jax.random.key(0))
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    (width,) = {leaf.shape[0] for path, leaf in leaves if "output" in str(path)}
+    return width
+
+  assert (width(64), width(65)) == (32, 16)
+  # P = 64 * 200 parameters: Z's root alone has 2 * 4 * 12800^2 = 1311e6 bytes.
+  with pytest.raises(ValueError, match=r"1,31\d MB.*hidden=\(64,\)"):
+    neural_ucb_theory(num_experts=192, num_tasks=8, hidden=(64,))
