@@ -3,6 +3,8 @@
 import dataclasses
 
 from tanbr_jax import moe
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, NonNegative, Positive, Real
 from tanbr_jax.moe import routers
 
 QUERY_KEY_NORMS = (None, "head", "projection")
@@ -11,7 +13,7 @@ SCORES = (*routers.SCORES, "sparsemixer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RouterOptions:
+class RouterOptions(ranges.Checked):
   """From a router's logits to experts and gates; see `moe.top_k`.
 
   Attributes:
@@ -27,18 +29,19 @@ class RouterOptions:
 
   scores: str = "softmax"
   renormalise: bool = True
-  gate_scale: float = 1.0
+  gate_scale: Real = 1.0
   groups: moe.GroupLimit | None = None
   has_bias: bool = False
   has_correction_bias: bool = False
-  tolerance: float = 0.01
+  tolerance: NonNegative = 0.01
 
   def __post_init__(self) -> None:
-    """Refuses an unknown score.
+    """Refuses values that cannot be.
 
     Raises:
-      ValueError: if `scores` is none of `SCORES`.
+      ValueError: if `scores` is none of `SCORES`, or a number out of range.
     """
+    super().__post_init__()
     if self.scores not in SCORES:
       raise ValueError(
         f"scores must be one of {SCORES}, got scores={self.scores!r}"
@@ -46,7 +49,7 @@ class RouterOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionOptions:
+class AttentionOptions(ranges.Checked):
   """What may be added to plain causal attention.
 
   Attributes:
@@ -67,27 +70,23 @@ class AttentionOptions:
   has_bias: bool = False
   has_output_bias: bool = False
   has_sinks: bool = False
-  clip: float | None = None
-  scale: float | None = None
-  window: int | None = None
+  clip: Positive | None = None
+  scale: Positive | None = None
+  window: Count | None = None
   full_layers: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
     """Refuses values that cannot be.
 
     Raises:
-      ValueError: if the norm is unknown, or a window, clip or scale is not
-        positive.
+      ValueError: if the norm is unknown, or a number out of range.
     """
+    super().__post_init__()
     if self.query_key_norm not in QUERY_KEY_NORMS:
       raise ValueError(
         f"query_key_norm must be one of {QUERY_KEY_NORMS}, got "
         f"query_key_norm={self.query_key_norm!r}"
       )
-    for name in ("window", "clip", "scale"):
-      value = getattr(self, name)
-      if value is not None and not value > 0:
-        raise ValueError(f"{name} must be positive, got {name}={value}")
 
   def window_of(self, layer: int) -> int | None:
     """The window of a layer, None where it sees all positions."""
