@@ -120,14 +120,18 @@ def _round(
     jax.random.fold_in(_stream(seed, _BANDIT_STREAM), index + jnp.int32(1))
   )
   context = environment.context(carry.environment)
-  decision = bandit.select(select_key, carry.bandit, context)
+  # A GPU's default rounds the factors of float32 products to 10 bits: sums of
+  # weights miss 1, and what a learner solved for is off.
+  with jax.default_matmul_precision("float32"):
+    decision = bandit.select(select_key, carry.bandit, context)
   feedback, outcome, environment_state = environment.step(
     slot_key, carry.environment, decision.merge_weights
   )
   feedback, hidden = signals.shown(feedback, bandit.needs)
-  bandit_state = bandit.update(
-    update_key, carry.bandit, context, decision, feedback
-  )
+  with jax.default_matmul_precision("float32"):
+    bandit_state = bandit.update(
+      update_key, carry.bandit, context, decision, feedback
+    )
   record = _record(context, decision, feedback, outcome, hidden)
   return Carry(environment_state, bandit_state), record
 

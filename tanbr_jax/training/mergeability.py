@@ -82,9 +82,9 @@ def score_choices(
   )
   # The searches start from uniform weights and from a guess for each mix.
   uniform = jnp.full(num_experts, 1 / num_experts, jnp.float32)
-  guesses = mixes @ (jnp.ones((num_tasks, 1), jnp.float32) * uniform[None])
+  guesses = jnp.broadcast_to(uniform, (mixes.shape[0], num_experts))
   if task_weights is not None:
-    guesses = mixes @ task_weights
+    guesses = jnp.matmul(mixes, task_weights, precision="float32")
   # First one static choice for all tasks, from which the mixes start too.
   even = jnp.full(num_tasks, 1 / num_tasks, jnp.float32)
   middle = jnp.mean(guesses, axis=0)

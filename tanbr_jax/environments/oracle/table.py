@@ -145,7 +145,7 @@ def oracle_table(
     alone_key, mixes=jnp.eye(num_tasks, dtype=jnp.float32), starts=starts
   )
   # Every mix, from the average of the tasks' best weights.
-  averages = mixes @ alone
+  averages = jnp.matmul(mixes, alone, precision="float32")
   ends = climb(mix_key, mixes=mixes, starts=averages[:, None])
   # All of these are candidates; text that no ascent saw ranks them.
   candidates = jnp.concatenate([uniform[:1], guesses, alone, averages, ends])
