@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import flags
 
+from tanbr_jax.checks.names import printable
 from tanbr_jax.report import workdir
 from tanbr_jax.storage import atomic
 
@@ -33,8 +34,9 @@ def replace(readme: str, name: str, text: str) -> str:
 
 
 def table(titles: list[str], lines: list[list[str]]) -> str:
-  """A Markdown table."""
+  """A Markdown table; a cell is one line and may hold a bar."""
   rows = [titles, ["---"] * len(titles), *lines]
+  rows = [[printable(c).replace("|", "\\|") for c in row] for row in rows]
   return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

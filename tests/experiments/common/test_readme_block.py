@@ -23,3 +23,8 @@ def test_markers_must_be_there_once():
   # Markers of another part are not these.
   with pytest.raises(ValueError, match="got 0 and 0"):
     readme_block.block(readme, "algorithms")
+
+
+def test_a_cell_of_a_table_is_one_line():
+  made = readme_block.table(["a|b", "c"], [["x\ny", "|"]])
+  assert made == "| a\\|b | c |\n| --- | --- |\n| x\\ny | \\| |"
