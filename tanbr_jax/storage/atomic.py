@@ -244,7 +244,8 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
   except OSError as error:
     if error.filename is not None and os.fspath(error.filename) == str(path):
       raise
-    raise OSError(error.errno, error.strerror, str(path)) from error
+    reason = error.strerror or str(error)
+    raise OSError(error.errno, reason, str(path)) from error
 
 
 def _digest(header: Any, arrays: Mapping[str, np.ndarray]) -> str:

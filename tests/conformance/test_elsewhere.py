@@ -93,7 +93,8 @@ def test_seeds_on_eight_devices_are_those_on_one(folder, name):
 def test_seeds_may_be_spread_over_devices(name, check):
   """A loop whose carry begins without the varying axes is a TypeError."""
   bandit = CONSTRUCTORS[name](num_experts=elsewhere.E, num_tasks=elsewhere.V)
-  mesh = jax.sharding.AbstractMesh((8,), ("seeds",))
+  automatic = (jax.sharding.AxisType.Auto,)
+  mesh = jax.sharding.AbstractMesh((8,), ("seeds",), axis_types=automatic)
   played = jax.eval_shape(
     elsewhere.on_devices(bandit, mesh, check), elsewhere.SEEDS
   )

@@ -39,6 +39,8 @@ from tanbr_jax.bandits.base import (
   begin,
 )
 from tanbr_jax.bandits.reward_model import observed
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Real
 
 REACH = 10.0
 MOST_FIRST = 1e6
@@ -204,8 +206,9 @@ def _update(
   return StandardisedState(learnt, units)
 
 
+@ranges.checked
 def standardised(
-  bandit: Bandit, *, reward_range: tuple[float, float] | None = None
+  bandit: Bandit, *, reward_range: tuple[Real, Real] | None = None
 ) -> Bandit:
   """Wraps a bandit so that it learns from (r - offset) / scale.
 

@@ -4,7 +4,7 @@ import hf_cases
 import hf_folders
 import numpy as np
 import pytest
-from test_families import check
+from test_checkpoints import check
 
 from tanbr_jax import models
 
