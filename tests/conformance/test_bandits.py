@@ -173,7 +173,9 @@ def play_lane(bandit, state, blocks, slots):
     state, weights, finite = carry
     rounds = i * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32)
     state, (played, fine) = jax.lax.scan(step, state, rounds)
-    weights = jax.lax.dynamic_update_slice(weights, played, (i * BLOCK, 0))
+    weights = jax.lax.dynamic_update_slice_in_dim(
+      weights, played, i * BLOCK, axis=0
+    )
     return state, weights, finite & jnp.all(fine)
 
   weights = jnp.zeros((MOST_ROUNDS, E), jnp.float32)
