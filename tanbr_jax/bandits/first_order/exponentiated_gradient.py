@@ -37,20 +37,23 @@ class Numbers(NamedTuple):
   share: jax.Array
 
 
-def _init(shape: Shape) -> jax.Array:
+def init(shape: Shape) -> jax.Array:
+  """Log weights [R, E] of equal weights."""
   return jnp.full(shape, -jnp.log(jnp.float32(shape[1])), jnp.float32)
 
 
-def _play(log_rows: jax.Array, task_mix: jax.Array) -> jax.Array:
+def play(log_rows: jax.Array, task_mix: jax.Array) -> jax.Array:
+  """Returns x [E]."""
   return mix_rows(jax.nn.softmax(log_rows, axis=1), task_mix)
 
 
-def _step(
+def step(
   numbers: Numbers,
   log_rows: jax.Array,
   task_mix: jax.Array,
   gradient: jax.Array,
 ) -> jax.Array:
+  """One step of log weights [R, E] upwards."""
   gradients = row_gradients(log_rows, task_mix, gradient)
   log_rows = jax.nn.log_softmax(
     log_rows + numbers.learning_rate * gradients, axis=1
@@ -98,9 +101,9 @@ def exponentiated_gradient(
   shape = rows_shape(num_experts, num_tasks, contextual)
   numbers = Numbers(jnp.float32(learning_rate), jnp.float32(share))
   learner = Learner(
-    Partial(_init, shape),
-    Partial(_play),
-    Partial(_step, numbers),
+    Partial(init, shape),
+    Partial(play),
+    Partial(step, numbers),
     Partial(describe_nothing),
   )
   return first_order_bandit(learner, gradient_scale)

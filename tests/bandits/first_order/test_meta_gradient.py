@@ -20,14 +20,19 @@ def softmax(logits):
 def by_hand(gradients, mixes):
   """The weights played, by a loop over slots and base learners."""
   num_tasks, num_experts = mixes.shape[1], gradients.shape[1]
-  kinds = [(rate, rows) for rows in (1, num_tasks) for rate in RATES]
-  theta = [np.zeros((rows, num_experts)) for _, rows in kinds]
+  kinds = [
+    (rate, rows, is_adam)
+    for rows in (1, num_tasks)
+    for is_adam in (True, False)
+    for rate in RATES
+  ]
+  theta = [np.zeros((rows, num_experts)) for _, rows, _ in kinds]
   mean = [np.zeros_like(t) for t in theta]
   square = [np.zeros_like(t) for t in theta]
   weights, spread, played = np.full(len(kinds), 1 / len(kinds)), 0.0, []
   norms = []
   for t, (gradient, mix) in enumerate(zip(gradients, mixes, strict=True), 1):
-    shares = [mix if rows > 1 else np.ones(1) for _, rows in kinds]
+    shares = [mix if rows > 1 else np.ones(1) for _, rows, _ in kinds]
     points = np.stack(
       [c @ softmax(th) for c, th in zip(shares, theta, strict=True)]
     )
@@ -41,9 +46,13 @@ def by_hand(gradients, mixes):
     scaled = np.clip(gains / max(root, 1e-20), -5, 5)
     weights = weights * np.exp(META_RATE * scaled)
     weights = (1 - SHARE) * weights / weights.sum() + SHARE / len(kinds)
-    for i, (rate, _) in enumerate(kinds):
+    for i, (rate, _, is_adam) in enumerate(kinds):
       p = softmax(theta[i])
       rows = shares[i][:, None] * g
+      if not is_adam:
+        p = 0.999 * softmax(theta[i] + rate * rows) + 0.001 / num_experts
+        theta[i] = np.log(p)
+        continue
       slope = p * (rows - (p * rows).sum(1, keepdims=True))
       mean[i] = 0.5 * mean[i] + 0.5 * slope
       square[i] = 0.99 * square[i] + 0.01 * slope**2
