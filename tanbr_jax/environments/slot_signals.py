@@ -241,7 +241,7 @@ def _forward(
   inputs, targets = windows[:, :-1], windows[:, 1:]
   usage = None
   if serving.usage:
-    observe = models.observe_usage(params, serving.model.config.num_layers)
+    observe = models.observe_usage(params, serving.model.config.moe_layers)
     logits, seen = served.apply(served_params, inputs, observe=observe)
     usage = jnp.mean(seen, axis=0)
   else:

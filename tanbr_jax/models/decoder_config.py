@@ -13,7 +13,7 @@ from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import Count, Positive, Real, Whole
 from tanbr_jax.models.base import DTYPES
 from tanbr_jax.models.decoder_options import AttentionOptions, RouterOptions
-from tanbr_jax.models.decoder_rotary import RotaryOptions
+from tanbr_jax.models.decoder_rotary import DynamicScaling, RotaryOptions
 
 NORMS = ("rms", "layer")
 NORM_PLACES = ("before", "after")
@@ -124,6 +124,9 @@ class DecoderConfig(ranges.Checked):
         "rotary.dim must be at most head_dim, got "
         f"rotary.dim={self.rotary.dim}, head_dim={self.head_dim}"
       )
+    turned = self.rotary.dim or self.head_dim
+    if isinstance(self.rotary.scaling, DynamicScaling) and turned < 4:
+      raise ValueError(f"dynamic scaling turns 4 values or more, got {turned}")
     self._check_parts()
 
   def _check_parts(self) -> None:

@@ -4,6 +4,7 @@ Letters: B windows, S tokens of context, V tasks (of logits: the vocabulary), E
 experts.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -76,28 +77,38 @@ def _probabilities(layer: MoeInput, output: MoeOutput) -> jax.Array:
   return layer.routing.probabilities
 
 
-def observe_usage(params: Params, num_layers: int) -> Partial:
+def observe_usage(params: Params, moe_layers: Sequence[int]) -> Partial:
   """An observer of how much each layer's router would use each expert.
 
   For the model of experts and for what merging makes of it, whose hidden states
   the routers have not been trained on: an estimate of the usage that needs no
-  routed forward. What it sees is [L, E] float32, the mean probabilities over a
-  batch's tokens, padding left out.
+  routed forward. What it sees is [L, E] float32, the mean softmax of the logits
+  over a batch's tokens, padding left out.
 
   Args:
     params: of the model with experts.
-    num_layers: L.
+    moe_layers: the layers with experts, of the model's config.
   """
-  layers = [params["params"][f"layer_{i}"] for i in range(num_layers)]
-  kernels = [layer["experts"]["router"]["kernel"] for layer in layers]
-  return Partial(_mean_probabilities, jnp.stack(kernels))
+  layers = [params["params"][f"layer_{i}"] for i in moe_layers]
+  routers = [
+    {
+      name: leaf
+      for name, leaf in layer["experts"]["router"].items()
+      if name in ("kernel", "bias")
+    }
+    for layer in layers
+  ]
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *routers)
+  return Partial(_mean_probabilities, stacked)
 
 
 def _mean_probabilities(
-  router: jax.Array, layer: MoeInput, output: MoeOutput
+  router: Params, layer: MoeInput, output: MoeOutput
 ) -> jax.Array:
   del output
-  logits = layer.hidden.astype(jnp.float32) @ router
+  logits = layer.hidden.astype(jnp.float32) @ router["kernel"]
+  if "bias" in router:
+    logits = logits + router["bias"][None]
   is_token = layer.token_mask[:, None].astype(jnp.float32)
   total = jnp.sum(is_token * jax.nn.softmax(logits), axis=0)
   return total / jnp.maximum(jnp.sum(is_token), 1.0)

@@ -160,7 +160,7 @@ def test_a_merged_model_is_observed_without_a_router(case):
   np.testing.assert_allclose(out.output, output.output, **CLOSE)
   # Padding on the left is neither seen nor does it change the rest.
   mask = jnp.array([[0, 0, 1, 1, 1, 1]])
-  usage = models.observe_usage(case.params, 2)
+  usage = models.observe_usage(case.params, (0, 1))
   _, padded = run(merged, case.ids[1:], attention_mask=mask, observe=usage)
   _, alone = run(merged, case.ids[1:, 2:], observe=usage)
   np.testing.assert_allclose(padded, alone, **CLOSE)

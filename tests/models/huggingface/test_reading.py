@@ -276,7 +276,7 @@ def test_a_file_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
   )
 
   def full(*args):
-    raise OSError("no space")
+    raise OSError(28, "no space")
 
   monkeypatch.setattr(tensor_file, "write", full)
   with pytest.raises(OSError, match="no space"):
