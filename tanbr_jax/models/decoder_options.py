@@ -42,7 +42,7 @@ class RouterOptions(ranges.Checked):
   tolerance: NonNegative = 0.01
 
   def __post_init__(self) -> None:
-    """Refuses an unknown score.
+    """Refuses values that cannot be.
 
     Raises:
       ValueError: if `scores` is none of `SCORES`, or a number out of range.
@@ -85,8 +85,7 @@ class AttentionOptions(ranges.Checked):
     """Refuses values that cannot be.
 
     Raises:
-      ValueError: if the norm is unknown, or a window, clip or scale is not
-        positive.
+      ValueError: if the norm is unknown, or a number out of range.
     """
     super().__post_init__()
     if self.query_key_norm not in QUERY_KEY_NORMS:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import AtLeastTwo, Positive
+from tanbr_jax.checks.ranges import AtLeastTwo, Count, Positive
 
 # Frequencies [P / 2], and what the cosines and sines are multiplied with.
 Rates = tuple[np.ndarray | jax.Array, float | jax.Array]
@@ -26,14 +26,14 @@ def _rates(theta: float | jax.Array, dim: int) -> np.ndarray | jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearScaling:
+class LinearScaling(ranges.Checked):
   """Positions divided by a factor (Chen et al., position interpolation, 2023).
 
   Attributes:
     factor: how many times longer a sequence may be.
   """
 
-  factor: float
+  factor: Positive
 
   def rates(self, theta: float, dim: int, length: jax.Array) -> Rates:
     """Returns the frequencies [P / 2] and the amplitude."""
@@ -42,7 +42,7 @@ class LinearScaling:
 
 
 @dataclasses.dataclass(frozen=True)
-class DynamicScaling:
+class DynamicScaling(ranges.Checked):
   """A base that grows with the sequence ("dynamic NTK").
 
   Attributes:
@@ -50,8 +50,8 @@ class DynamicScaling:
     context: the longest sequence of the original base.
   """
 
-  factor: float
-  context: int
+  factor: Positive
+  context: Count
 
   def rates(self, theta: float, dim: int, length: jax.Array) -> Rates:
     """Returns the frequencies [P / 2] and the amplitude."""
@@ -61,7 +61,7 @@ class DynamicScaling:
 
 
 @dataclasses.dataclass(frozen=True)
-class Llama3Scaling:
+class Llama3Scaling(ranges.Checked):
   """Long waves divided by a factor, short ones kept (Llama 3.1, 2024).
 
   Attributes:
@@ -71,10 +71,10 @@ class Llama3Scaling:
     context: the longest sequence of the original frequencies.
   """
 
-  factor: float
-  low: float
-  high: float
-  context: int
+  factor: Positive
+  low: Positive
+  high: Positive
+  context: Count
 
   def rates(self, theta: float, dim: int, length: jax.Array) -> Rates:
     """Returns the frequencies [P / 2] and the amplitude."""
@@ -86,7 +86,7 @@ class Llama3Scaling:
 
 
 @dataclasses.dataclass(frozen=True)
-class YarnScaling:
+class YarnScaling(ranges.Checked):
   """Frequencies between kept and divided ones (Peng et al., YaRN, 2023).
 
   Attributes:
@@ -98,11 +98,11 @@ class YarnScaling:
     is_truncated: whether the two ends of the ramp are whole dimensions.
   """
 
-  factor: float
-  context: int
-  amplitude: float | None = None
-  fast: float = 32.0
-  slow: float = 1.0
+  factor: Positive
+  context: Count
+  amplitude: Positive | None = None
+  fast: Positive = 32.0
+  slow: Positive = 1.0
   is_truncated: bool = True
 
   def rates(self, theta: float, dim: int, length: jax.Array) -> Rates:
@@ -130,7 +130,7 @@ class YarnScaling:
 
 
 @dataclasses.dataclass(frozen=True)
-class LongScaling:
+class LongScaling(ranges.Checked):
   """A divisor for each frequency (Ding et al., LongRoPE, 2024).
 
   Attributes:
@@ -141,11 +141,11 @@ class LongScaling:
     long_amplitude: of those of long ones.
   """
 
-  short: tuple[float, ...]
-  long: tuple[float, ...]
-  context: int
-  short_amplitude: float
-  long_amplitude: float
+  short: tuple[Positive, ...]
+  long: tuple[Positive, ...]
+  context: Count
+  short_amplitude: Positive
+  long_amplitude: Positive
 
   def rates(self, theta: float, dim: int, length: jax.Array) -> Rates:
     """Returns the frequencies [P / 2] and the amplitude."""
@@ -183,7 +183,7 @@ class RotaryOptions(ranges.Checked):
     """Refuses values that cannot be.
 
     Raises:
-      ValueError: if theta is not positive, or dim is odd or below 2.
+      ValueError: if theta is not positive, or dim is odd.
     """
     super().__post_init__()
     if self.dim is not None and self.dim % 2:

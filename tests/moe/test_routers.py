@@ -203,3 +203,34 @@ def test_refuses_what_it_cannot_do():
     moe.jitter(jax.random.key(0), logits, amount=float("nan"))
   with pytest.raises(ValueError, match="amount=-0.1"):
     moe.jitter(jax.random.key(0), logits, amount=-0.1)
+
+
+def two_picks(logits, tolerance):
+  """One token's experts and gates, in float64."""
+  ids, gates, rest = [], [], dict(enumerate(np.float64(logits)))
+  for _ in range(2):
+    chosen = max(rest, key=rest.get)
+    best = rest[chosen]
+    near = [
+      value
+      for value in rest.values()
+      if (best - value) / max(abs(value), best) <= 2 * tolerance
+    ]
+    ids.append(chosen)
+    gates.append(1 / sum(np.exp(value - best) for value in near))
+    del rest[chosen]
+  return ids, gates
+
+
+def test_sparsemixer_is_two_picks_among_what_is_near():
+  logits = jax.random.normal(jax.random.key(5), (40, 4)) * 3
+  logits = jnp.concatenate((logits, -jnp.abs(logits)))  # all below zero too
+  routing = jax.jit(lambda x: moe.sparsemixer(x, tolerance=0.2))(logits)
+  for token, row in enumerate(np.asarray(logits)):
+    ids, gates = two_picks(row, 0.2)
+    assert routing.expert_ids[token].tolist() == ids
+    np.testing.assert_allclose(routing.gates[token], gates, rtol=1e-5)
+  # Some picks have a neighbour, some none.
+  assert {True, False} == set(np.asarray(routing.gates[:, 0] < 0.999).tolist())
+  with pytest.raises(ValueError, match=r"E >= 2, got \(3, 1\)"):
+    moe.sparsemixer(jnp.zeros((3, 1)))
