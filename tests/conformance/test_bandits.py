@@ -391,9 +391,9 @@ def test_under_x64_all_stays_as_in_32_bits(subject):
   with jax.enable_x64(True):
     states, weights, _ = Subject(subject.name).play(range(8), *lanes)
   assert types(states) == expected and weights.dtype == np.float32
-  # One program, but for a projection and two powers of Adam's, which go by way
-  # of 64 bits: the last bit of 2^-24, which the ascent follows (1e-3 on
-  # weights), and which decides between weights that are paid alike.
+  # One program, but for Adam's powers of its rates, which go by way of 64 bits,
+  # and for how it is fused: last bits, which the ascent follows (1e-3 on
+  # weights) and which decide between weights that are paid alike.
   _, in_32_bits, _ = subject.learnt
   ours, scans = weights, in_32_bits[:, :8]
   optimal = np.stack([slots.mix[:8] @ OPTIMA for slots in lanes])

@@ -56,7 +56,7 @@ def folder(states, tmp_path_factory):
   paths = [str(tests), str(tests.parent)]
   env = dict(os.environ, JAX_PLATFORMS="cpu", PYTHONPATH=os.pathsep.join(paths))
   command = [sys.executable, elsewhere.__file__, str(folder)]
-  subprocess.run(command, env=env, check=True, timeout=200)
+  subprocess.run(command, env=env, check=True, timeout=900)
   return folder
 
 
@@ -88,14 +88,13 @@ def test_seeds_on_eight_devices_are_those_on_one(folder, name):
   np.testing.assert_allclose(played, alone(elsewhere.SEEDS), atol=1e-3)
 
 
-@pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize("name", sorted(CONSTRUCTORS))
-def test_seeds_may_be_spread_over_devices(name, check):
+def test_seeds_may_be_spread_over_devices(name):
   """A loop whose carry begins without the varying axes is a TypeError."""
   bandit = CONSTRUCTORS[name](num_experts=elsewhere.E, num_tasks=elsewhere.V)
   automatic = (jax.sharding.AxisType.Auto,)
   mesh = jax.sharding.AbstractMesh((8,), ("seeds",), axis_types=automatic)
   played = jax.eval_shape(
-    elsewhere.on_devices(bandit, mesh, check), elsewhere.SEEDS
+    elsewhere.on_devices(bandit, mesh, check=True), elsewhere.SEEDS
   )
   assert played.shape == (8, elsewhere.ROUNDS, elsewhere.E)
