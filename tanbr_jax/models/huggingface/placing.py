@@ -87,6 +87,13 @@ def _on_device(
 ) -> jax.Array:
   if device.platform == "cpu":
     return _on_host(leaf, sources, device)
+  return _part_by_part(leaf, sources, device)
+
+
+def _part_by_part(
+  leaf: jax.ShapeDtypeStruct, sources: Sequence[Source], device: jax.Device
+) -> jax.Array:
+  """Sends parts in the files' order of axes to a buffer on the device."""
   buffer = jnp.zeros(leaf.shape, leaf.dtype, device=device)
   for source in sources:
     for at, part in _small(source, leaf.shape):
