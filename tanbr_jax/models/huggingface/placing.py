@@ -116,14 +116,14 @@ def _on_host(
   buffer = raw[begin : begin + size].view(leaf.dtype).reshape(leaf.shape)
   for source in sources:
     if source.is_transposed:
-      _copy_transposed(buffer[source.at], source.view)
+      copy_transposed(buffer[source.at], source.view)
     else:
       buffer[source.at] = source.view
   # The buffer becomes the array: nothing writes to it again.
   return jax.device_put(buffer, device, may_alias=True)
 
 
-def _copy_transposed(to: np.ndarray, view: np.ndarray) -> None:
+def copy_transposed(to: np.ndarray, view: np.ndarray) -> None:
   """Copies [..., M, N] to [..., N, M], in strips that stay in the cache."""
   for begin in range(0, view.shape[-2], _STRIP):
     strip = view[..., begin : begin + _STRIP, :]
