@@ -5,10 +5,10 @@ import json
 
 import hf_folders
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from record_digest import digest
 
 from tanbr_jax import models
 from tanbr_jax.models.huggingface import placing, tensor_file
@@ -50,7 +50,9 @@ def test_the_other_layout_is_that_of_transformers(name, tmp_path):
   fused = dataclasses.replace(model, origin=origin)
   models.save_pretrained(fused, params, tmp_path / "two")
   written = hf_folders.read(tmp_path / "two")
-  assert {key: digest(value[2]) for key, value in written.items()} == other
+  assert {
+    key: hf_folders.digest(value[2]) for key, value in written.items()
+  } == other
   again, same = models.from_pretrained(tmp_path / "two")
   assert again == model and again.origin.layout == origin.layout
   assert_same(same, params)
@@ -82,7 +84,7 @@ def narrow(arrays):
 def test_a_cast_is_rounding_and_comes_back(tmp_path):
   arrays = hf_folders.tensors("mixtral")
   wide = hf_folders.write(tmp_path / "wide", "mixtral")
-  model, params = models.from_pretrained(wide, dtype="bfloat16")
+  model, params = models.from_pretrained(wide, dtype=jnp.bfloat16)
   assert model.config.dtype == "bfloat16"
   # A folder of the rounded tensors holds the same parameters.
   source = hf_folders.write(
@@ -266,6 +268,14 @@ def test_refuses_files_that_are_not_whole(tmp_path):
     file.write_bytes(whole)
   file.write_bytes(whole[:8] + b"[" + whole[9:])
   refuses(one, "model.safetensors' is cut or corrupt: its header is damaged")
+  # Two tensors at one place.
+  header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+  first, second = (f"model.layers.{i}.input_layernorm.weight" for i in (0, 1))
+  header[first]["data_offsets"] = header[second]["data_offsets"]
+  text = json.dumps(header).encode()
+  data = whole[8 + int.from_bytes(whole[:8], "little") :]
+  file.write_bytes(len(text).to_bytes(8, "little") + text + data)
+  refuses(one, "begins at byte")
   file.write_bytes(whole.replace(b'"F32"', b'"F99"', 1))
   refuses(one, "unknown type 'F99'")
   file.unlink()
