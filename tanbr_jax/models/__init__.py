@@ -15,6 +15,7 @@ from tanbr_jax.models.decoder_config import PRESETS, DecoderConfig, preset
 from tanbr_jax.models.decoder_options import AttentionOptions, RouterOptions
 from tanbr_jax.models.decoder_rotary import RotaryOptions
 from tanbr_jax.models.huggingface.reading import from_pretrained
+from tanbr_jax.models.huggingface.tokenizer import read_tokenizer
 from tanbr_jax.models.huggingface.writing import save_pretrained
 from tanbr_jax.models.merging import (
   dense_form,
@@ -54,6 +55,7 @@ __all__ = [
   "merge",
   "observe_usage",
   "preset",
+  "read_tokenizer",
   "save_pretrained",
   "score",
   "score_logits",

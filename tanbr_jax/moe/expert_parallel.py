@@ -87,11 +87,9 @@ def _on_all(
   one_device: Callable[..., Any], sharding: NamedSharding, *specs: PartitionSpec
 ) -> Callable[..., Any]:
   """A function of spread experts and of what `specs` say of the rest."""
-  # A check of what is replicated does not know all parts of the kernels.
   return jax.shard_map(
     one_device,
     mesh=sharding.mesh,
     in_specs=(PartitionSpec(*sharding.spec), *specs),
     out_specs=PartitionSpec(),
-    check_vma=False,
   )

@@ -35,6 +35,7 @@ from tanbr_jax.bandits import wrappers
 from tanbr_jax.checks import ranges
 from tanbr_jax.environments import logged, mixes, noise, synthetic
 from tanbr_jax.environments.landscapes.families import FAMILIES
+from tanbr_jax.models import decoder_rotary
 
 BAD = (math.nan, math.inf, -math.inf, -1, 0, 1, 1e39, 0.5, 2**31, True, "1")
 
@@ -66,6 +67,13 @@ OF_CONSTRUCTORS = {
   *("methods", "mix_options", "family_options", "grids", "settings"),
   *("pyxab", "one_tree", "changes"),
 }
+SCALINGS = (
+  decoder_rotary.LinearScaling(2.0),
+  decoder_rotary.DynamicScaling(2.0, 8),
+  decoder_rotary.Llama3Scaling(2.0, 1.0, 4.0, 8),
+  decoder_rotary.YarnScaling(2.0, 8, amplitude=1.0),
+  decoder_rotary.LongScaling((1.0,), (2.0,), 8, 1.0, 1.0),
+)
 WRAPPERS = [module.name for module in pkgutil.iter_modules(wrappers.__path__)]
 CONSTRUCTORS = {
   **{
@@ -118,7 +126,7 @@ def nested(made):
 @pytest.fixture(scope="module")
 def made_records():
   """One instance of every record, as the configs of this repository make it."""
-  found = [models.ByteLMConfig(), *nested(models.PRESETS["tiny"])]
+  found = [models.ByteLMConfig(), *nested(models.PRESETS["tiny"]), *SCALINGS]
   for config, read in STUDIES.values():
     found += nested(read(config.get_config()))
   return {type(one): one for one in found}

@@ -244,3 +244,56 @@ def test_refuses_bad_input(params):
       MODEL.apply(params, IDS, reroute=moe.mask_experts(mask))
   with pytest.raises(ValueError, match=r"\(3,\) for E=4, L=2"):
     merge(params, [0.5, 0.25, 0.25])
+
+
+MIXED = models.Decoder(
+  dataclasses.replace(CONFIG, num_layers=3, dense_layers=(1,), dense_dim=10)
+)
+
+
+@pytest.fixture(scope="module")
+def mixed(params):
+  """The two layers, and between them one with a part of an expert."""
+  tree = dict(params["params"])
+  stack = tree["layer_0"]["experts"]["stack"]
+  block = moe.FeedForward(
+    w_in=stack.w_in[0, :, :10],
+    w_gate=stack.w_gate[0, :, :10],
+    w_out=stack.w_out[0, :10],
+    activation="silu",
+  )
+  tree["layer_2"] = tree["layer_1"]
+  tree["layer_1"] = {**tree["layer_0"], "experts": {"stack": block}}
+  return {"params": tree}
+
+
+def test_layers_without_experts_are_not_counted(mixed):
+  assert MIXED.config.moe_layers == (0, 2)
+  fresh = jax.eval_shape(MIXED.init, jax.random.key(0))
+  assert jax.tree.map(jnp.shape, mixed) == jax.tree.map(jnp.shape, fresh)
+  stacks = [mixed["params"][f"layer_{i}"]["experts"]["stack"] for i in range(3)]
+  # Weights and masks are [2, E], for the first and the last layer.
+  weights = jnp.eye(4)[jnp.array([3, 1])]
+  dense, merged = models.merge(MIXED, mixed, weights)
+  blocks = [
+    merged["params"][f"layer_{i}"]["experts"]["stack"] for i in range(3)
+  ]
+  assert blocks[1] is stacks[1]
+  for i, expert in ((0, 3), (2, 1)):
+    np.testing.assert_array_equal(blocks[i].w_out, stacks[i].w_out[expert])
+  fresh = jax.eval_shape(dense.init, jax.random.key(0))
+  assert jax.tree.map(jnp.shape, merged) == jax.tree.map(jnp.shape, fresh)
+  with pytest.raises(ValueError, match="E=4, L=2"):
+    models.merge(MIXED, mixed, jnp.ones((3, 4)))
+
+
+def test_a_mask_reaches_its_own_layer_of_a_mixed_model(mixed):
+  """The last layer of experts without any is one whose matrices are zero."""
+  mask = jnp.array([[True] * 4, [False] * 4])
+  found = logits(MIXED, mixed, reroute=moe.mask_experts(mask))
+  layer = mixed["params"]["layer_2"]
+  stack = layer["experts"]["stack"]
+  none = dataclasses.replace(stack, w_out=jnp.zeros_like(stack.w_out))
+  layer = {**layer, "experts": {**layer["experts"], "stack": none}}
+  changed = {"params": {**mixed["params"], "layer_2": layer}}
+  np.testing.assert_allclose(found, logits(MIXED, changed), **CLOSE)

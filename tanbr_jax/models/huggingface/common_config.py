@@ -88,7 +88,7 @@ def read(keys: ConfigKeys, **rotary: Any) -> dict[str, Any]:
     "vocab_size": keys.size("vocab_size"),
     "activation": ACTIVATIONS[activation],
     "rotary": options,
-    "norm_eps": keys.get("rms_norm_eps", 1e-6),
+    "norm_eps": keys.number("rms_norm_eps"),
     "tied": keys.get("tie_word_embeddings", False),
     "context": context,
   }
@@ -119,7 +119,11 @@ def attention(
 
 
 def windows(
-  keys: ConfigKeys, num_layers: int, layer_types: list[str] | None = None
+  keys: ConfigKeys,
+  num_layers: int,
+  layer_types: list[str] | None = None,
+  *,
+  default: int | None = None,
 ) -> dict[str, Any]:
   """`window` and `full_layers` of the keys `sliding_window`, `layer_types`.
 
@@ -128,8 +132,11 @@ def windows(
     num_layers: of the model.
     layer_types: the default of the key of that name; None if the family has
       no such key and one window for all layers.
+    default: of a `sliding_window` that is absent; null is none.
   """
   window = keys.get("sliding_window")
+  if not keys.has("sliding_window"):
+    window = default
   if layer_types is None:
     return {"window": window or None}
   types = keys.get("layer_types") or layer_types

@@ -57,6 +57,21 @@ class ConfigKeys:
       return value
     return default
 
+  def has(self, name: str) -> bool:
+    """Whether a key is there, null or not."""
+    return name in self._raw
+
+  def number(self, name: str) -> float:
+    """Returns a key's number.
+
+    Raises:
+      ValueError: if it is absent or no number.
+    """
+    value = self.get(name)
+    if type(value) not in (int, float):
+      raise self.error(f"{name} must be a number, got {name}={value!r}")
+    return float(value)
+
   def size(self, name: str, *others: str) -> int:
     """Returns a key's positive integer.
 

@@ -87,6 +87,13 @@ def _on_device(
 ) -> jax.Array:
   if device.platform == "cpu":
     return _on_host(leaf, sources, device)
+  return _part_by_part(leaf, sources, device)
+
+
+def _part_by_part(
+  leaf: jax.ShapeDtypeStruct, sources: Sequence[Source], device: jax.Device
+) -> jax.Array:
+  """Sends parts in the files' order of axes to a buffer on the device."""
   buffer = jnp.zeros(leaf.shape, leaf.dtype, device=device)
   for source in sources:
     for at, part in _small(source, leaf.shape):
@@ -109,14 +116,14 @@ def _on_host(
   buffer = raw[begin : begin + size].view(leaf.dtype).reshape(leaf.shape)
   for source in sources:
     if source.is_transposed:
-      _copy_transposed(buffer[source.at], source.view)
+      copy_transposed(buffer[source.at], source.view)
     else:
       buffer[source.at] = source.view
   # The buffer becomes the array: nothing writes to it again.
   return jax.device_put(buffer, device, may_alias=True)
 
 
-def _copy_transposed(to: np.ndarray, view: np.ndarray) -> None:
+def copy_transposed(to: np.ndarray, view: np.ndarray) -> None:
   """Copies [..., M, N] to [..., N, M], in strips that stay in the cache."""
   for begin in range(0, view.shape[-2], _STRIP):
     strip = view[..., begin : begin + _STRIP, :]

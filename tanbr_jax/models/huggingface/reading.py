@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -26,7 +27,7 @@ from tanbr_jax.models.huggingface.tensor_file import Entry
 def from_pretrained(
   path: str | os.PathLike[str],
   *,
-  dtype: str | None = None,
+  dtype: str | jnp.dtype | None = None,
   sharding: NamedSharding | None = None,
 ) -> tuple[Decoder, Params]:
   """Reads a checkpoint folder: config.json and *.safetensors.
@@ -37,8 +38,8 @@ def from_pretrained(
 
   Args:
     path: the folder; its model type is one of `huggingface.REGISTRY`.
-    dtype: of parameters and computation, a name of `DTYPES`; None for the
-      checkpoint's. Routers are float32.
+    dtype: of parameters and computation, one of `DTYPES`, by name or as a
+      type; None for the checkpoint's. Routers are float32.
     sharding: how the first axis of a layer's experts, [E, ...], is spread, for
       instance `NamedSharding(mesh, PartitionSpec("experts"))`; the number of
       devices divides E. Everything else is copied to all devices of the mesh,
@@ -60,6 +61,8 @@ def from_pretrained(
   keys.check_rest()
   entries = folders.read_entries(folder)
   own_dtype = _dtype(folder, keys, entries)
+  if dtype is not None and not isinstance(dtype, str):
+    dtype = jnp.dtype(dtype).name
   config = dataclasses.replace(config, dtype=dtype or own_dtype)
   model = Decoder(config, sharding=_without_types(sharding))
   shapes, structure = leaves.shapes_of(model)

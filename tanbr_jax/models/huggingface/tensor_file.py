@@ -82,8 +82,15 @@ def read_entries(path: Path) -> dict[str, Entry]:
     raise ValueError(
       f"{str(path)!r} is cut or corrupt: its header is damaged ({error})"
     ) from None
-  # The end of the last tensor is that of the file.
-  end = max((e.begin + e.nbytes for e in found.values()), default=8 + length)
+  # One tensor after the other, up to the end of the file.
+  end = 8 + length
+  for name, entry in sorted(found.items(), key=lambda one: one[1].begin):
+    if entry.begin != end:
+      raise ValueError(
+        f"{str(path)!r} is cut or corrupt: {name!r} begins at byte "
+        f"{entry.begin}, not at {end}"
+      )
+    end += entry.nbytes
   if end != size:
     raise ValueError(
       f"{str(path)!r} is cut or corrupt: its tensors end at byte {end}, the "

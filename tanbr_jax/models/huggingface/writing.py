@@ -14,7 +14,7 @@ import numpy as np
 from tanbr_jax.models.base import Params
 from tanbr_jax.models.decoder import Decoder
 from tanbr_jax.models.huggingface import folder as folders
-from tanbr_jax.models.huggingface import leaves, mapping, tensor_file
+from tanbr_jax.models.huggingface import leaves, mapping, placing, tensor_file
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.families import REGISTRY
 from tanbr_jax.models.huggingface.folder import Origin
@@ -137,9 +137,11 @@ def _arrays(
     array = np.empty(shape, dtype)
     for piece in by_key[key]:
       part = _part(named[piece.leaf], piece.at)
+      to = piece.of_tensor(array)
       if piece.is_transposed:
-        part = part.swapaxes(-1, -2)
-      piece.of_tensor(array)[...] = part
+        placing.copy_transposed(to, part)
+      else:
+        to[...] = part
     yield array
 
 

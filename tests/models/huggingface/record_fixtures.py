@@ -14,11 +14,11 @@ import sys
 import tempfile
 
 import hf_cases
+import hf_folders
 import numpy as np
 import safetensors.numpy
 import torch
 import transformers
-from record_digest import digest
 
 FOLDER = pathlib.Path(__file__).parent / "fixtures"
 SEED = 0
@@ -127,7 +127,8 @@ def record(name, seed=SEED):
     "config": config,
     "tensors": {key: list(value.shape) for key, value in tensors.items()},
     "other": {
-      key: digest(value.tobytes()) for key, value in sorted(other.items())
+      key: hf_folders.digest(value.tobytes())
+      for key, value in sorted(other.items())
     },
   }
   if other.keys() == tensors.keys():

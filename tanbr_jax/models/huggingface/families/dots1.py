@@ -16,16 +16,15 @@ def _config(keys: ConfigKeys) -> DecoderConfig:
   # The first layers see everything.
   first = keys.get("max_window_layers", 62)
   types = ["full_attention"] * min(first, num_layers)
-  if keys.get("sliding_window") is not None:
-    types += ["sliding_attention"] * (num_layers - len(types))
-  else:
-    types = ["full_attention"] * num_layers
+  has_window = keys.get("sliding_window") or not keys.has("sliding_window")
+  rest = "sliding_attention" if has_window else "full_attention"
+  types += [rest] * (num_layers - len(types))
   return DecoderConfig(
     **common_config.with_attention(
       fields,
       query_key_norm="head",
       **common_config.attention(keys),
-      **common_config.windows(keys, num_layers, types),
+      **common_config.windows(keys, num_layers, types, default=4096),
     ),
     **glm4_moe.experts(keys, num_layers, 6, 2, 0, False),
   )

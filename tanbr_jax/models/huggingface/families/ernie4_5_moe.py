@@ -11,7 +11,6 @@ from tanbr_jax.models.huggingface.mapping import Piece
 def _config(keys: ConfigKeys) -> DecoderConfig:
   fields = common_config.read(keys, theta=500_000.0, is_interleaved=True)
   fields["tied"] = keys.get("tie_word_embeddings", True)
-  fields["norm_eps"] = keys.get("rms_norm_eps", 1e-5)
   has_bias = keys.get("use_bias", False)
   # A floor of the gates' sum that no sum of probabilities comes near.
   if keys.get("moe_norm_min", 1e-12) > 1e-6:

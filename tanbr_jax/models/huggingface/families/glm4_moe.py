@@ -13,7 +13,6 @@ from tanbr_jax.models.huggingface.mapping import Piece
 
 def _config(keys: ConfigKeys) -> DecoderConfig:
   fields = common_config.read(keys, partial=0.5)
-  fields["norm_eps"] = keys.get("rms_norm_eps", 1e-5)
   return DecoderConfig(
     **common_config.with_attention(
       fields,

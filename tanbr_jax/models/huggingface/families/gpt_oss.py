@@ -10,6 +10,8 @@ from tanbr_jax.models.huggingface.mapping import Part, Piece
 
 def _config(keys: ConfigKeys) -> DecoderConfig:
   fields = common_config.read(keys, theta=150_000.0)
+  if keys.get("rope_parameters", None, "rope_scaling") is None:
+    raise keys.error("rope_parameters must say how positions are scaled")
   # `kernels.activate` has these two numbers.
   keys.only("swiglu_alpha", (1.702,))
   keys.only("swiglu_limit", (7, 7.0))
@@ -26,7 +28,7 @@ def _config(keys: ConfigKeys) -> DecoderConfig:
         fields,
         has_sinks=True,
         **common_config.attention(keys, bias=True),
-        **common_config.windows(keys, num_layers, types),
+        **common_config.windows(keys, num_layers, types, default=128),
       ),
       "activation": "clamped_swish",
     },

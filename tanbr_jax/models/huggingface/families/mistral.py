@@ -8,7 +8,7 @@ from tanbr_jax.models.huggingface.family import Family
 
 def _config(keys: ConfigKeys) -> DecoderConfig:
   fields = common_config.read(keys)
-  window = common_config.windows(keys, fields["num_layers"])
+  window = common_config.windows(keys, fields["num_layers"], default=4096)
   return DecoderConfig(
     **common_config.with_attention(fields, **window),
     **common_config.dense(keys),

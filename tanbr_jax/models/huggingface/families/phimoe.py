@@ -11,7 +11,6 @@ from tanbr_jax.models.huggingface.mapping import Piece
 
 def _config(keys: ConfigKeys) -> DecoderConfig:
   fields = common_config.read(keys, theta=1e6)
-  fields["norm_eps"] = keys.get("rms_norm_eps", 1e-5)
   window = common_config.windows(keys, fields["num_layers"])
   return DecoderConfig(
     **common_config.with_attention(

@@ -20,7 +20,7 @@ def _config(keys: ConfigKeys) -> DecoderConfig:
       "full_attention" if i % 2 or i >= first else "sliding_attention"
       for i in range(num_layers)
     ]
-    window = common_config.windows(keys, num_layers, types)
+    window = common_config.windows(keys, num_layers, types, default=4096)
   elif "sliding_attention" in (keys.get("layer_types") or []):
     raise keys.error("layer_types has windows, got use_sliding_window=False")
   return DecoderConfig(

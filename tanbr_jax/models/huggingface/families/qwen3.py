@@ -15,7 +15,7 @@ def _config(keys: ConfigKeys) -> DecoderConfig:
   if keys.get("use_sliding_window", False):
     types = ["full_attention"] * min(first, num_layers)
     types += ["sliding_attention"] * (num_layers - len(types))
-    window = common_config.windows(keys, num_layers, types)
+    window = common_config.windows(keys, num_layers, types, default=4096)
   elif "sliding_attention" in (keys.get("layer_types") or []):
     raise keys.error("layer_types has windows, got use_sliding_window=False")
   return DecoderConfig(

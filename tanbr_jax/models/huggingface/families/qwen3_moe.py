@@ -23,7 +23,7 @@ def _config(keys: ConfigKeys) -> DecoderConfig:
   fields = common_config.read(keys)
   window = {}
   if keys.get("use_sliding_window", False):
-    window = common_config.windows(keys, fields["num_layers"])
+    window = common_config.windows(keys, fields["num_layers"], default=4096)
   keys.get("sliding_window")
   return DecoderConfig(
     **common_config.with_attention(

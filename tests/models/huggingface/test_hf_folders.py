@@ -5,13 +5,14 @@ import json
 
 import hf_folders
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from record_digest import digest
 
 from tanbr_jax import models
 from tanbr_jax.models.huggingface import placing, tensor_file
+from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.families import REGISTRY
 from tanbr_jax.models.huggingface.folder import Stored
 
@@ -49,7 +50,9 @@ def test_the_other_layout_is_that_of_transformers(name, tmp_path):
   fused = dataclasses.replace(model, origin=origin)
   models.save_pretrained(fused, params, tmp_path / "two")
   written = hf_folders.read(tmp_path / "two")
-  assert {key: digest(value[2]) for key, value in written.items()} == other
+  assert {
+    key: hf_folders.digest(value[2]) for key, value in written.items()
+  } == other
   again, same = models.from_pretrained(tmp_path / "two")
   assert again == model and again.origin.layout == origin.layout
   assert_same(same, params)
@@ -81,7 +84,7 @@ def narrow(arrays):
 def test_a_cast_is_rounding_and_comes_back(tmp_path):
   arrays = hf_folders.tensors("mixtral")
   wide = hf_folders.write(tmp_path / "wide", "mixtral")
-  model, params = models.from_pretrained(wide, dtype="bfloat16")
+  model, params = models.from_pretrained(wide, dtype=jnp.bfloat16)
   assert model.config.dtype == "bfloat16"
   # A folder of the rounded tensors holds the same parameters.
   source = hf_folders.write(
@@ -149,6 +152,58 @@ def test_older_spellings_are_read(name, spelling, tmp_path):
   assert models.from_pretrained(folder)[0] == model
 
 
+# What files on the hub say besides, at the values that change nothing.
+HARMLESS = {
+  "dots1": {"moe_layer_freq": 1, "scoring_func": "noaux_tc", "ep_size": 1},
+  "ernie4_5_moe": {
+    "moe_capacity": [64, 64, 64],
+    "moe_use_aux_free": True,
+    "multi_token_pred_lambda": 0.3,
+    "num_nextn_predict_layers": 1,
+    "rope_scaling": None,
+  },
+  "glm4_moe": {"num_nextn_predict_layers": 1, "rope_scaling": None},
+  "gpt_oss": {"experts_per_token": 2, "initial_context_length": 4096},
+  "llama": {"pretraining_tp": 1, "attention_dropout": 0.0},
+  "minimax_m2": {
+    "attn_type_list": [1, 1],
+    "layernorm_mlp_beta": 1.0,
+    "mtp_transformer_layers": 1,
+    "num_mtp_modules": 3,
+    "qk_norm_type": "per_layer",
+    "scoring_func": "sigmoid",
+    "shared_intermediate_size": 0,
+    "use_qk_norm": True,
+    "use_routing_bias": True,
+  },
+  "mixtral": {"router_aux_loss_coef": 0.02, "unsloth_version": "2025.1"},
+  "phimoe": {"auto_map": {"AutoConfig": "x"}, "input_jitter_noise": 0.01},
+  "qwen3_moe": {"max_window_layers": 48, "output_router_logits": True},
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_keys_that_change_nothing_are_read_over(name):
+  config = hf_folders.described(name)["config"]
+  family = REGISTRY[config["model_type"]]
+
+  def read(raw):
+    keys = ConfigKeys(raw, "config.json")
+    found = family.config(keys)
+    keys.check_rest()
+    return found
+
+  assert read(config | HARMLESS[name]) == read(config)
+
+
+def test_an_absent_window_is_the_default_of_the_family():
+  for config, window in (({}, 4096), ({"sliding_window": None}, None)):
+    raw = hf_folders.described("mistral")["config"]
+    del raw["sliding_window"]
+    keys = ConfigKeys(raw | config, "config.json")
+    assert REGISTRY["mistral"].config(keys).attention.window == window
+
+
 REFUSED_KEYS = [
   ("mixtral", {"hidden_act": "tanh"}, "hidden_act='tanh'"),
   ("mixtral", {"attn_logit_softcapping": 30.0}, "attn_logit_softcapping"),
@@ -168,6 +223,8 @@ REFUSED_KEYS = [
     "'mrope_section'",
   ),
   ("llama", {"rope_parameters": {"rope_type": "llama3"}}, "must be a number"),
+  ("mixtral", {"rms_norm_eps": None}, "rms_norm_eps must be a number"),
+  ("gpt_oss", {"rope_parameters": None}, "rope_parameters must say"),
   ("gpt_oss", {"swiglu_limit": 5.0}, "swiglu_limit=5.0"),
   ("gpt_oss", {"layer_types": ["chunked_attention"] * 2}, "layer_types="),
   ("ernie4_5_moe", {"moe_norm_min": 0.1}, "moe_norm_min .* 0.1"),
@@ -211,6 +268,14 @@ def test_refuses_files_that_are_not_whole(tmp_path):
     file.write_bytes(whole)
   file.write_bytes(whole[:8] + b"[" + whole[9:])
   refuses(one, "model.safetensors' is cut or corrupt: its header is damaged")
+  # Two tensors at one place.
+  header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+  first, second = (f"model.layers.{i}.input_layernorm.weight" for i in (0, 1))
+  header[first]["data_offsets"] = header[second]["data_offsets"]
+  text = json.dumps(header).encode()
+  data = whole[8 + int.from_bytes(whole[:8], "little") :]
+  file.write_bytes(len(text).to_bytes(8, "little") + text + data)
+  refuses(one, "begins at byte")
   file.write_bytes(whole.replace(b'"F32"', b'"F99"', 1))
   refuses(one, "unknown type 'F99'")
   file.unlink()
