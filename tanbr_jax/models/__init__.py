@@ -14,6 +14,7 @@ from tanbr_jax.models.decoder import Cache, Decoder
 from tanbr_jax.models.decoder_config import PRESETS, DecoderConfig, preset
 from tanbr_jax.models.decoder_options import AttentionOptions, RouterOptions
 from tanbr_jax.models.decoder_rotary import RotaryOptions
+from tanbr_jax.models.generation import generate
 from tanbr_jax.models.huggingface.reading import from_pretrained
 from tanbr_jax.models.huggingface.writing import save_pretrained
 from tanbr_jax.models.merging import (
@@ -51,6 +52,7 @@ __all__ = [
   "dense_form",
   "expert_bytes",
   "from_pretrained",
+  "generate",
   "merge",
   "observe_usage",
   "preset",

@@ -121,10 +121,15 @@ class Generator(Model, Protocol):
     cache: Any,
     token_ids: jax.Array,
     *,
+    attention_mask: jax.Array | None = None,
     reroute: Reroute | None = None,
     observe: Observe | None = None,
   ) -> Any:
-    """Returns the logits [B, V] after one more token [B], as `prefill` does."""
+    """Returns the logits [B, V] after one more token [B], as `prefill` does.
+
+    The mask [B] is False for sequences that have ended, for good: no expert is
+    run for them.
+    """
 
 
 def check_attention_mask(

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 
 LENGTH = 12
+NUM_NEW = 9  # tokens after each prompt
 VOCAB = 37
 
 
@@ -40,6 +41,12 @@ def inputs(seed):
   mask = np.ones_like(ids)
   mask[1, :4], mask[2, -5:] = 0, 0
   return ids, mask
+
+
+def prompts(seed):
+  """The tokens of each of the `inputs`."""
+  ids, mask = inputs(seed)
+  return [row[is_token > 0] for row, is_token in zip(ids, mask, strict=True)]
 
 
 _PLAIN = {
