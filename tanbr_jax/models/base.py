@@ -29,6 +29,7 @@ __all__ = [
 
 # {"params": {"layer_0": {"experts": {"router": ..., "stack": ...}}, ...}}: the
 # stack is `moe.Experts`, or, once merged, a `moe.FeedForward` without a router.
+# In a model of fine-tunes any array may be a `fine_tunes.Variants`.
 Params = dict[str, Any]
 # `jax.tree_util.Partial`s, whose trees have a leading [L].
 Reroute = Callable[[MoeInput], Routing]

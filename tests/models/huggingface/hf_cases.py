@@ -24,6 +24,8 @@ def values(key, shape, seed):
     return 1 + np.float32(0.3) * noise
   if "bias" in key or "sinks" in key:
     return np.float32(0.2) * noise
+  if "lora_" in key:
+    return np.float32(0.3) * noise
   if "embed_tokens" in key:
     return noise
   # GPT-OSS's matrices are the other way, and some of its products are to be
