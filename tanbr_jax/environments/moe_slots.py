@@ -175,6 +175,14 @@ def moe_slots(
       "a routed slot has no gradient in the merge weights, got "
       f"gradient_requests={gradient_requests} with serve='routed'"
     )
+  needs_router = usage or serve == "routed"
+  if gradient_requests and signal == "agreement":
+    needs_router = True
+  if needs_router and isinstance(model, models.FineTunes):
+    raise ValueError(
+      "fine-tunes have no router, which a routed slot, the usage and "
+      f"'agreement' need, got serve={serve!r}, usage={usage}, signal={signal!r}"
+    )
   check_mix_length(task_mix, text.lengths.shape[0])
   settings = _Settings(serving, requests_per_slot, context, paired)
   arrays = _Arrays(params, text, optimal_table, task_mix, monitor)

@@ -14,6 +14,13 @@ from tanbr_jax.models.decoder import Cache, Decoder
 from tanbr_jax.models.decoder_config import PRESETS, DecoderConfig, preset
 from tanbr_jax.models.decoder_options import AttentionOptions, RouterOptions
 from tanbr_jax.models.decoder_rotary import RotaryOptions
+from tanbr_jax.models.fine_tunes import (
+  Difference,
+  FineTunes,
+  difference_table,
+)
+from tanbr_jax.models.generation import generate
+from tanbr_jax.models.huggingface.fine_tunes import from_finetunes
 from tanbr_jax.models.huggingface.reading import from_pretrained
 from tanbr_jax.models.huggingface.tokenizer import read_tokenizer
 from tanbr_jax.models.huggingface.writing import save_pretrained
@@ -39,6 +46,8 @@ __all__ = [
   "Cache",
   "Decoder",
   "DecoderConfig",
+  "Difference",
+  "FineTunes",
   "Generator",
   "Model",
   "MoeInput",
@@ -50,8 +59,11 @@ __all__ = [
   "RouterOptions",
   "Score",
   "dense_form",
+  "difference_table",
   "expert_bytes",
+  "from_finetunes",
   "from_pretrained",
+  "generate",
   "merge",
   "observe_usage",
   "preset",

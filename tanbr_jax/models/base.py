@@ -29,6 +29,7 @@ __all__ = [
 
 # {"params": {"layer_0": {"experts": {"router": ..., "stack": ...}}, ...}}: the
 # stack is `moe.Experts`, or, once merged, a `moe.FeedForward` without a router.
+# In a model of fine-tunes any array may be a `fine_tunes.Variants`.
 Params = dict[str, Any]
 # `jax.tree_util.Partial`s, whose trees have a leading [L].
 Reroute = Callable[[MoeInput], Routing]
@@ -121,10 +122,15 @@ class Generator(Model, Protocol):
     cache: Any,
     token_ids: jax.Array,
     *,
+    attention_mask: jax.Array | None = None,
     reroute: Reroute | None = None,
     observe: Observe | None = None,
   ) -> Any:
-    """Returns the logits [B, V] after one more token [B], as `prefill` does."""
+    """Returns the logits [B, V] after one more token [B], as `prefill` does.
+
+    The mask [B] is False for sequences that have ended, for good: no expert is
+    run for them.
+    """
 
 
 def check_attention_mask(

@@ -201,6 +201,7 @@ class Decoder:
     cache: Cache,
     token_ids: jax.Array,
     *,
+    attention_mask: jax.Array | None = None,
     reroute: Reroute | None = None,
     observe: Observe | None = None,
   ) -> Any:
@@ -210,6 +211,9 @@ class Decoder:
       params: of `init`, or of `models.merge`.
       cache: of `prefill`, `init_cache` or the step before.
       token_ids: [B] integer tokens.
+      attention_mask: [B], False or 0 for sequences that have ended, in this
+        step and all later ones: no expert is run for them and their logits
+        mean nothing. None for none.
       reroute: as for `apply`.
       observe: as for `apply`.
 
@@ -221,14 +225,18 @@ class Decoder:
     Raises:
       ValueError: as `apply`.
     """
+    token_ids = token_ids[:, None]
+    mask = attention_mask
+    if mask is not None:
+      mask = check_attention_mask(mask[:, None], token_ids, None)
     has_room = cache.length < cache.layers[0].keys.shape[2]
     if cache.mask is not None:
       column = jnp.arange(cache.mask.shape[1], dtype=jnp.int32)
       is_new = (column == cache.length)[None]
+      if mask is not None:
+        is_new = is_new & mask
       cache = cache._replace(mask=cache.mask | is_new)
-    x, cache, seen = self._run(
-      params, token_ids[:, None], cache, None, reroute, observe
-    )
+    x, cache, seen = self._run(params, token_ids, cache, mask, reroute, observe)
     logits = self._logits(params, x[:, 0])
     logits = jnp.where(has_room, logits, jnp.float32(jnp.nan))
     return (logits, cache) if observe is None else (logits, cache, seen)

@@ -124,9 +124,13 @@ def _positions(
   """[1 or B, S] int32, counted from each sequence's first real token."""
   if mask is None:
     return (jnp.arange(length, dtype=jnp.int32) + start)[None]
-  place = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1
-  place = lax.dynamic_slice_in_dim(place, start, length, axis=1)
-  return jnp.maximum(place, 0)
+  rows = lax.dynamic_slice_in_dim(_places(mask), start, length, axis=1)
+  return jnp.maximum(rows, 0)
+
+
+def _places(mask: jax.Array) -> jax.Array:
+  """[B, C] int32: the position of each real token in the cache."""
+  return jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1
 
 
 def _is_seen(
@@ -139,15 +143,17 @@ def _is_seen(
   """[1 or B, 1, 1, S, C] bool: which cached positions each token sees."""
   row = jnp.arange(length, dtype=jnp.int32) + start
   column = jnp.arange(positions, dtype=jnp.int32)
-  is_seen = column[None, :] <= row[:, None]
+  is_seen = (column[None, :] <= row[:, None])[None]
   if window is not None:
-    is_seen = is_seen & (column[None, :] > row[:, None] - window)
-  is_seen = is_seen[None, None, None]
+    # Counted in tokens: padding on the right lies between prompt and answer.
+    places = column[None] if mask is None else _places(mask)
+    rows = lax.dynamic_slice_in_dim(places, start, length, axis=1)
+    is_seen = is_seen & (places[:, None, :] > rows[:, :, None] - window)
   if mask is not None:
     # Padding sees itself, as a softmax over nothing would be NaN.
-    is_seen = is_seen & mask[:, None, None, None, :]
-    is_seen = is_seen | (column[None, :] == row[:, None])[None, None, None]
-  return is_seen
+    is_self = (column[None, :] == row[:, None])[None]
+    is_seen = (is_seen & mask[:, None, :]) | is_self
+  return is_seen[:, None, None]
 
 
 def _attend(

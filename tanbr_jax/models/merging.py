@@ -2,24 +2,25 @@
 
 import dataclasses
 import functools
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from tanbr_jax import kernels, moe
+from tanbr_jax.models import fine_tunes
 from tanbr_jax.models.base import Model, Params
+from tanbr_jax.models.fine_tunes import FineTunes
 from tanbr_jax.moe import expert_parallel, feed_forward
 from tanbr_jax.moe.parameters import ARRAYS, check_number
 
-M = TypeVar("M", bound=Model)
-
 
 def merge(
-  model: M, params: Params, merge_weights: jax.Array
-) -> tuple[M, Params]:
+  model: Model, params: Params, merge_weights: jax.Array
+) -> tuple[Model, Params]:
   """Averages the experts of every layer into one dense block.
+
+  Of fine-tunes everything that differs is averaged, see `FineTunes`.
 
   Differentiable in the parameters and in the weights. Outside of `jax.jit`,
   what is not merged is shared by both models and not copied.
@@ -51,6 +52,8 @@ def merge(
       f"L={num_layers}"
     )
   weights = jnp.broadcast_to(merge_weights, (num_layers, num_experts))
+  if isinstance(model, FineTunes):
+    return model.dense, fine_tunes.merge(params, weights)
   layers = dict(params["params"])
   sharding = getattr(model, "sharding", None)
   names = [f"layer_{layer}" for layer in config.moe_layers]
@@ -62,8 +65,10 @@ def merge(
   return dense_form(model), {"params": layers}
 
 
-def dense_form(model: M) -> M:
+def dense_form(model: Model) -> Model:
   """The model of one block a layer that merging a model of experts makes."""
+  if isinstance(model, FineTunes):
+    return model.dense
   config = dataclasses.replace(model.config, num_experts=None)
   return dataclasses.replace(model, config=config)
 
@@ -163,7 +168,13 @@ def _copies(
 
 
 def expert_bytes(params: Params) -> int:
-  """Returns the bytes of all experts (or merged blocks), routers left out."""
+  """Returns the bytes of all experts (or merged blocks), routers left out.
+
+  Of fine-tunes they are those of every tensor that differs, base included.
+  """
+  own = fine_tunes.variants_bytes(params)
+  if own is not None:
+    return own
   layers = params["params"]
   stacks = [
     value["experts"]["stack"]

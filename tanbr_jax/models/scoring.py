@@ -88,8 +88,13 @@ def observe_usage(params: Params, moe_layers: Sequence[int]) -> Partial:
   Args:
     params: of the model with experts.
     moe_layers: the layers with experts, of the model's config.
+
+  Raises:
+    ValueError: if there are no routers.
   """
   layers = [params["params"][f"layer_{i}"] for i in moe_layers]
+  if any("router" not in layer["experts"] for layer in layers):
+    raise ValueError("usage is what routers tell, got params without routers")
   routers = [
     {
       name: leaf

@@ -9,6 +9,7 @@ from tanbr_jax import data, models
 from tanbr_jax import monitor as monitors
 from tanbr_jax.environments import mixes, moe_slots
 from tanbr_jax.environments.oracle.table import OracleTable
+from tanbr_jax.models.fine_tunes import BASE, LowRank, Variants
 
 V = 3
 E = 3
@@ -253,3 +254,88 @@ def test_text_shorter_than_the_context(tiny, make):
   )
   with pytest.raises(ValueError, match="shortest text=6"):
     build()
+
+
+@pytest.fixture(scope="module")
+def fine_tunes():
+  """Three fine-tunes that differ in their embedding and their queries."""
+  config = models.preset(
+    "tiny",
+    num_layers=1,
+    num_experts=None,
+    num_selected=1,
+    shared_dim=None,
+    vocab_size=24,
+  )
+  model = models.FineTunes(models.Decoder(config), ("a", "b", "c"))
+  rng = np.random.default_rng(1)
+
+  def draw(*shape):
+    return jnp.asarray(0.6 * rng.normal(size=shape), jnp.float32)
+
+  shapes = jax.eval_shape(model.dense.init, jax.random.key(0))
+  params = jax.tree.map(lambda leaf: draw(*leaf.shape), shapes)
+  tree = params["params"]
+  table = draw(E, *tree["embedding"].shape)
+  attention = tree["layer_0"]["attention"]
+  values = attention["query_key_value"][None]
+  update = LowRank(draw(5, 64), draw(16, 5), ((0, 1), (1, 2), (2, 2)))
+  attention["query_key_value"] = Variants(values, (BASE,), (update,))
+  tree["embedding"] = Variants(table, (0, 1, 2))
+  return model, params
+
+
+def test_fine_tunes_are_served_merged(tiny, table, fine_tunes):
+  model, params = fine_tunes
+  environment = moe_slots.moe_slots(
+    model,
+    params,
+    tiny.text,
+    task_mix=mixes.fixed(MIX),
+    optimal_table=table,
+    requests_per_slot=B,
+    context=6,
+    paired=False,
+    reward="log_likelihood",
+    gradient_requests=B,
+  )
+  weights = jnp.array([0.2, 0.5, 0.3])
+  feedback, outcome, _ = step(environment, KEY, environment.init(KEY), weights)
+  _, windows = _requests(tiny)
+
+  @jax.jit
+  def reward(weights, windows):
+    dense, merged = models.merge(model, params, weights)
+    return -jnp.mean(models.score(dense, merged, windows).loss)
+
+  expected = reward(weights, windows)
+  np.testing.assert_allclose(outcome.expected_reward, expected, rtol=1e-5)
+  # Central differences: rewards near 5 round to 3e-7, over twice the step are
+  # 4e-4; third derivatives of up to 500 make as much.
+  size = 0.002
+  moved = [weights + size * row for row in (*np.eye(E), *-np.eye(E))]
+  values = np.array([reward(jnp.float32(x), windows) for x in moved])
+  slopes = (values[:E] - values[E:]) / (2 * size)
+  np.testing.assert_allclose(
+    feedback.gradient, slopes - slopes.mean(), atol=1e-3
+  )
+
+
+@pytest.mark.parametrize(
+  "given",
+  [
+    {"serve": "routed"},
+    {"usage": True},
+    {"signal": "agreement", "gradient_requests": 2},
+  ],
+)
+def test_fine_tunes_have_no_router_to_ask(tiny, table, fine_tunes, given):
+  with pytest.raises(ValueError, match="fine-tunes have no router"):
+    moe_slots.moe_slots(
+      *fine_tunes,
+      tiny.text,
+      task_mix=mixes.fixed(MIX),
+      optimal_table=table,
+      context=6,
+      **given,
+    )

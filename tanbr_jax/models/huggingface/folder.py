@@ -11,12 +11,13 @@ from tanbr_jax.models.huggingface.tensor_file import Entry
 CONFIG = "config.json"
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+GENERATION = "generation_config.json"
 # What generation and tokenizers read.
 _SIDE_FILES = (
   "added_tokens.json",
   "chat_template.jinja",
   "chat_template.json",
-  "generation_config.json",
+  GENERATION,
   "merges.txt",
   "special_tokens_map.json",
   "tokenizer.json",
@@ -62,6 +63,15 @@ class Origin:
   tensors: tuple[Stored, ...]
   unused: tuple[str, ...] = ()
   side_files: tuple[tuple[str, bytes], ...] = ()
+
+  def token_ids(self, name: str) -> tuple[int, ...]:
+    """The tokens of a key like `eos_token_id`; generation_config.json wins."""
+    files = dict(self.side_files)
+    for text in (files.get(GENERATION, b"{}"), self.config):
+      value = json.loads(text).get(name)
+      if value is not None:
+        return tuple(value) if isinstance(value, list) else (value,)
+    return ()
 
 
 def read_json(path: Path) -> dict[str, Any]:

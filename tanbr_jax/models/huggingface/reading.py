@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +55,53 @@ def from_pretrained(
       another shape, the dtype is none of `DTYPES`, or the experts cannot be
       spread so.
   """
+  found = check(path, dtype=dtype, sharding=sharding)
+  if found.origin.unused:
+    logging.info("%s: not used: %s", path, ", ".join(found.origin.unused))
+  # Nothing can be wrong with what follows.
+  arrays = _read(found)
+  params = jax.tree.unflatten(
+    found.structure, [arrays[name] for name in found.shapes]
+  )
+  return found.model, params
+
+
+class Checkpoint(NamedTuple):
+  """A folder that has been checked, of whose tensors none has been read.
+
+  Attributes:
+    model: which remembers the folder as its origin.
+    shapes: shape and type of every leaf of its parameters, by name.
+    structure: of the tree of these leaves.
+    pieces: what leaves and tensors have in common.
+    entries: where every tensor is.
+  """
+
+  model: Decoder
+  shapes: Mapping[str, Any]
+  structure: Any
+  pieces: list[Piece]
+  entries: Mapping[str, Entry]
+
+  @property
+  def origin(self) -> Origin:
+    """Where the model came from."""
+    return self.model.origin
+
+
+def check(
+  path: str | os.PathLike[str],
+  *,
+  dtype: str | None = None,
+  sharding: NamedSharding | None = None,
+) -> Checkpoint:
+  """Refuses what `from_pretrained` does, before any array is made.
+
+  Args:
+    path: as for `from_pretrained`.
+    dtype: as for `from_pretrained`.
+    sharding: as for `from_pretrained`.
+  """
   folder = Path(path)
   family, keys, text = _read_config(folder)
   config = family.config(keys)
@@ -68,10 +115,6 @@ def from_pretrained(
   shapes, structure = leaves.shapes_of(model)
   layout, pieces = _layout(family, config, entries)
   unused = _check_tensors(folder, family, config, pieces, shapes, entries)
-  if unused:
-    logging.info("%s: not used: %s", folder, ", ".join(unused))
-  # Nothing can be wrong with what follows.
-  arrays = _read(pieces, shapes, entries, model)
   used = {piece.key for piece in pieces}
   origin = Origin(
     family.model_type,
@@ -86,8 +129,8 @@ def from_pretrained(
     unused,
     folders.read_side_files(folder),
   )
-  params = jax.tree.unflatten(structure, [arrays[name] for name in shapes])
-  return dataclasses.replace(model, origin=origin), params
+  model = dataclasses.replace(model, origin=origin)
+  return Checkpoint(model, shapes, structure, pieces, entries)
 
 
 def _read_config(folder: Path) -> tuple[Family, ConfigKeys, str]:
@@ -184,24 +227,19 @@ def _check_tensors(
   return tuple(unused)
 
 
-def _read(
-  pieces: list[Piece],
-  shapes: Mapping[str, Any],
-  entries: Mapping[str, Entry],
-  model: Decoder,
-) -> dict[str, jax.Array]:
+def _read(found: Checkpoint) -> dict[str, jax.Array]:
   """Every leaf, filled from the files one after the other."""
   reader = tensor_file.Reader()
-  sources: dict[str, list[placing.Source]] = {name: [] for name in shapes}
-  for piece in pieces:
-    view = piece.of_tensor(reader.view(entries[piece.key]))
+  sources: dict[str, list[placing.Source]] = {name: [] for name in found.shapes}
+  for piece in found.pieces:
+    view = piece.of_tensor(reader.view(found.entries[piece.key]))
     sources[piece.leaf].append(
       placing.Source(piece.at, view, piece.is_transposed)
     )
   arrays = {}
-  for name, leaf in shapes.items():
-    spread = model.sharding
-    if spread is not None and not leaves.is_expert(name, model):
+  for name, leaf in found.shapes.items():
+    spread = found.model.sharding
+    if spread is not None and not leaves.is_expert(name, found.model):
       spread = NamedSharding(spread.mesh, PartitionSpec())
     arrays[name] = placing.fill(leaf, sources[name], spread)
   return arrays

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 
 LENGTH = 12
+NUM_NEW = 9  # tokens after each prompt
 VOCAB = 37
 
 
@@ -23,6 +24,8 @@ def values(key, shape, seed):
     return 1 + np.float32(0.3) * noise
   if "bias" in key or "sinks" in key:
     return np.float32(0.2) * noise
+  if "lora_" in key:
+    return np.float32(0.3) * noise
   if "embed_tokens" in key:
     return noise
   # GPT-OSS's matrices are the other way, and some of its products are to be
@@ -40,6 +43,12 @@ def inputs(seed):
   mask = np.ones_like(ids)
   mask[1, :4], mask[2, -5:] = 0, 0
   return ids, mask
+
+
+def prompts(seed):
+  """The tokens of each of the `inputs`."""
+  ids, mask = inputs(seed)
+  return [row[is_token > 0] for row, is_token in zip(ids, mask, strict=True)]
 
 
 _PLAIN = {

@@ -20,6 +20,12 @@ def expected(name):
     return dict(arrays)
 
 
+def adapter_logits(name):
+  """The logits of the base with each adapter merged, [E, B, S, V]."""
+  with np.load(FIXTURES / "adapters.npz") as arrays:
+    return arrays[name]
+
+
 def tensors(name, seed=SEED):
   shapes = described(name)["tensors"]
   return {

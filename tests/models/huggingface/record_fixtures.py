@@ -4,7 +4,8 @@
 
 writes fixtures/NAME.json and NAME.npz beside this file for every case of
 `hf_cases`: config.json, the tensors' names and shapes, a digest of each tensor
-in the family's other layout, and outputs. Parameters are not kept, since
+in the family's other layout, and outputs; and generated.json, what each case
+continues its prompts with. Parameters are not kept, since
 `hf_cases.values` makes them again. It needs the extra `hf-test`.
 """
 
@@ -79,6 +80,29 @@ def run(model, ids, mask):
   }
 
 
+def generate(model, seed=SEED):
+  """What follows each prompt, read alone: [3, NUM_NEW], padded with zeros.
+
+  The third token after the first prompt ends a sequence.
+  """
+
+  def continue_(ids, eos):
+    out = model.generate(
+      torch.tensor(ids)[None].long(),
+      attention_mask=torch.ones(1, len(ids)).long(),
+      max_new_tokens=hf_cases.NUM_NEW,
+      do_sample=False,
+      eos_token_id=eos,
+      pad_token_id=0,
+    )[0, len(ids) :]
+    return np.pad(out.numpy(), (0, hf_cases.NUM_NEW - len(out)))
+
+  prompts = hf_cases.prompts(seed)
+  eos = int(continue_(prompts[0], None)[2])
+  found = [continue_(prompt, eos) for prompt in prompts]
+  return {"eos": eos, "tokens": [tokens.tolist() for tokens in found]}
+
+
 def merge_(model, weights):
   """Makes every expert of a layer their average, and the first one's gate 1."""
   for module in model.modules():
@@ -114,6 +138,18 @@ def compute(model, seed=SEED):
   return found
 
 
+def record_generated():
+  """What every case continues its prompts with, one case a line."""
+  found = {}
+  for name in sorted(hf_cases.CASES):
+    with tempfile.TemporaryDirectory() as scratch:
+      found[name] = generate(make(name, pathlib.Path(scratch)))
+  lines = [
+    f" {json.dumps(name)}: {json.dumps(one)}" for name, one in found.items()
+  ]
+  return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def record(name, seed=SEED):
   """The two parts of a fixture: a description, and arrays."""
   with tempfile.TemporaryDirectory() as scratch:
@@ -144,3 +180,4 @@ if __name__ == "__main__":
     np.savez_compressed(FOLDER / f"{name}.npz", **arrays)
     sizes = [file.stat().st_size for file in FOLDER.glob(f"{name}.*")]
     print(f"{name}: {sum(sizes) / 1000:.1f} kB")
+  (FOLDER / "generated.json").write_text(record_generated())
