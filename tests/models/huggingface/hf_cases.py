@@ -112,7 +112,6 @@ CASES = {
     "qwen3_moe",
     _PLAIN,
     **_EXPERTS,
-    num_hidden_layers=4,
     moe_intermediate_size=7,
     decoder_sparse_step=2,
     norm_topk_prob=True,
@@ -184,7 +183,6 @@ CASES = {
   "dots1": _case(
     "dots1",
     _PLAIN,
-    num_hidden_layers=3,
     n_routed_experts=5,
     num_experts_per_tok=2,
     moe_intermediate_size=7,
@@ -193,7 +191,7 @@ CASES = {
     routed_scaling_factor=2.5,
     norm_topk_prob=False,
     sliding_window=5,
-    max_window_layers=2,
+    max_window_layers=1,
   ),
   "minimax_m2": _case("minimax_m2", _PLAIN, **_LOCAL, rotary_dim=4),
   "phimoe": _case(

@@ -41,9 +41,12 @@ def results(model, params, ids, mask):
 
 
 def main(folder):
-  # Glm's tensors for eight experts in four groups, with a shared one.
-  shapes = dict(hf_folders.described("glm4_moe")["tensors"])
-  prefix = "model.layers.1.mlp."
+  # Glm's second layer alone, with eight experts in four groups.
+  shapes = {}
+  for key, shape in hf_folders.described("glm4_moe")["tensors"].items():
+    if ".layers.0." not in key:
+      shapes[key.replace(".layers.1.", ".layers.0.")] = shape
+  prefix = "model.layers.0.mlp."
   for expert in range(6, EXPERTS):
     for name in ("gate_proj", "up_proj", "down_proj"):
       first = shapes[f"{prefix}experts.0.{name}.weight"]
@@ -52,13 +55,14 @@ def main(folder):
   shapes[f"{prefix}gate.e_score_correction_bias"] = [EXPERTS]
   arrays = {key: hf_cases.values(key, s, 0) for key, s in shapes.items()}
   config = {"n_routed_experts": EXPERTS, "n_group": 4}
+  config |= {"num_hidden_layers": 1, "first_k_dense_replace": 0}
   hf_folders.write(folder, "glm4_moe", config=config, arrays=arrays)
   # A mesh of either kind of axes.
   mesh = jax.make_mesh((EXPERTS,), ("experts",))
   sharding = NamedSharding(mesh, PartitionSpec("experts"))
   one = models.from_pretrained(folder)
   many = models.from_pretrained(folder, sharding=sharding)
-  stack = many[1]["params"]["layer_1"]["experts"]["stack"]
+  stack = many[1]["params"]["layer_0"]["experts"]["stack"]
   assert stack.w_in.addressable_shards[0].data.shape == (1, 20, 7)
   assert stack.shared.w_in.is_fully_replicated
   inputs = hf_cases.inputs(0)
