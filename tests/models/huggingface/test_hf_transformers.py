@@ -9,7 +9,7 @@ from test_checkpoints import check
 from tanbr_jax import models
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers", minversion="5.24")
 record_fixtures = pytest.importorskip("record_fixtures")
 pytestmark = pytest.mark.filterwarnings("default")
 SEED = 1
