@@ -385,7 +385,21 @@ def types(tree):
   return jax.tree.map(lambda leaf: leaf.dtype, tree)
 
 
-def test_under_x64_all_stays_as_in_32_bits(subject):
+# The machinery of all learners; each costs a second compilation.
+PLAYED_UNDER_X64 = {"hct", "meta_gradient", "multitask_ts", "neural_ts"}
+
+
+@pytest.mark.parametrize(
+  "subject",
+  [
+    pytest.param(
+      name, marks=[] if name in PLAYED_UNDER_X64 else pytest.mark.slow
+    )
+    for name in sorted(CONSTRUCTORS)
+  ],
+  indirect=True,
+)
+def test_decisions_under_x64_are_those_in_32_bits(subject):
   lanes = (make_slots(), make_slots(constant=True))
   expected = types(subject.after_eight)
   with jax.enable_x64(True):
@@ -402,6 +416,21 @@ def test_under_x64_all_stays_as_in_32_bits(subject):
   assert np.all((apart < 1e-3) | (np.abs(pay[0] - pay[1]) < 1e-3))
 
 
+@pytest.mark.parametrize("name", sorted(CONSTRUCTORS))
+def test_types_under_x64_are_those_in_32_bits(name):
+  bandit = CONSTRUCTORS[name](num_experts=E, num_tasks=V)
+  slot = jax.tree.map(lambda leaf: leaf[0], make_slots())
+
+  def play(seed):
+    start = bandit.init(jax.random.key(seed))
+    return start, play_round(bandit, start, seed, slot)
+
+  in_32_bits = types(jax.eval_shape(play, np.int32(0)))
+  with jax.enable_x64(True):
+    bandit = CONSTRUCTORS[name](num_experts=E, num_tasks=V)
+    assert types(jax.eval_shape(play, np.int32(0))) == in_32_bits
+
+
 @pytest.mark.parametrize("name", sorted(set(REGISTRY) - CONTROLS))
 def test_sixty_four_experts(name):
   options = make_options(REGISTRY[name])
@@ -410,13 +439,13 @@ def test_sixty_four_experts(name):
 
   @jax.jit
   def play(bandit):
-    def step(state, t):
-      slot = jax.tree.map(lambda leaf: leaf[t], slots)
+    def step(state, slot):
+      t, slot = slot
       state, decision = play_round(bandit, state, t, slot)
       return state, decision.merge_weights
 
     start = bandit.init(jax.random.key(0))
-    return jax.lax.scan(step, start, jnp.arange(4, dtype=jnp.int32))
+    return jax.lax.scan(step, start, (jnp.arange(4, dtype=jnp.int32), slots))
 
   state, weights = play(bandit)
   # Infinite is what a tree's bound is before the first visit.
