@@ -30,7 +30,7 @@ from tanbr_jax.models.huggingface.placing import Source
 from tanbr_jax.models.huggingface.reading import Checkpoint
 from tanbr_jax.models.huggingface.tensor_file import Reader
 
-_CHUNK = 1 << 20  # values compared at a time
+_CHUNK = 1 << 18  # values compared at a time, which stay in the cache
 _TOKENIZER = "tokenizer.json"
 
 
@@ -171,45 +171,49 @@ def _compare(
   dtype = np.dtype(base.model.config.dtype)
   differences = []
   for key, view in views.items():
-    relative = []
-    for own in changes:
-      value, factors = own.values.get(key), own.updates.get(key)
-      # Of a tensor that is changed both ways the sum is a bound.
-      norm = 0.0 if value is None else _distance(value, view, dtype)
-      if norm == 0:
-        own.values.pop(key, None)
-      if factors is not None:
-        extra = factors.norm()
-        if extra == 0:
-          del own.updates[key]
-        norm += extra
-      if norm:
-        norm /= _distance(view, None, dtype) or 1.0
-      if not math.isfinite(norm):
+    norms = [_change(own, key, view, dtype) for own in changes]
+    if not any(norms):
+      continue
+    size = _distance(view, None, dtype) or 1.0
+    for own, norm in zip(changes, norms, strict=True):
+      if not math.isfinite(norm / size):
         raise ValueError(
           f"{own.source!r}: {key!r} holds values that are not finite"
         )
-      relative.append(norm)
-    if any(relative):
-      differences.append(Difference(key, tuple(relative)))
+    differences.append(Difference(key, tuple(norm / size for norm in norms)))
   return tuple(differences)
+
+
+def _change(own: Changes, key: str, view: np.ndarray, dtype: np.dtype) -> float:
+  """How far an expert's tensor is from the base's.
+
+  Of a tensor that is changed both ways it is the sum, a bound.
+  """
+  value, factors = own.values.get(key), own.updates.get(key)
+  norm = 0.0 if value is None else _distance(value, view, dtype)
+  if norm == 0:
+    own.values.pop(key, None)
+  extra = 0.0 if factors is None else factors.norm()
+  if extra == 0:
+    own.updates.pop(key, None)
+  return norm + extra
 
 
 def _distance(
   value: np.ndarray, other: np.ndarray | None, dtype: np.dtype
 ) -> float:
   """The norm of the difference of two tensors after a cast, part by part."""
-  flat = value.reshape(-1)
-  total = 0.0
+  flat, total = value.reshape(-1), 0.0
   for begin in range(0, flat.size, _CHUNK):
     part = slice(begin, begin + _CHUNK)
-    one = flat[part].astype(dtype)
+    one = flat[part].astype(dtype, copy=False)
     if other is not None:
-      two = other.reshape(-1)[part].astype(dtype)
-      if one.tobytes() == two.tobytes():
+      two = other.reshape(-1)[part].astype(dtype, copy=False)
+      if np.array_equal(one.view(np.uint8), two.view(np.uint8)):
         continue
       one = one.astype(np.float32) - two.astype(np.float32)
-    total += float(np.sum(np.square(one, dtype=np.float32), dtype=np.float64))
+    wide = one.astype(np.float32, copy=False)
+    total += float(np.dot(wide, wide))
   return math.sqrt(total)
 
 
