@@ -50,8 +50,14 @@ def generate(
 ) -> jax.Array:
   """Continues prompts token by token.
 
-      dense, merged = models.merge(model, params, merge_weights)
-      ids = models.generate(dense, merged, input_ids, max_new_tokens=32)
+      model = models.Decoder(models.preset("tiny"))
+      params = model.init(jax.random.key(0))
+      dense, merged = models.merge(model, params, jnp.full(4, 0.25))
+      prompts = jnp.array([[5, 6, 7], [0, 8, 9]])
+      mask = jnp.array([[1, 1, 1], [0, 1, 1]])
+      new_ids = models.generate(
+        dense, merged, prompts, attention_mask=mask, max_new_tokens=8
+      )
 
   Prompts are read in one pass and the rest decoded with the cache, until every
   sequence has ended. One that has costs no experts. A second call with the
@@ -221,8 +227,10 @@ def likeliest(
 
 
 def _of_checkpoint(model: Any, name: str) -> tuple[int, ...]:
+  """Its tokens of that name; some files say -1 for none."""
   origin = getattr(model, "origin", None)
-  return () if origin is None else origin.token_ids(name)
+  found = () if origin is None else origin.token_ids(name)
+  return tuple(t for t in found if 0 <= t < model.config.vocab_size)
 
 
 def _check_model(model: Any) -> None:

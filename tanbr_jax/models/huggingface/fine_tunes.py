@@ -58,9 +58,9 @@ def from_finetunes(
 
   Args:
     base: folder of a dense model that `from_pretrained` reads.
-    paths: E folders, all of fine-tunes or all of adapters. Adapters may have
-      any target modules, ranks and scales, biases of their own, and
-      `modules_to_save`.
+    paths: E folders, all of fine-tunes or all of adapters; the base's own may
+      be one of either. Adapters may have any target modules, ranks and scales,
+      biases of their own, and `modules_to_save`.
     dtype: of parameters and computation; None for the base's.
 
   Returns:
@@ -75,7 +75,7 @@ def from_finetunes(
       finite, and adapters that are more than LoRA (DoRA, base weights changed
       at the start, embeddings and heads that are one).
   """
-  folders_ = _folders(paths)
+  variants = _folders(paths)
   found = reading.check(base, dtype=dtype)
   config = found.model.config
   if config.num_experts is not None:
@@ -83,23 +83,26 @@ def from_finetunes(
       f"the base must be dense, got num_experts={config.num_experts} in "
       f"{str(base)!r}"
     )
-  is_adapter = [(one / adapter_folder.CONFIG).is_file() for one in folders_]
-  if len(set(is_adapter)) > 1:
-    raise ValueError(
-      "paths must be all of fine-tunes or all of adapters, got the adapter "
-      f"{str(folders_[is_adapter.index(True)])!r} beside "
-      f"{str(folders_[is_adapter.index(False)])!r}"
-    )
   reader = Reader()
-  read = adapter_folder.read if is_adapter[0] else _read_fine_tune
-  changes = [read(folder, found, reader) for folder in folders_]
-  for folder in folders_:
+  # The base itself may be among them.
+  others = [one for one in variants if not one.samefile(base)]
+  is_adapter = _are_adapters(others)
+  read = adapter_folder.read if is_adapter else _read_fine_tune
+  changes = [
+    read(folder, found, reader)
+    if folder in others
+    else Changes(str(folder), {}, {})
+    for folder in variants
+  ]
+  for folder in variants:
     _check_tokenizer(folder, found)
   views = {p.key: reader.view(found.entries[p.key]) for p in found.pieces}
   differences = _compare(views, changes, found)
   # Nothing can be wrong with what follows.
-  params = _fill(found, views, changes, has_base=is_adapter[0])
-  names = tuple(folder.name for folder in folders_)
+  params = _fill(found, views, changes, has_base=is_adapter)
+  names = tuple(folder.resolve().name for folder in variants)
+  if len(set(names)) < len(names):
+    names = tuple(map(str, variants))
   model = FineTunes(found.model, names, differences)
   equal = len(views) - len(differences)
   logging.info("%d of %d tensors are equal in all", equal, len(views))
@@ -114,6 +117,18 @@ def _folders(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     if not folder.is_dir():
       raise ValueError(f"there is no folder {str(folder)!r}")
   return found
+
+
+def _are_adapters(variants: Sequence[Path]) -> bool:
+  """Whether all folders are of adapters; refuses some."""
+  found = [(folder / adapter_folder.CONFIG).is_file() for folder in variants]
+  if len(set(found)) > 1:
+    raise ValueError(
+      "paths must be all of fine-tunes or all of adapters, got the adapter "
+      f"{str(variants[found.index(True)])!r} beside "
+      f"{str(variants[found.index(False)])!r}"
+    )
+  return any(found)
 
 
 def _read_fine_tune(folder: Path, base: Checkpoint, reader: Reader) -> Changes:

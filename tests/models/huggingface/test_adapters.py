@@ -100,7 +100,11 @@ def test_an_adapter_that_adds_nothing_changes_nothing(tmp_path):
   path = adapter_folders.write(tmp_path / "none", "llama", 0, arrays=arrays)
   model, params = models.from_finetunes(base, [path], dtype="bfloat16")
   assert model.differences == () and model.config.dtype == "bfloat16"
-  _, merged = models.merge(model, params, jnp.ones(1))
+  # Nor does the base, as one of the experts.
+  other = adapter_folders.write(tmp_path / "other", "llama", 1)
+  paths = [path, other, base]
+  model, params = models.from_finetunes(base, paths, dtype="bfloat16")
+  _, merged = models.merge(model, params, jnp.array([0.3, 0.0, 0.7]))
   _, plain = models.from_pretrained(base, dtype="bfloat16")
   for ours, theirs in zip(
     jax.tree.leaves(merged), jax.tree.leaves(plain), strict=True

@@ -156,7 +156,7 @@ def test_paths_that_are_no_list_of_variants_are_one_line(tmp_path):
     (base, [], r"list of folders, got \[\]"),
     (base, str(base), "list of folders, got '"),
     (base, [tmp_path / "none"], "there is no folder '.*none'"),
-    (base, [adapter, base], "all of adapters, got .*adapter' beside .*base'"),
+    (base, [adapter, mixtral], "adapters, got .*adapter' beside .*mixtral'"),
     (mixtral, [mixtral], "base must be dense, got num_experts=5 in .*mixtral"),
     (base, [mixtral], "model_type must be the base's 'qwen3', got 'mixtral'"),
   ):
