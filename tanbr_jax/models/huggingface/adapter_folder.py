@@ -174,6 +174,12 @@ def _parse(
       f"{path!r} holds {name!r} of shape {entry.shape} for {key!r}, which the "
       "base does not have"
     )
+  is_product = kind not in (None, "B.bias")
+  if is_product and len(shapes[key]) != 2:
+    raise ValueError(
+      f"{path!r}: {name!r} must be for a matrix, got {key!r} of shape "
+      f"{shapes[key]}"
+    )
   return key, module, kind
 
 

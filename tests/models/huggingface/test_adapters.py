@@ -152,6 +152,10 @@ def with_arrays(**changes):
       "'model.layers.7.mlp.x.weight', which the base does not have",
     ),
     (
+      with_arrays(**{"base_model.model.model.norm.lora_A.weight": 0}),
+      r"must be for a matrix, got 'model.norm.weight' of shape \(24,\)",
+    ),
+    (
       with_arrays(**{"base_model.model.lm_head.weight": np.zeros((37, 24))}),
       "embedding and head are one tensor",
     ),
