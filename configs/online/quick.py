@@ -73,8 +73,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   # Methods of one's own, or other options for those of the registry: name ->
   # {"bandit": name in the registry, options...}. Real rewards are noisier than
-  # the synthetic ones and lie far from zero. `tanbr` and `multitask_ts` learn
-  # their scales and have their constructors' defaults.
+  # the synthetic ones; what is not named has its constructor's defaults.
   config.methods = ml_collections.ConfigDict(
     {
       "lin_ucb": {
