@@ -20,6 +20,7 @@ from tanbr_jax.models.fine_tunes import (
   difference_table,
 )
 from tanbr_jax.models.generation import generate
+from tanbr_jax.models.huggingface.dense_writing import save_dense
 from tanbr_jax.models.huggingface.fine_tunes import from_finetunes
 from tanbr_jax.models.huggingface.reading import from_pretrained
 from tanbr_jax.models.huggingface.tokenizer import read_tokenizer
@@ -68,6 +69,7 @@ __all__ = [
   "observe_usage",
   "preset",
   "read_tokenizer",
+  "save_dense",
   "save_pretrained",
   "score",
   "score_logits",
