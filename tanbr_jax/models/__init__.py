@@ -1,5 +1,6 @@
 """Language models whose experts can be merged."""
 
+from tanbr_jax.models.alignment import align_experts
 from tanbr_jax.models.base import (
   Generator,
   Model,
@@ -31,6 +32,7 @@ from tanbr_jax.models.merging import (
   merge,
   upcycle,
 )
+from tanbr_jax.models.scale_matching import match_scale
 from tanbr_jax.models.scoring import (
   Score,
   observe_usage,
@@ -59,12 +61,14 @@ __all__ = [
   "RotaryOptions",
   "RouterOptions",
   "Score",
+  "align_experts",
   "dense_form",
   "difference_table",
   "expert_bytes",
   "from_finetunes",
   "from_pretrained",
   "generate",
+  "match_scale",
   "merge",
   "observe_usage",
   "preset",
