@@ -1,5 +1,6 @@
 """Language models whose experts can be merged."""
 
+from tanbr_jax.models.alignment import align_experts
 from tanbr_jax.models.base import (
   Generator,
   Model,
@@ -20,6 +21,7 @@ from tanbr_jax.models.fine_tunes import (
   difference_table,
 )
 from tanbr_jax.models.generation import generate
+from tanbr_jax.models.huggingface.dense_writing import save_dense
 from tanbr_jax.models.huggingface.fine_tunes import from_finetunes
 from tanbr_jax.models.huggingface.reading import from_pretrained
 from tanbr_jax.models.huggingface.tokenizer import read_tokenizer
@@ -30,6 +32,7 @@ from tanbr_jax.models.merging import (
   merge,
   upcycle,
 )
+from tanbr_jax.models.scale_matching import match_scale
 from tanbr_jax.models.scoring import (
   Score,
   observe_usage,
@@ -58,16 +61,19 @@ __all__ = [
   "RotaryOptions",
   "RouterOptions",
   "Score",
+  "align_experts",
   "dense_form",
   "difference_table",
   "expert_bytes",
   "from_finetunes",
   "from_pretrained",
   "generate",
+  "match_scale",
   "merge",
   "observe_usage",
   "preset",
   "read_tokenizer",
+  "save_dense",
   "save_pretrained",
   "score",
   "score_logits",

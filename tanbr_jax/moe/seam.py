@@ -142,7 +142,12 @@ def of_layer(partial: Partial | None, layer: int) -> Partial | None:
 
 
 def stack_layers(seen: Sequence[Any]) -> Any:
-  """The trees that an observer returned, layer by layer, as one of [L, ...]."""
+  """The trees that an observer returned, layer by layer, as one of [L, ...].
+
+  None of no layers.
+  """
+  if not seen:
+    return None
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
 
 

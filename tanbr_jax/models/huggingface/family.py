@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.huggingface import mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
+from tanbr_jax.models.huggingface.dense_keys import DenseKeys
 from tanbr_jax.models.huggingface.mapping import Piece
 
 # Rotary frequencies, which older files carry and which follow from the config.
@@ -35,6 +36,9 @@ class Family:
     layouts: names of the layouts that its files come in.
     unused: patterns of tensors that its files are known to carry and that no
       forward pass here needs.
+    dense_keys: of the config.json of a merged model; None where it is that of
+      the family, which has no experts.
+    no_dense_form: what no dense model computes, where there is no such config.
   """
 
   model_type: str
@@ -42,6 +46,8 @@ class Family:
   feed_forward: Callable[[DecoderConfig, int, str], list[Piece]] = dense_blocks
   layouts: tuple[str, ...] = ("dense",)
   unused: tuple[str, ...] = ()
+  dense_keys: DenseKeys | None = None
+  no_dense_form: str | None = None
 
   def pieces(self, config: DecoderConfig, layout: str) -> list[Piece]:
     """All pieces of a model in a layout."""

@@ -60,7 +60,7 @@ def save_pretrained(
         f"got {getattr(got, 'shape', None)}"
       )
   with atomic.new_folder(path) as folder:
-    _write_folder(folder, model, origin, named)
+    write_folder(folder, model, origin, named)
 
 
 def check_config(model: Decoder, origin: Origin) -> None:
@@ -80,9 +80,17 @@ def check_config(model: Decoder, origin: Origin) -> None:
       )
 
 
-def _write_folder(
+def write_folder(
   folder: Path, model: Decoder, origin: Origin, named: Mapping[str, jax.Array]
 ) -> None:
+  """Writes the files of an origin.
+
+  Args:
+    folder: an empty one.
+    model: whose config gives the shapes and the type.
+    origin: says which tensors are in which files, and what is beside them.
+    named: every leaf of the parameters by name.
+  """
   family, dtype = REGISTRY[origin.family], model.config.dtype
   by_key: dict[str, list[Piece]] = {}
   for piece in family.pieces(model.config, origin.layout):

@@ -1,7 +1,7 @@
 """dots.llm1 (rednote hilab, 2025)."""
 
 from tanbr_jax.models.decoder_config import DecoderConfig
-from tanbr_jax.models.huggingface import common_config
+from tanbr_jax.models.huggingface import common_config, dense_keys
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.families import glm4_moe
 from tanbr_jax.models.huggingface.family import Family
@@ -30,4 +30,10 @@ def _config(keys: ConfigKeys) -> DecoderConfig:
   )
 
 
-FAMILY = Family("dots1", _config, glm4_moe.feed_forward, ("by_expert", "fused"))
+FAMILY = Family(
+  "dots1",
+  _config,
+  glm4_moe.feed_forward,
+  ("by_expert", "fused"),
+  dense_keys=dense_keys.dense_layers(first_k_dense_replace=None),
+)

@@ -2,7 +2,7 @@
 
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_options import RouterOptions
-from tanbr_jax.models.huggingface import common_config, mapping
+from tanbr_jax.models.huggingface import common_config, dense_keys, mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.family import Family
 from tanbr_jax.models.huggingface.mapping import Piece
@@ -80,4 +80,8 @@ FAMILY = Family(
   _feed_forward,
   ("by_expert", "fused"),
   (r"model\.mtp_.*", "next_tokens"),
+  # The first layer with experts is past the last one.
+  dense_keys=dense_keys.dense_layers(
+    moe_layer_start_index=None, moe_layer_end_index=-1
+  ),
 )

@@ -1,7 +1,7 @@
 """FlexOlmo (Shi et al., 2025): OLMo 2 with experts."""
 
 from tanbr_jax.models.decoder_config import DecoderConfig
-from tanbr_jax.models.huggingface import common_config
+from tanbr_jax.models.huggingface import common_config, dense_keys
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.families import olmoe
 from tanbr_jax.models.huggingface.family import Family
@@ -19,5 +19,9 @@ def _config(keys: ConfigKeys) -> DecoderConfig:
 
 
 FAMILY = Family(
-  "flex_olmo", _config, olmoe.feed_forward, ("by_expert", "fused")
+  "flex_olmo",
+  _config,
+  olmoe.feed_forward,
+  ("by_expert", "fused"),
+  dense_keys=dense_keys.sister("olmo2", "Olmo2ForCausalLM"),
 )

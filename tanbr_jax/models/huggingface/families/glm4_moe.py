@@ -5,7 +5,7 @@ from typing import Any
 from tanbr_jax import moe
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_options import RouterOptions
-from tanbr_jax.models.huggingface import common_config, mapping
+from tanbr_jax.models.huggingface import common_config, dense_keys, mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.family import Family
 from tanbr_jax.models.huggingface.mapping import Piece
@@ -79,5 +79,10 @@ def feed_forward(config: DecoderConfig, layer: int, layout: str) -> list[Piece]:
 
 
 FAMILY = Family(
-  "glm4_moe", _config, feed_forward, ("by_expert", "fused"), ("next_tokens",)
+  "glm4_moe",
+  _config,
+  feed_forward,
+  ("by_expert", "fused"),
+  ("next_tokens",),
+  dense_keys=dense_keys.dense_layers(first_k_dense_replace=None),
 )

@@ -2,7 +2,7 @@
 
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_options import RouterOptions
-from tanbr_jax.models.huggingface import common_config, mapping
+from tanbr_jax.models.huggingface import common_config, dense_keys, mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.family import Family
 from tanbr_jax.models.huggingface.mapping import Part, Piece
@@ -59,4 +59,10 @@ def _feed_forward(
   return pieces
 
 
-FAMILY = Family("gpt_oss", _config, _feed_forward, ("fused",))
+FAMILY = Family(
+  "gpt_oss",
+  _config,
+  _feed_forward,
+  ("fused",),
+  dense_keys=dense_keys.one_expert("num_local_experts", "num_experts"),
+)

@@ -4,7 +4,7 @@ from typing import Any
 
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_options import RouterOptions
-from tanbr_jax.models.huggingface import common_config, mapping
+from tanbr_jax.models.huggingface import common_config, dense_keys, mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.family import Family
 from tanbr_jax.models.huggingface.mapping import Piece
@@ -48,4 +48,10 @@ def _config(keys: ConfigKeys) -> DecoderConfig:
   return DecoderConfig(**read(keys))
 
 
-FAMILY = Family("granitemoe", _config, feed_forward, ("linear", "fused"))
+FAMILY = Family(
+  "granitemoe",
+  _config,
+  feed_forward,
+  ("linear", "fused"),
+  dense_keys=dense_keys.one_expert("num_local_experts"),
+)

@@ -2,7 +2,7 @@
 
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_options import RouterOptions
-from tanbr_jax.models.huggingface import common_config, mapping
+from tanbr_jax.models.huggingface import common_config, dense_keys, mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.families import mixtral
 from tanbr_jax.models.huggingface.family import Family
@@ -53,4 +53,5 @@ FAMILY = Family(
   _feed_forward,
   ("by_expert", "fused"),
   ("next_tokens", r"model\.mtp\..*"),
+  dense_keys=dense_keys.one_expert("num_local_experts", "num_experts"),
 )

@@ -1,7 +1,7 @@
 """Mixtral (Jiang et al., 2024)."""
 
 from tanbr_jax.models.decoder_config import DecoderConfig
-from tanbr_jax.models.huggingface import common_config, mapping
+from tanbr_jax.models.huggingface import common_config, dense_keys, mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.family import Family
 from tanbr_jax.models.huggingface.mapping import Piece
@@ -31,4 +31,10 @@ def feed_forward(config: DecoderConfig, layer: int, layout: str) -> list[Piece]:
   ]
 
 
-FAMILY = Family("mixtral", _config, feed_forward, ("by_expert", "fused"))
+FAMILY = Family(
+  "mixtral",
+  _config,
+  feed_forward,
+  ("by_expert", "fused"),
+  dense_keys=dense_keys.sister("mistral", "MistralForCausalLM"),
+)

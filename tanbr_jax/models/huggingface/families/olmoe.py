@@ -2,7 +2,7 @@
 
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_options import RouterOptions
-from tanbr_jax.models.huggingface import common_config, mapping
+from tanbr_jax.models.huggingface import common_config, dense_keys, mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.family import Family
 from tanbr_jax.models.huggingface.mapping import Piece
@@ -40,4 +40,11 @@ def feed_forward(config: DecoderConfig, layer: int, layout: str) -> list[Piece]:
   ]
 
 
-FAMILY = Family("olmoe", _config, feed_forward, ("by_expert", "fused"))
+# Its norms come first, those of the OLMo families without experts after.
+FAMILY = Family(
+  "olmoe",
+  _config,
+  feed_forward,
+  ("by_expert", "fused"),
+  dense_keys=dense_keys.one_expert("num_experts", "num_local_experts"),
+)

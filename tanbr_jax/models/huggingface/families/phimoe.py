@@ -41,4 +41,10 @@ def _feed_forward(
   ]
 
 
-FAMILY = Family("phimoe", _config, _feed_forward, ("by_expert", "fused"))
+FAMILY = Family(
+  "phimoe",
+  _config,
+  _feed_forward,
+  ("by_expert", "fused"),
+  no_dense_form="its router (sparsemixer) always picks two experts",
+)

@@ -48,4 +48,10 @@ def _feed_forward(
   return [*pieces, *mapping.block(f"{stack}/shared", f"{key}."), gate]
 
 
-FAMILY = Family("qwen2_moe", _config, _feed_forward, ("by_expert", "fused"))
+FAMILY = Family(
+  "qwen2_moe",
+  _config,
+  _feed_forward,
+  ("by_expert", "fused"),
+  no_dense_form="a gate that depends on the token scales its shared expert",
+)

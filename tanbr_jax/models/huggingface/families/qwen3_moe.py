@@ -2,8 +2,9 @@
 
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_options import RouterOptions
-from tanbr_jax.models.huggingface import common_config, mapping
+from tanbr_jax.models.huggingface import common_config, dense_keys, mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
+from tanbr_jax.models.huggingface.dense_keys import Raw
 from tanbr_jax.models.huggingface.family import Family
 from tanbr_jax.models.huggingface.mapping import Piece
 
@@ -48,4 +49,21 @@ def feed_forward(config: DecoderConfig, layer: int, layout: str) -> list[Piece]:
   ]
 
 
-FAMILY = Family("qwen3_moe", _config, feed_forward, ("by_expert", "fused"))
+def _dense_keys(raw: Raw, config: DecoderConfig, width: int) -> Raw:
+  new = dense_keys.sister("qwen3", "Qwen3ForCausalLM")(raw, config, width)
+  # Its windows are in all layers, those of Qwen3 after the first ones.
+  kind = "sliding" if config.attention.window else "full"
+  return {
+    **new,
+    "use_sliding_window": kind == "sliding",
+    "layer_types": [f"{kind}_attention"] * config.num_layers,
+  }
+
+
+FAMILY = Family(
+  "qwen3_moe",
+  _config,
+  feed_forward,
+  ("by_expert", "fused"),
+  dense_keys=_dense_keys,
+)
