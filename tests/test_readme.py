@@ -30,11 +30,6 @@ def test_the_bandit_program_prints_a_regret(capsys):
   assert np.all(final > 0)
 
 
-def test_the_merging_program_prints_the_share_of_expert_bytes(capsys):
-  run("README.md", 1)
-  assert float(capsys.readouterr().out) == pytest.approx(1 / 8)
-
-
 def test_the_program_of_the_seam_counts_the_pairs_that_it_leaves():
   names = run("README.md", 2)
 
