@@ -57,6 +57,8 @@ def _update(
   feedback: Feedback,
 ) -> UsageState:
   del key, context, decision
+  if feedback.usage is None:
+    return state
   usage = feedback.usage
   seen = jnp.all(jnp.isfinite(usage) & (usage >= 0)) & jnp.any(usage > 0)
   # Huge entries are cut and divided first, as their sum would overflow.

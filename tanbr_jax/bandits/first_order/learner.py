@@ -159,6 +159,8 @@ def _update(
   feedback: Feedback,
 ) -> FirstOrderState:
   del key, decision
+  if feedback.gradient is None:
+    return state
   gradient, seen = observed_gradient(feedback)
   if unit is None:
     gradient, largest = to_units(gradient, state.largest)

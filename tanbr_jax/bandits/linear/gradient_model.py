@@ -63,6 +63,8 @@ def _update(
   feedback,
 ) -> GradientModelState:
   posterior = model.update(key, state.posterior, task_mix, weights, feedback)
+  if feedback.gradient is None:
+    return state._replace(posterior=posterior)
   # Directional derivatives, of the gradient and of the features.
   gradient, seen = observed_gradient(feedback)
   slopes = _dot(gradient, features.basis)

@@ -49,16 +49,12 @@ def _init(bandit: Bandit, ring: Shape, key) -> DelayedState:
   delay, num_tasks = ring
   context = Context(jnp.zeros(num_tasks, jnp.float32))
   decision = jax.eval_shape(bandit.select, key, state, context)
-  signal = jnp.zeros_like(decision.merge_weights)
   feedback = _kept(
     Feedback(
-      jnp.zeros(num_tasks, jnp.float32),
-      jnp.zeros(num_tasks, jnp.int32),
-      signal,
-      signal,
-      jnp.int32(0),
+      jnp.zeros(num_tasks, jnp.float32), jnp.zeros(num_tasks, jnp.int32)
     ),
     bandit.needs,
+    decision.merge_weights,
   )
   waiting = jax.tree.map(
     lambda leaf: jnp.zeros((delay, *leaf.shape), leaf.dtype),
@@ -68,18 +64,22 @@ def _init(bandit: Bandit, ring: Shape, key) -> DelayedState:
   return begin(start, key)
 
 
-def _kept(feedback: Feedback, needs: Needs) -> Feedback:
-  """Returns what the bandit needs, without what is not finite."""
+def _kept(feedback: Feedback, needs: Needs, weights: jax.Array) -> Feedback:
+  """Returns what the bandit needs, without what is not finite or not given."""
   reward, count = observed(feedback)
   kept = Feedback(reward, count.astype(jnp.int32))
+  nothing = jnp.zeros_like(weights)
   if "gradient" in needs:
-    gradient, seen = observed_gradient(feedback)
+    gradient, seen = nothing, jnp.asarray(False)
+    if feedback.gradient is not None:
+      gradient, seen = observed_gradient(feedback)
     kept = kept._replace(
       gradient=gradient, gradient_count=seen.astype(jnp.int32)
     )
   if "usage" in needs:
-    is_finite = jnp.all(jnp.isfinite(feedback.usage))
-    kept = kept._replace(usage=jnp.where(is_finite, feedback.usage, 0.0))
+    usage = nothing if feedback.usage is None else feedback.usage
+    is_finite = jnp.all(jnp.isfinite(usage))
+    kept = kept._replace(usage=jnp.where(is_finite, usage, 0.0))
   return kept
 
 
@@ -96,7 +96,7 @@ def _update(
   feedback: Feedback,
 ) -> DelayedState:
   place = state.place
-  feedback = _kept(feedback, bandit.needs)
+  feedback = _kept(feedback, bandit.needs, decision.merge_weights)
   arrived = jax.tree.map(lambda ring: ring[place], state.waiting)
   learnt = bandit.update(key, state.bandit, *arrived)
   waiting = jax.tree.map(

@@ -86,3 +86,28 @@ def test_means_of_gradients_do_not_matter(bandit):
   other = plays.play_linear(bandit, GRADIENTS + 4)
   # Taking 4 off again costs gradients of about 1 the digits of 2^-22.
   np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["eg", "late", "posterior", "usage"])
+def test_feedback_without_the_signal_teaches_nothing_of_it(name):
+  """Rewards alone: what needs more stays as it was, but for its counters."""
+  sizes = {"num_experts": 3, "num_tasks": 2}
+  eg = bandits.exponentiated_gradient(**sizes)
+  bandit = {
+    "eg": eg,
+    "late": bandits.delayed(eg, delay=1, num_tasks=2),
+    "posterior": bandits.multitask_ts(**sizes, gradients=True),
+    "usage": bandits.follow_usage(**sizes),
+  }[name]
+  context = bandits.Context(jnp.full(2, 0.5))
+  keys = jax.random.split(jax.random.key(0), 4)
+  state = bandit.init(keys[0])
+  first = bandit.select(keys[1], state, context)
+  for i in range(2):
+    rewards = bandits.Feedback(jnp.ones(2), jnp.ones(2, jnp.int32))
+    state = bandit.update(keys[2 + i], state, context, first, rewards)
+  if name == "posterior":
+    assert state.bandit.model.num_gradients == 0
+  else:
+    after = bandit.select(keys[1], state, context).merge_weights
+    np.testing.assert_array_equal(after, first.merge_weights)
