@@ -58,8 +58,12 @@ def align_experts(
   moe_layers = config.moe_layers
   if is_integer(reference):
     reference = [reference] * len(moe_layers)
-  if len(reference) != len(moe_layers) or not all(
-    is_integer(one) and 0 <= one < config.num_experts for one in reference
+  if (
+    not isinstance(reference, Sequence)
+    or len(reference) != len(moe_layers)
+    or not all(
+      is_integer(one) and 0 <= one < config.num_experts for one in reference
+    )
   ):
     raise ValueError(
       "reference must be an expert, or one for each layer with experts, got "

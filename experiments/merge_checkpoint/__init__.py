@@ -1,0 +1,1 @@
+"""From a checkpoint with experts to a plain dense one."""
