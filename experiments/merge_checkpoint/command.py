@@ -158,6 +158,12 @@ def _merge(
   bar: Any,
 ) -> tuple[models.Decoder, models.Params, jax.Array]:
   """The dense model, its parameters and the weights."""
+  if not settings.align and not settings.needs_text:
+    # Nothing is asked of the experts all at once.
+    weights = jnp.asarray(weights)
+    found = models.merge_pretrained(settings.checkpoint, weights)
+    bar.update(2)
+    return *found, weights
   model, params = models.from_pretrained(settings.checkpoint)
   bar.update()
   options = {"batch_size": _BATCH, "on_batch": bar.update}

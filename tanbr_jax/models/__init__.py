@@ -23,6 +23,7 @@ from tanbr_jax.models.fine_tunes import (
 from tanbr_jax.models.generation import generate
 from tanbr_jax.models.huggingface.dense_writing import save_dense
 from tanbr_jax.models.huggingface.fine_tunes import from_finetunes
+from tanbr_jax.models.huggingface.merged_reading import merge_pretrained
 from tanbr_jax.models.huggingface.reading import from_pretrained
 from tanbr_jax.models.huggingface.tokenizer import read_tokenizer
 from tanbr_jax.models.huggingface.writing import save_pretrained
@@ -70,6 +71,7 @@ __all__ = [
   "generate",
   "match_scale",
   "merge",
+  "merge_pretrained",
   "observe_usage",
   "preset",
   "read_tokenizer",

@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding
 
 from tanbr_jax import kernels, moe
 from tanbr_jax.models import fine_tunes
-from tanbr_jax.models.base import Model, Params
+from tanbr_jax.models.base import Model, ModelConfig, Params
 from tanbr_jax.models.fine_tunes import FineTunes
 from tanbr_jax.moe import expert_parallel, feed_forward
 from tanbr_jax.moe.parameters import ARRAYS, check_number
@@ -37,7 +37,22 @@ def merge(
     ValueError: if the model is dense already, or the weights are no floating
       array of such a shape.
   """
-  config = model.config
+  weights = layer_weights(model.config, merge_weights)
+  if isinstance(model, FineTunes):
+    return model.dense, fine_tunes.merge(params, weights)
+  layers = dict(params["params"])
+  sharding = getattr(model, "sharding", None)
+  names = [f"layer_{layer}" for layer in model.config.moe_layers]
+  stacks = [layers[name]["experts"]["stack"] for name in names]
+  for name, block in zip(
+    names, _merge_all(stacks, weights, sharding), strict=True
+  ):
+    layers[name] = {**layers[name], "experts": {"stack": block}}
+  return dense_form(model), {"params": layers}
+
+
+def layer_weights(config: ModelConfig, merge_weights: jax.Array) -> jax.Array:
+  """Returns merge weights [L, E] of [E] or [L, E]; errors as `merge`."""
   num_layers, num_experts = len(config.moe_layers), config.num_experts
   if num_experts is None:
     raise ValueError("model must have experts, got num_experts=None")
@@ -51,18 +66,7 @@ def merge(
       f"{merge_weights.dtype}{merge_weights.shape} for E={num_experts}, "
       f"L={num_layers}"
     )
-  weights = jnp.broadcast_to(merge_weights, (num_layers, num_experts))
-  if isinstance(model, FineTunes):
-    return model.dense, fine_tunes.merge(params, weights)
-  layers = dict(params["params"])
-  sharding = getattr(model, "sharding", None)
-  names = [f"layer_{layer}" for layer in config.moe_layers]
-  stacks = [layers[name]["experts"]["stack"] for name in names]
-  for name, block in zip(
-    names, _merge_all(stacks, weights, sharding), strict=True
-  ):
-    layers[name] = {**layers[name], "experts": {"stack": block}}
-  return dense_form(model), {"params": layers}
+  return jnp.broadcast_to(merge_weights, (num_layers, num_experts))
 
 
 def dense_form(model: Model) -> Model:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ def from_pretrained(
   if found.origin.unused:
     logging.info("%s: not used: %s", path, ", ".join(found.origin.unused))
   # Nothing can be wrong with what follows.
-  arrays = _read(found)
+  arrays = dict(read_leaves(found))
   params = jax.tree.unflatten(
     found.structure, [arrays[name] for name in found.shapes]
   )
@@ -227,8 +227,8 @@ def _check_tensors(
   return tuple(unused)
 
 
-def _read(found: Checkpoint) -> dict[str, jax.Array]:
-  """Every leaf, filled from the files one after the other."""
+def read_leaves(found: Checkpoint) -> Iterator[tuple[str, jax.Array]]:
+  """Yields every leaf and its name, filled from the files one by one."""
   reader = tensor_file.Reader()
   sources: dict[str, list[placing.Source]] = {name: [] for name in found.shapes}
   for piece in found.pieces:
@@ -236,10 +236,8 @@ def _read(found: Checkpoint) -> dict[str, jax.Array]:
     sources[piece.leaf].append(
       placing.Source(piece.at, view, piece.is_transposed)
     )
-  arrays = {}
   for name, leaf in found.shapes.items():
     spread = found.model.sharding
     if spread is not None and not leaves.is_expert(name, found.model):
       spread = NamedSharding(spread.mesh, PartitionSpec())
-    arrays[name] = placing.fill(leaf, sources[name], spread)
-  return arrays
+    yield name, placing.fill(leaf, sources[name], spread)

@@ -78,6 +78,22 @@ def test_layers_have_weights_of_their_own(name, tmp_path):
   )
 
 
+# Stacked and single experts, layers without any, a shared expert.
+@pytest.mark.parametrize("name", ["gpt_oss", "ernie4_5_moe"])
+def test_merging_while_reading_is_merging(name, tmp_path):
+  weights = layer_weights(name)
+  model, params = merged(name, tmp_path, weights)
+  found, read = models.merge_pretrained(tmp_path / name, weights)
+  assert found == model and found.origin == model.origin
+  for ours, theirs in zip(
+    jax.tree.leaves(read), jax.tree.leaves(params), strict=True
+  ):
+    # Sums of five products of size 10.
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+  with pytest.raises(ValueError, match=r"got float32\(3,\) for E=5"):
+    models.merge_pretrained(tmp_path / name, jnp.ones(3))
+
+
 def test_files_and_types_are_carried_over(tmp_path, monkeypatch):
   monkeypatch.setattr(
     "tanbr_jax.models.huggingface.dense_writing._SHARD", 20_000
