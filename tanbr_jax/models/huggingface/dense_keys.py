@@ -15,7 +15,7 @@ Raw = dict[str, Any]
 # width of every FFN) -> config.json of the dense form.
 DenseKeys = Callable[[Raw, DecoderConfig, int], Raw]
 
-# Keys that mean nothing without experts.
+# Keys that mean nothing without experts, or that `sister` writes anew.
 _OF_EXPERTS = frozenset(
   (
     "auto_map",
@@ -30,11 +30,15 @@ _OF_EXPERTS = frozenset(
     "router_aux_loss_coef",
     "router_jitter_noise",
     "router_z_loss_coef",
+    "shared_intermediate_size",
+    "sliding_window",
   )
 )
 
 
-def sister(model_type: str, architecture: str) -> DenseKeys:
+def sister(
+  model_type: str, architecture: str, *, has_windows: bool = False
+) -> DenseKeys:
   """The keys of another family, which has no experts.
 
   Defaults differ between families: what the other one may take another default
@@ -43,6 +47,7 @@ def sister(model_type: str, architecture: str) -> DenseKeys:
   Args:
     model_type: the other family.
     architecture: transformers' name of its class.
+    has_windows: whether it may have sliding windows.
   """
 
   def keys(raw: Raw, config: DecoderConfig, width: int) -> Raw:
@@ -54,8 +59,9 @@ def sister(model_type: str, architecture: str) -> DenseKeys:
       "head_dim": config.head_dim,
       "num_key_value_heads": config.num_kv_heads,
       "tie_word_embeddings": config.tied,
-      "sliding_window": config.attention.window,
     }
+    if has_windows:
+      new["sliding_window"] = config.attention.window
     theta = {"rope_theta": config.rotary.theta}
     if isinstance(new.get("rope_parameters"), dict):
       new["rope_parameters"] = {**theta, **new["rope_parameters"]}

@@ -50,9 +50,9 @@ def save_dense(
 
   What it computes is what the merged model does. It is a family without experts
   where one is the same otherwise (Mixtral's is Mistral, Qwen3-MoE's Qwen3,
-  FlexOlmo's OLMo 2), the family itself with dense layers only (GLM-4.5,
-  dots.llm1, ERNIE 4.5), or the family with one expert (OLMoE, GPT-OSS,
-  MiniMax-M2, Granite). A shared expert's neurons join those of the merged
+  FlexOlmo's OLMo 2, Granite-MoE's Granite), the family itself with dense layers
+  only (GLM-4.5, dots.llm1, ERNIE 4.5), or the family with one expert (OLMoE,
+  GPT-OSS, MiniMax-M2). A shared expert's neurons join those of the merged
   block; narrower layers get neurons that are zero. The tokenizer's files are
   carried over. The folder appears whole or not at all.
 

@@ -131,6 +131,15 @@ CASES = {
       original_max_position_embeddings=8,
     ),
   ),
+  "granite": _case(
+    "granite",
+    _FOLLOWS,
+    embedding_multiplier=3.0,
+    attention_multiplier=0.3,
+    residual_multiplier=0.6,
+    logits_scaling=2.5,
+    mlp_bias=True,
+  ),
   "granitemoe": _case(
     "granitemoe",
     _FOLLOWS,

@@ -22,8 +22,8 @@ HOMES = {
   "ernie4_5_moe": "ernie4_5_moe",
   "olmoe": "olmoe",
   "gpt_oss": "gpt_oss",
-  "granitemoe": "granitemoe",
-  "granitemoeshared": "granitemoeshared",
+  "granitemoe": "granite",
+  "granitemoeshared": "granite",
   "minimax_m2": "minimax_m2",
 }
 

@@ -1,31 +1,24 @@
-"""Granite 3 with experts (IBM, 2024): multipliers in four places."""
+"""Granite 3 with experts (IBM, 2024)."""
 
 from typing import Any
 
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_options import RouterOptions
-from tanbr_jax.models.huggingface import common_config, dense_keys, mapping
+from tanbr_jax.models.huggingface import dense_keys, mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
+from tanbr_jax.models.huggingface.families import granite
 from tanbr_jax.models.huggingface.family import Family
 from tanbr_jax.models.huggingface.mapping import Piece
 
 
 def read(keys: ConfigKeys) -> dict[str, Any]:
   """The fields of the config."""
-  fields = common_config.with_attention(
-    common_config.read(keys),
-    scale=keys.get("attention_multiplier", 1.0),
-    **common_config.attention(keys),
-  )
   return {
-    **fields,
+    **granite.read(keys),
     "expert_dim": keys.size("intermediate_size"),
     "num_experts": keys.size("num_local_experts"),
     "num_selected": keys.get("num_experts_per_tok", 2),
     "router": RouterOptions(scores="softmax_after"),
-    "embedding_scale": keys.get("embedding_multiplier", 1.0),
-    "residual_scale": keys.get("residual_multiplier", 1.0),
-    "logit_scale": 1.0 / keys.get("logits_scaling", 1.0),
   }
 
 
@@ -53,5 +46,5 @@ FAMILY = Family(
   _config,
   feed_forward,
   ("linear", "fused"),
-  dense_keys=dense_keys.one_expert("num_local_experts"),
+  dense_keys=dense_keys.sister("granite", "GraniteForCausalLM"),
 )

@@ -3,7 +3,6 @@
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.huggingface import dense_keys, mapping
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
-from tanbr_jax.models.huggingface.dense_keys import Raw
 from tanbr_jax.models.huggingface.families import granitemoe
 from tanbr_jax.models.huggingface.family import Family
 from tanbr_jax.models.huggingface.mapping import Piece
@@ -30,16 +29,10 @@ def _feed_forward(
   return [*pieces, *shared]
 
 
-def _dense_keys(raw: Raw, config: DecoderConfig, width: int) -> Raw:
-  # The one expert holds the shared one's neurons too.
-  keys = dense_keys.one_expert("num_local_experts")
-  return {**keys(raw, config, width), "shared_intermediate_size": 0}
-
-
 FAMILY = Family(
   "granitemoeshared",
   _config,
   _feed_forward,
   ("linear", "fused"),
-  dense_keys=_dense_keys,
+  dense_keys=dense_keys.sister("granite", "GraniteForCausalLM"),
 )

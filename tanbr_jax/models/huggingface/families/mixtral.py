@@ -36,5 +36,7 @@ FAMILY = Family(
   _config,
   feed_forward,
   ("by_expert", "fused"),
-  dense_keys=dense_keys.sister("mistral", "MistralForCausalLM"),
+  dense_keys=dense_keys.sister(
+    "mistral", "MistralForCausalLM", has_windows=True
+  ),
 )

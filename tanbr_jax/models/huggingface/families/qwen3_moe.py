@@ -50,11 +50,11 @@ def feed_forward(config: DecoderConfig, layer: int, layout: str) -> list[Piece]:
 
 
 def _dense_keys(raw: Raw, config: DecoderConfig, width: int) -> Raw:
-  new = dense_keys.sister("qwen3", "Qwen3ForCausalLM")(raw, config, width)
+  sister = dense_keys.sister("qwen3", "Qwen3ForCausalLM", has_windows=True)
   # Its windows are in all layers, those of Qwen3 after the first ones.
   kind = "sliding" if config.attention.window else "full"
   return {
-    **new,
+    **sister(raw, config, width),
     "use_sliding_window": kind == "sliding",
     "layer_types": [f"{kind}_attention"] * config.num_layers,
   }
