@@ -142,7 +142,7 @@ def test_optimum_is_the_tables_choice_on_the_same_requests(make, table):
 def decoder():
   """A model of another family, over 64 tokens, without a longest sequence."""
   model = models.Decoder(models.preset("tiny", num_experts=E))
-  return model, model.init(jax.random.key(2))
+  return model, jax.jit(model.init)(jax.random.key(2))
 
 
 def _of_decoder(decoder, tiny, table, **options):

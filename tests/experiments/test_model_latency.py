@@ -118,7 +118,7 @@ def test_masks(batch_size):
 def test_decoding_again_gives_the_same():
   sizes = Sizes(1, 3, (2,), 4)
   model = models.Decoder(dataclasses.replace(TINY, num_experts=None))
-  params = model.init(jax.random.key(0))
+  params = jax.jit(model.init)(jax.random.key(0))
   program = jax.jit(latency_programs.decode_program(model, 3), donate_argnums=1)
   tokens = latency_programs.make_tokens(TINY, sizes, 2)
   caches = {2: latency_programs.make_cache(model, sizes, 2)}

@@ -203,7 +203,7 @@ def test_bfloat16_stays_near_float32():
   )
   wide = models.Decoder(shape)
   narrow = models.Decoder(dataclasses.replace(shape, dtype="bfloat16"))
-  params = narrow.init(jax.random.key(0))
+  params = jax.jit(narrow.init)(jax.random.key(0))
   assert "head" not in params["params"]
   tree = params["params"]["layer_0"]["experts"]
   stack = {leaf.dtype.name for leaf in jax.tree.leaves(tree["stack"])}

@@ -79,7 +79,10 @@ class Reference:
     self.now["total"] += reward
 
 
-@pytest.mark.parametrize(("capacity", "depth_limit"), [(511, 12), (41, 4)])
+@pytest.mark.parametrize(
+  ("capacity", "depth_limit"),
+  [pytest.param(511, 12, marks=pytest.mark.slow), (41, 4)],
+)
 def test_decisions_are_those_of_the_pseudo_code(capacity, depth_limit):
   bandit = sto_soo(
     **plain_box.trees(2, capacity, 20),
