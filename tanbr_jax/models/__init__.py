@@ -35,7 +35,9 @@ from tanbr_jax.models.merging import (
 from tanbr_jax.models.scale_matching import match_scale
 from tanbr_jax.models.scoring import (
   Score,
+  mean_over_scored,
   observe_usage,
+  over_windows,
   score,
   score_logits,
   task_usage,
@@ -69,8 +71,10 @@ __all__ = [
   "from_pretrained",
   "generate",
   "match_scale",
+  "mean_over_scored",
   "merge",
   "observe_usage",
+  "over_windows",
   "preset",
   "read_tokenizer",
   "save_dense",
