@@ -4,6 +4,7 @@ Letters: B windows, S tokens of context, V tasks (of logits: the vocabulary), E
 experts.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -108,6 +109,7 @@ def mean_over_scored(
   return total / jnp.maximum(counts, 1.0)
 
 
+@functools.partial(jax.jit, static_argnames="model")
 def task_usage(model: Model, params: Params, windows: jax.Array) -> jax.Array:
   """Returns [V, E] float32: how much each task's text uses each expert.
 
@@ -123,7 +125,7 @@ def task_usage(model: Model, params: Params, windows: jax.Array) -> jax.Array:
 
   def of_task(windows: jax.Array) -> jax.Array:
     read = data.read_windows(windows)
-    # The logits are not used, hence never computed in a compiled program.
+    # The logits are not used, hence not in the compiled program.
     _, seen = model.apply(
       params,
       read.inputs,
