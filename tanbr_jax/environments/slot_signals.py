@@ -267,6 +267,7 @@ def _forward(
   if value is not None:
     value = jnp.mean(value)
   if usage is not None:
+    # By requests, as `_join` does: parts of a slot may differ in padding.
     usage = jnp.mean(usage, axis=0)
   return value, _Told(rewards, usage)
 

@@ -10,8 +10,9 @@ import pytest
 
 from configs.online import quick
 from experiments import online_merging
-from experiments.online import settings
-from tanbr_jax import models
+from experiments.online import model_stream, settings
+from tanbr_jax import data, models
+from tanbr_jax.environments.oracle import table as oracle
 from tanbr_jax.online import trace
 from tanbr_jax.report import workdir as reporting
 
@@ -180,3 +181,58 @@ def test_fine_tunes_go_through_the_job(tmp_path, tasks, capsys):
   summary = reporting.read_json(tmp_path / "run" / "summary.json")
   assert "routed/expert_bytes" not in summary
   assert np.isfinite(summary["meta_gradient/mean_reward"])
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"context": 33}, "context=33 for 32 in '.*model'"),
+    ({"context": 0}, "model.context must be at least 1, got context=0"),
+    ({"dtype": "int8"}, "model.dtype must be one of .* got 'int8'"),
+    ({"path": "none"}, "there is no file 'none/config.json'"),
+    ({"path": "", "finetunes": "a,b"}, "model.path='' with .*='a,b'"),
+    ({"finetunes": "a"}, "finetunes must be at least 2 folders, got 'a'"),
+    ({"finetunes": "a,b"}, "there is no folder 'a'"),
+    ({"contxt": 3}, "unknown field model.contxt, did you mean 'context'"),
+  ],
+)
+def test_bad_models_are_one_line(tmp_path, changes, message):
+  folder = hf_folders.write(tmp_path / "model", "mixtral")
+  config = make_config(tmp_path, folder, tmp_path)
+  with config.unlocked():
+    config.model.update(changes)
+  with pytest.raises(ValueError, match=message) as error:
+    settings.read(config)
+  assert "\n" not in str(error.value)
+
+
+def test_what_does_not_fit_is_refused_before_any_tensor_is_read(
+  tmp_path, tasks
+):
+  base = hf_folders.write(tmp_path / "base", "llama")
+  other = hf_folders.write(tmp_path / "other", "qwen3")
+  config = make_config(tmp_path, base, tasks[0])
+
+  def refuse(message, run=False, **changes):
+    with pytest.raises(ValueError, match=message) as error:
+      one = config.copy_and_resolve_references()
+      one.update_from_flattened_dict(changes)
+      if run:
+        online_merging.run(one, workdir=tmp_path / "run", progress=False)
+      else:
+        settings.read(one)
+    assert "\n" not in str(error.value)
+    # Nothing was begun.
+    assert not (tmp_path / "run").exists()
+
+  refuse("a model with experts, .* got a dense model in '.*base'")
+  pair = {"model.finetunes": f"{base},{base}"}
+  refuse("there is no file '.*tokenizer.json'", **pair)
+  write_tokenizer(base, tasks[1])
+  different = {"model.finetunes": f"{base},{other}"}
+  refuse("model_type must be the base's 'llama', got 'qwen3'", **different)
+  refuse("signal='agreement' is with the routed", signal="agreement", **pair)
+  pair["bandits"] = "routed,follow_usage"
+  refuse("no router, which all methods need: .'routed', ", run=True, **pair)
+  pair["bandits"], pair["data.path"] = "uniform", ""
+  refuse("data.path must be a folder of tasks", run=True, **pair)
