@@ -53,6 +53,9 @@ class ModelSource(Protocol):
   def read_text(self, path: str | None, cache_dir: Path) -> data.Corpus:
     """Reads the tasks; a ValueError of one line if they do not fit."""
 
+  def check_tasks(self, num_tasks: int) -> None:
+    """Raises a ValueError if the model cannot be made for V tasks."""
+
   def make(
     self, corpus: data.Corpus, *, cache_dir: Path, progress: bool
   ) -> Made:
@@ -79,6 +82,10 @@ class OfBytes:
   def read_text(self, path: str | None, cache_dir: Path) -> data.Corpus:
     """A folder of text, or the built-in domains."""
     return data.load_corpus(path, cache_dir, context=self.context)
+
+  def check_tasks(self, num_tasks: int) -> None:
+    """Refuses a table of training that does not fit V tasks."""
+    self.config.check_tasks(num_tasks)
 
   def make(
     self, corpus: data.Corpus, *, cache_dir: Path, progress: bool
@@ -173,6 +180,9 @@ class OfCheckpoint:
       min_windows={"validation": VALIDATION_PARTS, "test": 1},
       cache_dir=cache_dir,
     )
+
+  def check_tasks(self, num_tasks: int) -> None:
+    """Any number will do."""
 
   def make(
     self, corpus: data.Corpus, *, cache_dir: Path, progress: bool

@@ -11,11 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from experiments.online.model_source import (
-  VALIDATION_PARTS,
-  Made,
-  OfBytes,
-)
+from experiments.online.model_source import VALIDATION_PARTS, Made
 from experiments.online.settings import OnlineSettings
 from tanbr_jax import data, models
 from tanbr_jax.environments import moe_slots
@@ -32,7 +28,7 @@ from tanbr_jax.storage.numerics import numerics
 
 
 class Ingredients(NamedTuple):
-  """A stream without its model, made before that so that mistakes show.
+  """A stream without its model, made before it so that mistakes show early.
 
   Attributes:
     validation: text to search, to select, and two parts to estimate on.
@@ -95,8 +91,7 @@ def collect(settings: OnlineSettings, corpus: data.Corpus) -> Ingredients:
     ValueError: text that is too short; a table or an option that does not fit.
   """
   num_tasks = len(corpus.task_names)
-  if isinstance(settings.source, OfBytes):
-    settings.source.config.check_tasks(num_tasks)
+  settings.source.check_tasks(num_tasks)
   make = functools.partial(
     data.from_arrays,
     min_length=settings.source.context + 1,
