@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -33,39 +34,53 @@ def test_the_bandit_program_prints_a_regret(capsys):
 def test_the_program_of_the_seam_counts_the_pairs_that_it_leaves():
   names = run("README.md", 2)
 
-  def gates(_, moe_input, moe_output):
+  def see_gates(_, moe_input, moe_output):
     return moe_input.routing.gates
 
   model, params = names["model"], names["params"]
   tokens = jnp.arange(32).reshape(2, 16)
-  _, gates = model.apply(params, tokens, observe=Partial(gates, None))
+  # Nothing is below a gate of zero.
+  everything = Partial(names["skip_weak"], jnp.zeros(2))
+
+  @jax.jit
+  def run_both(params):
+    return (
+      model.apply(params, tokens, observe=Partial(see_gates, None)),
+      model.apply(params, tokens, reroute=everything),
+    )
+
+  (logits, gates), kept = run_both(params)
   left = np.sum(np.asarray(gates) >= 0.4, axis=(1, 2))
   # The first layer sees what it sees without a reroute.
   assert names["pairs"][0] == left[0] and 32 <= left[0] < 64
   assert 32 <= names["pairs"][1] < 64
-  # Nothing is below a gate of zero.
-  everything = Partial(names["skip_weak"], jnp.zeros(2))
-  np.testing.assert_array_equal(
-    model.apply(params, tokens, reroute=everything), model.apply(params, tokens)
-  )
+  np.testing.assert_array_equal(kept, logits)
 
 
-def test_the_bandit_of_ones_own_is_between_the_average_and_lin_ucb():
+@pytest.mark.parametrize(
+  ("rival", "is_better"),
+  [("uniform", False), pytest.param("lin_ucb", True, marks=pytest.mark.slow)],
+)
+def test_the_bandit_of_ones_own_is_between_the_average_and_lin_ucb(
+  rival, is_better
+):
   sizes = {"num_experts": 4, "num_tasks": 3}
   environment = synthetic.synthetic(
     "quadratic", **sizes, task_mix=mixes.drift(num_tasks=3)
   )
-  final = {}
-  for make in (
-    run("README.md", 3)["keep_best"],
-    bandits.lin_ucb,
-    bandits.uniform,
-  ):
-    trace = rollout.run(
-      make(**sizes), environment, num_rounds=500, seeds=range(4), progress=False
-    )
-    final[make.__name__] = regret.expected(trace)[:, -1].mean()
-  assert 0 < final["lin_ucb"] < final["keep_best"] < final["uniform"]
+  own, other = (
+    regret.expected(
+      rollout.run(
+        make(**sizes),
+        environment,
+        num_rounds=500,
+        seeds=range(4),
+        progress=False,
+      )
+    )[:, -1].mean()
+    for make in (run("README.md", 3)["keep_best"], bandits.REGISTRY[rival])
+  )
+  assert 0 < min(own, other) and (other < own) == is_better
 
 
 @pytest.mark.slow
