@@ -19,6 +19,8 @@ ASCENDS = {
   "hct": False,
   "gp_ucb": True,
 }
+# Trees and bounds that other traces, and tests against other code, have too.
+SLOW = {"gp_ucb", "hoo", "tanbr_paper"}
 SIZES = {"num_experts": 4, "num_tasks": 3}
 
 
@@ -44,6 +46,12 @@ def record(name):
   }
 
 
-@pytest.mark.parametrize("name", ASCENDS)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+    for name in ASCENDS
+  ],
+)
 def test_golden_trace(name):
   golden.check(name, record(name), ascends=ASCENDS[name])

@@ -196,7 +196,8 @@ def test_what_is_observed_is_what_the_layer_does(case):
 
 
 def test_a_mask_is_the_masked_forward_and_pairs_are_there_where_asked_for():
-  experts = moe.init_experts(jax.random.key(0), 3, model_dim=4, expert_dim=8)
+  init = functools.partial(moe.init_experts, model_dim=4, expert_dim=8)
+  experts = jax.jit(init, static_argnums=1)(jax.random.key(0), 3)
   x = jax.random.normal(jax.random.key(1), (5, 4))
   logits = x[:, :3]
   masks = jnp.array([[True, False, True], [False, True, True]])
@@ -215,10 +216,13 @@ def test_a_mask_is_the_masked_forward_and_pairs_are_there_where_asked_for():
     )
 
   run = jax.jit(run, static_argnums=(0, 1))
+  by_mask = jax.jit(
+    lambda mask: moe.masked(experts, x, moe.top_k(logits, 2), mask)
+  )
   for layer in range(2):
     out, seen = run(output_and_pairs, layer)
     assert seen.pair_outputs is None
-    masked = moe.masked(experts, x, moe.top_k(logits, 2), masks[layer])
+    masked = by_mask(masks[layer])
     np.testing.assert_allclose(out, masked, atol=1e-6)
   asking = moe.needs_pair_outputs(lambda layer, output: output)
   for observe in (asking, functools.partial(asking), Partial(asking)):
