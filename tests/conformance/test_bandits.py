@@ -83,11 +83,20 @@ MADE_ALIKE = {
   "tanbr_paper",
 }
 
+# Presets that have tests of their own, and a wrapper around a second bandit.
+REPEATED = {
+  "delayed_ucb1",
+  "discounted_thompson",
+  "neural_ucb_practical",
+  "neural_ucb_theory",
+  "sliding_window_thompson",
+}
 
-def quick_and_slow(names):
-  """Parameters of a test: learners that are made alike are slow ones."""
+
+def quick_and_slow(names, slow=MADE_ALIKE):
+  """Parameters of a test, some of them for the slow tests alone."""
   return [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in MADE_ALIKE))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in slow))
     for name in sorted(names)
   ]
 
@@ -261,7 +270,9 @@ class Subject:
     return self.play(rounds, make_slots(), make_slots(constant=True))
 
 
-@pytest.fixture(scope="module", params=sorted(CONSTRUCTORS))
+@pytest.fixture(
+  scope="module", params=quick_and_slow(CONSTRUCTORS, slow=REPEATED)
+)
 def subject(request):
   return Subject(request.param)
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from test_bandits import CONSTRUCTORS
+from test_bandits import CONSTRUCTORS, quick_and_slow
 
 
 def fill(rng, leaf):
@@ -88,7 +88,7 @@ def test_seeds_on_eight_devices_are_those_on_one(folder, name):
   np.testing.assert_allclose(played, alone(elsewhere.SEEDS), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", sorted(CONSTRUCTORS))
+@pytest.mark.parametrize("name", quick_and_slow(CONSTRUCTORS))
 def test_seeds_may_be_spread_over_devices(name):
   """A loop whose carry begins without the varying axes is a TypeError."""
   bandit = CONSTRUCTORS[name](num_experts=elsewhere.E, num_tasks=elsewhere.V)

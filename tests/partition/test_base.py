@@ -79,10 +79,11 @@ def test_vmap_equals_single_trees(partition, split):
   for index, single in enumerate([*singles, partition.init()]):
     assert_equal(jax.tree.map(lambda leaf, i=index: leaf[i], trees), single)
   points = jnp.array([[0.1, 0.2, 0.7], [0.7, 0.1, 0.2], [0.2, 0.5, 0.3]])
-  located = jax.vmap(partition.locate)(trees, points)
+  locate = jax.jit(partition.locate)
+  located = jax.jit(jax.vmap(partition.locate))(trees, points)
   for index, point in enumerate(points):
     single = [*singles, partition.init()][index]
-    assert int(located[index]) == int(partition.locate(single, point))
+    assert int(located[index]) == int(locate(single, point))
 
 
 def test_equal_arguments_do_not_compile_again():
