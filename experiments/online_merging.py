@@ -1,11 +1,16 @@
 """The main job: bandits merge a real model's experts while its stream drifts.
 
   python -m experiments.online_merging
+  python -m experiments.online_merging --config.model.path=FOLDER \
+    --config.data.path=TASKS --workdir=runs/online_checkpoint
 
 Pre-trains a small mixture-of-experts model of bytes (once, kept in the cache),
 finds the best weights of every mix beforehand, then lets every method serve the
 same stream of requests and prints one table. Writes the run's folder with
 figures and `report.html`; started again with the same `--workdir` it resumes.
+With `--config.model.path` the model is a checkpoint that is read, its tokens
+those of the tokenizer beside it; with `--config.model.finetunes=A,B` too the
+experts are fine-tunes or adapters of the dense model there.
 """
 
 from collections.abc import Mapping
@@ -17,7 +22,12 @@ import numpy as np
 
 from experiments.common import drawing, launch, streams
 from experiments.online import model_stream
-from experiments.online.settings import OF_MODEL, OnlineSettings, read
+from experiments.online.settings import (
+  OF_MODEL,
+  OF_ROUTER,
+  OnlineSettings,
+  read,
+)
 from tanbr_jax import bandits, data
 from tanbr_jax.environments import Environment
 from tanbr_jax.online import estimates, regret, trace
@@ -45,10 +55,9 @@ def run(
   # Everything that can be wrong, before anything that takes long.
   settings = read(config)
   cache = data.cache_dir(settings.cache_dir)
-  corpus = data.load_corpus(
-    settings.data_path, cache, context=settings.pretrain.context
-  )
+  corpus = settings.source.read_text(settings.data_path, cache)
   learners = make_learners(settings, num_tasks=len(corpus.task_names))
+  methods = playable(settings, learners)
   ingredients = model_stream.collect(settings, corpus)
   folder = reporting.open_workdir(
     workdir,
@@ -58,6 +67,8 @@ def run(
   )
   for message in corpus.messages:
     print(message)
+  if left_out := [name for name in settings.bandits if name not in methods]:
+    print(f"left out, because there is no router: {', '.join(left_out)}")
   stream = model_stream.prepare(
     settings, corpus, ingredients, cache_dir=cache, progress=progress
   )
@@ -72,14 +83,13 @@ def run(
   # The oracle first, because all regret counts from what it earns.
   oracle = play("oracle", make_oracle(stream), stream.informed)
   static = make_best_static(settings, stream, oracle)
-  learners |= {
-    "best_static": static,
-    "follow_task_mix": make_follow_task_mix(stream),
-    "routed": static,  # what it plays is ignored
-  }
+  learners["best_static"] = static
+  if stream.usage is not None:
+    learners["follow_task_mix"] = make_follow_task_mix(stream)
+    learners["routed"] = static  # what it plays is ignored
   # Then every other method on the same requests.
   traces = {}
-  for method in settings.bandits:
+  for method in methods:
     if method != "oracle":
       learner = learners[method]
       served = stream.routed
@@ -116,7 +126,7 @@ def make_learners(
     method: streams.construct(
       method,
       settings.methods.get(method, {}),
-      num_experts=settings.pretrain.num_experts,
+      num_experts=settings.source.num_experts,
       num_tasks=num_tasks,
     )
     for method in settings.bandits
@@ -127,9 +137,32 @@ def make_learners(
   return learners
 
 
+def playable(
+  settings: OnlineSettings, learners: Mapping[str, bandits.Bandit]
+) -> list[str]:
+  """The methods that the model can serve: without a router not all.
+
+  Raises:
+    ValueError: none is left.
+  """
+  if settings.source.has_router:
+    return settings.bandits
+  found = [
+    method
+    for method in settings.bandits
+    if method not in OF_ROUTER
+    and not (method in learners and "usage" in learners[method].needs)
+  ]
+  if not found:
+    raise ValueError(
+      f"fine-tunes have no router, which all methods need: {settings.bandits}"
+    )
+  return found
+
+
 def make_oracle(stream: model_stream.ModelStream) -> bandits.Bandit:
   """Plays the table's choice for the true mix."""
-  num_tasks, num_experts = stream.usage.shape
+  num_tasks, num_experts = stream.sizes
   return bandits.oracle(
     num_experts=num_experts,
     num_tasks=num_tasks,
@@ -146,7 +179,7 @@ def make_best_static(
 
   Nobody knows that mix beforehand: the best static weights in hindsight.
   """
-  num_tasks, num_experts = stream.usage.shape
+  num_tasks, num_experts = stream.sizes
   mean_mix = jnp.asarray(oracle.task_mix.mean(axis=(0, 1)))
   return bandits.fixed(
     num_experts=num_experts,
@@ -197,10 +230,15 @@ def summarise(
 def draw(folder: Path) -> None:
   """Figures, table and report from the files of the run's folder."""
   config = reporting.read_json(folder / reporting.CONFIG)["config"]
+  model = config.get("model", {})
+  unit = "token" if model.get("path") else "byte"
   reward = {
-    "accuracy": "next-byte accuracy",
-    "log_likelihood": "log-likelihood (nats a byte)",
+    "accuracy": f"next-{unit} accuracy",
+    "log_likelihood": f"log-likelihood (nats a {unit})",
   }[config["reward"]]
+  what = "a mixture-of-experts model"
+  if model.get("finetunes"):
+    what = "fine-tunes of one model"
   summary = reporting.read_json(folder / reporting.SUMMARY)
   traces = trace.load(folder / reporting.TRACE)
   figures = drawing.draw_stream(
@@ -212,7 +250,7 @@ def draw(folder: Path) -> None:
   )
   drawing.finish(
     folder,
-    title="Online merging of a mixture-of-experts model",
+    title=f"Online merging of {what}",
     columns=COLUMNS,
     figures=figures,
     notes=_notes(config, reward),

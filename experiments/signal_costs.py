@@ -40,6 +40,11 @@ NUM_TASKS = 2
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   """Measures every kind of slot, writes the run's folder, prints the table."""
   settings = online_settings.read(config)
+  if config.model.path:
+    raise ValueError(
+      "signal costs are of the model of config.pretrain, got "
+      f"model.path={config.model.path!r}"
+    )
   folder = reporting.open_workdir(workdir, config, seeds=[0])
   rows = measure(settings)
   atomic.write_json(folder / FILE, {"rows": rows})

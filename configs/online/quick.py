@@ -20,7 +20,15 @@ def get_config() -> ml_collections.ConfigDict:
   # See `pretraining.PretrainConfig`.
   config.pretrain = pretrain_quick.get_config().pretrain
   config.model_seed = 0
+  # Another model, which is read and not trained: the folder of a checkpoint
+  # with experts, or of the dense base whose fine-tunes or adapters, a comma
+  # list of folders, are the experts. Then the dtype, empty for the
+  # checkpoint's, and the tokens of a window.
+  config.model = ml_collections.ConfigDict(
+    {"path": "", "finetunes": "", "dtype": "", "context": 256}
+  )
   # A folder with one sub-folder of text for each task; empty for built-in text.
+  # For a checkpoint also files of JSON lines, see `data.load_tokens`.
   config.data = ml_collections.ConfigDict({"path": ""})
   # Where text and trained models are kept; empty for the default.
   config.cache_dir = ""
@@ -49,7 +57,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.signal = "log_likelihood"
   config.merges = 2
   config.spread = 0.3
-  # "accuracy" or "log_likelihood" of the next byte.
+  # "accuracy" or "log_likelihood" of the next byte, or token.
   config.reward = "accuracy"
   config.mix = "drift"
   config.mix_options = ml_collections.ConfigDict(

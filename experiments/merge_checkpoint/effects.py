@@ -201,7 +201,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  flags.DEFINE_integer("seeds", 3, "How many.", lower_bound=1)
+  flags.DEFINE_integer("seeds", 2, "How many.", lower_bound=1)
   flags.DEFINE_bool("kept", False, "Make the table of the kept results.")
   flags.DEFINE_bool("write", False, "Put it between the README's markers.")
   app.run(main)

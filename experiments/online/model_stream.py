@@ -1,4 +1,4 @@
-"""A pre-trained model, its oracle and its stream, as settings have them."""
+"""A model, its oracle and its stream, as settings have them."""
 
 import dataclasses
 import functools
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from experiments.online.settings import OnlineSettings, StreamSettings
+from experiments.online.model_source import VALIDATION_PARTS, Made
+from experiments.online.settings import OnlineSettings
 from tanbr_jax import data, models
 from tanbr_jax.environments import moe_slots
 from tanbr_jax.environments.base import Environment
@@ -24,11 +25,10 @@ from tanbr_jax.online import chunk_store
 from tanbr_jax.simplex.points import dirichlet_half
 from tanbr_jax.storage import atomic, cache
 from tanbr_jax.storage.numerics import numerics
-from tanbr_jax.training import pretraining
 
 
 class Ingredients(NamedTuple):
-  """A stream without its model, made before training so that mistakes show.
+  """A stream without its model, made before it so that mistakes show early.
 
   Attributes:
     validation: text to search, to select, and two parts to estimate on.
@@ -52,10 +52,12 @@ class ModelStream(NamedTuple):
     table: the oracle's.
     search_text: text that weights are searched on.
     select_windows: [V, n, S + 1] tokens, text that they are selected on.
-    usage: [V, E] how much the router sends each task to each expert.
+    usage: [V, E] how much the router sends each task to each expert; None
+      without a router.
     merged: signals that a method needs -> an environment which serves the
       merged model, shows an estimate of the mix and gives these signals.
-    routed: serves the model of experts whatever is played.
+    routed: serves the model of experts whatever is played; None without a
+      router.
     informed: serves the merged model and shows the true mix, for the oracle.
     input_ids: [B, S] int32, requests of a slot, for timing.
     figures: flat numbers on how the stream was prepared.
@@ -66,12 +68,17 @@ class ModelStream(NamedTuple):
   table: oracle.OracleTable
   search_text: data.TaskText
   select_windows: jax.Array
-  usage: jax.Array
+  usage: jax.Array | None
   merged: Callable[[Collection[str]], Environment]
-  routed: Environment
+  routed: Environment | None
   informed: Environment
   input_ids: jax.Array
   figures: dict[str, float]
+
+  @property
+  def sizes(self) -> tuple[int, int]:
+    """V and E."""
+    return self.table.rewards.shape[1], self.table.weights.shape[1]
 
 
 def collect(settings: OnlineSettings, corpus: data.Corpus) -> Ingredients:
@@ -84,14 +91,18 @@ def collect(settings: OnlineSettings, corpus: data.Corpus) -> Ingredients:
     ValueError: text that is too short; a table or an option that does not fit.
   """
   num_tasks = len(corpus.task_names)
-  settings.pretrain.check_tasks(num_tasks)
-  length = settings.pretrain.context + 1
+  settings.source.check_tasks(num_tasks)
+  make = functools.partial(
+    data.from_arrays,
+    min_length=settings.source.context + 1,
+    stride=corpus.stride,
+  )
+  parts = text_parts.split_text(
+    corpus.splits["validation"], VALIDATION_PARTS, stride=corpus.stride
+  )
   return Ingredients(
-    [
-      data.from_arrays(part, min_length=length)
-      for part in text_parts.split_text(corpus.splits["validation"], 4)
-    ],
-    data.from_arrays(corpus.splits["test"], min_length=length),
+    [make(part) for part in parts],
+    make(corpus.splits["test"]),
     settings.stream.make_mix(num_tasks),
     settings.stream.make_monitor(num_tasks),
   )
@@ -105,36 +116,34 @@ def prepare(
   cache_dir: Path,
   progress: bool,
 ) -> ModelStream:
-  """Pre-trains and finds the oracle, or reads both from the cache.
+  """Makes the model and finds the oracle, or reads them from the cache.
 
   Args:
     settings: of the run.
-    corpus: its "train" split is trained on.
+    corpus: its "train" split is what a model of bytes is trained on.
     ingredients: of `collect`, from the same settings and corpus.
     cache_dir: where both are kept.
     progress: whether bars are drawn.
   """
-  trained = pretraining.pretrain(
-    settings.pretrain, corpus, cache_dir=cache_dir, progress=progress
-  )
+  made = settings.source.make(corpus, cache_dir=cache_dir, progress=progress)
   parts = ingredients.validation
-  table, error = _oracle(settings, trained, parts, cache_dir)
-  length, requests = settings.pretrain.context + 1, settings.stream.requests
+  table, error = _oracle(settings, made, parts, cache_dir)
+  length, requests = settings.source.context + 1, settings.stream.requests
   windows = data.evaluation_windows(parts[1], settings.oracle.windows, length)
-  flat = windows.reshape(-1, length)[:, :-1].astype(jnp.int32)
-  figures = {"oracle_search_error": error}
-  if trained.seconds is not None:
-    figures["pretrain_seconds"] = trained.seconds
+  flat = data.read_windows(windows.reshape(-1, length)).inputs
+  usage = None
+  if settings.source.has_router:
+    usage = models.task_usage(made.model, made.params, windows)
   return ModelStream(
-    trained.model,
-    trained.params,
+    made.model,
+    made.params,
     table,
     parts[0],
     windows,
-    models.task_usage(trained.model, trained.params, windows),
-    *_environments(settings.stream, ingredients, trained, table),
+    usage,
+    *_environments(settings, ingredients, made, table),
     input_ids=flat[:: max(1, flat.shape[0] // requests)][:requests],
-    figures=figures,
+    figures={"oracle_search_error": error, **made.figures},
   )
 
 
@@ -147,7 +156,7 @@ def best_weights(
   windows of the table's ascents; the best of starts and end is selected on
   other text.
   """
-  num_experts = stream.usage.shape[1]
+  num_experts = stream.table.weights.shape[1]
   uniform = jnp.full(num_experts, 1 / num_experts)
   starts = jnp.stack([uniform, oracle.choose(stream.table, mix)[0]])
   found = oracle.search(
@@ -160,7 +169,7 @@ def best_weights(
     steps=settings.oracle.error_steps,
     num_windows=4 * settings.oracle.search_windows,
     learning_rate=0.3,
-    context=settings.pretrain.context,
+    context=settings.source.context,
   )
   candidates = oracle.score_candidates(
     stream.model,
@@ -182,52 +191,57 @@ def _choose_weights(table: oracle.OracleTable, mix: jax.Array) -> jax.Array:
 
 
 def _environments(
-  settings: StreamSettings,
+  settings: OnlineSettings,
   ingredients: Ingredients,
-  trained: pretraining.Pretrained,
+  made: Made,
   table: oracle.OracleTable,
-) -> tuple[Callable[[Collection[str]], Environment], Environment, Environment]:
+) -> tuple[
+  Callable[[Collection[str]], Environment], Environment | None, Environment
+]:
   """Merged, routed and informed; their requests are the same."""
+  stream = settings.stream
   make = functools.partial(
     moe_slots.moe_slots,
-    trained.model,
-    trained.params,
+    made.model,
+    made.params,
     ingredients.test,
     task_mix=ingredients.task_mix,
     optimal_table=table,
-    requests_per_slot=settings.requests,
-    reward=settings.reward,
+    requests_per_slot=stream.requests,
+    context=settings.source.context,
+    reward=stream.reward,
     # The oracle's own run is the yardstick, see `regret.against`.
     paired=False,
   )
 
   def merged(needs: Collection[str]) -> Environment:
-    count = settings.num_gradient_requests if "gradient" in needs else 0
+    count = stream.num_gradient_requests if "gradient" in needs else 0
     return make(
       monitor=ingredients.monitor,
       gradient_requests=count,
-      signal=settings.signal,
-      merges=settings.merges,
-      spread=settings.spread,
+      signal=stream.signal,
+      merges=stream.merges,
+      spread=stream.spread,
       usage="usage" in needs,
     )
 
-  return merged, make(monitor=ingredients.monitor, serve="routed"), make()
+  routed = None
+  if settings.source.has_router:
+    routed = make(monitor=ingredients.monitor, serve="routed")
+  return merged, routed, make()
 
 
 def _oracle(
   settings: OnlineSettings,
-  trained: pretraining.Pretrained,
+  made: Made,
   parts: list[data.TaskText],
   cache_dir: Path,
 ) -> tuple[oracle.OracleTable, float]:
   """The table and its error, kept by model, text and settings."""
-  values = sorted(dataclasses.asdict(settings.oracle).items())
-  text = repr([*values, settings.stream.reward])
   about = dataclasses.asdict(settings.oracle) | numerics()
   text = repr([*sorted(about.items()), settings.stream.reward])
   key = chunk_store.fingerprint(
-    trained.params, parts, np.frombuffer(text.encode(), np.uint8)
+    made.params, parts, np.frombuffer(text.encode(), np.uint8)
   )
   path = cache_dir / f"oracle-{key}.npz"
 
@@ -242,7 +256,7 @@ def _oracle(
 
   def make() -> tuple[oracle.OracleTable, float]:
     print("searching the best weights of every mix (once, then cached)")
-    table, error = _search_oracle(settings, trained, parts)
+    table, error = _search_oracle(settings, made, parts)
     arrays = {"weights": table.weights, "rewards": table.rewards}
     arrays["error"] = np.float64(error)
     atomic.write_arrays(path, arrays, header={"key": key})
@@ -253,7 +267,7 @@ def _oracle(
 
 def _search_oracle(
   settings: OnlineSettings,
-  trained: pretraining.Pretrained,
+  made: Made,
   parts: list[data.TaskText],
 ) -> tuple[oracle.OracleTable, float]:
   """Searches the table, then estimates its error on other text."""
@@ -261,14 +275,18 @@ def _search_oracle(
   table_key, mix_key, error_key = jax.random.split(
     jax.random.key(sizes.seed), 3
   )
-  length = settings.pretrain.context + 1
+  length = settings.source.context + 1
+  guesses = made.task_weights
+  if guesses is None:
+    seen = data.evaluation_windows(parts[0], sizes.windows, length)
+    guesses = _guess_weights(made, seen, reward=reward)
   table = oracle.oracle_table(
     table_key,
-    trained.model,
-    trained.params,
+    made.model,
+    made.params,
     search_text=parts[0],
     select_windows=data.evaluation_windows(parts[1], sizes.windows, length),
-    guesses=trained.task_weights,
+    guesses=guesses,
     steps=sizes.steps,
     search_windows=sizes.search_windows,
     reward=reward,
@@ -276,8 +294,8 @@ def _search_oracle(
   num_tasks = table.rewards.shape[1]
   error = oracle_error.search_error(
     error_key,
-    trained.model,
-    trained.params,
+    made.model,
+    made.params,
     table,
     mixes=dirichlet_half(mix_key, (sizes.error_mixes, num_tasks)),
     search_text=parts[2],
@@ -288,3 +306,18 @@ def _search_oracle(
     reward=reward,
   )
   return table, error.mean
+
+
+def _guess_weights(made: Made, windows: jax.Array, *, reward: str) -> jax.Array:
+  """Weights [V, E] that may suit each task, where training tells none.
+
+  The router's usage; of fine-tunes the one that is best on the task.
+  """
+  if not isinstance(made.model, models.FineTunes):
+    usage = models.task_usage(made.model, made.params, windows)
+    return usage / jnp.sum(usage, axis=1, keepdims=True)
+  vertices = jnp.eye(made.model.config.num_experts, dtype=jnp.float32)
+  scored = oracle.score_candidates(
+    made.model, made.params, vertices, windows=windows, reward=reward
+  )
+  return vertices[jnp.argmax(scored.rewards, axis=0)]

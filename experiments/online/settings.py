@@ -7,6 +7,8 @@ from typing import Any
 import ml_collections
 
 from experiments.common import launch, records
+from experiments.online import model_source
+from experiments.online.model_source import ModelSettings, ModelSource
 from tanbr_jax import bandits, monitor
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.names import check_name
@@ -19,6 +21,8 @@ from tanbr_jax.training.pretraining import PretrainConfig
 
 # Methods that are made of the model's own data; the others learn from nothing.
 OF_MODEL = ("best_static", "follow_task_mix", "oracle", "routed")
+# Of these the ones that a model without a router cannot make.
+OF_ROUTER = ("follow_task_mix", "routed")
 MONITORS = ("moving_average", "count_min_sketch")
 
 
@@ -101,8 +105,14 @@ class StreamSettings(ranges.Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnlineSettings(ranges.Checked):
-  """All that the main job reads of its config; see configs/online/quick.py."""
+  """All that the main job reads of its config; see configs/online/quick.py.
 
+  Attributes:
+    source: where the model comes from: `pretrain`, unless a checkpoint is
+      named.
+  """
+
+  source: ModelSource
   pretrain: PretrainConfig
   oracle: OracleSettings
   stream: StreamSettings
@@ -122,9 +132,14 @@ class OnlineSettings(ranges.Checked):
       signal=self.stream.signal,
       gradient_requests=self.stream.num_gradient_requests,
       requests=self.stream.requests,
-      num_experts=self.pretrain.num_experts,
+      num_experts=self.source.num_experts,
       merges=self.stream.merges,
     )
+    if self.stream.signal == "agreement" and not self.source.has_router:
+      raise ValueError(
+        "signal='agreement' is with the routed model, and fine-tunes have no "
+        "router"
+      )
     if ignored := sorted(set(self.methods) & set(OF_MODEL)):
       raise ValueError(f"methods made of the model take no options: {ignored}")
 
@@ -136,12 +151,18 @@ def read(config: ml_collections.ConfigDict) -> OnlineSettings:
     ValueError: a value that is not allowed, in one line.
   """
   known = {*bandits.REGISTRY, *OF_MODEL, *config.methods}
+  pretrain = records.read_section(
+    PretrainConfig, config, "pretrain", seed=config.model_seed
+  )
+  model = records.read_section(ModelSettings, config, "model")
+  source = model_source.OfBytes(pretrain)
+  if model.path:
+    source = model_source.open_checkpoint(model)
   return records.read(
     OnlineSettings,
     config,
-    pretrain=records.read_section(
-      PretrainConfig, config, "pretrain", seed=config.model_seed
-    ),
+    source=source,
+    pretrain=pretrain,
     oracle=records.read_section(OracleSettings, config, "oracle"),
     stream=records.read(StreamSettings, config),
     run=records.read(records.RunSettings, config),

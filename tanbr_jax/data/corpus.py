@@ -15,7 +15,7 @@ from tanbr_jax.data import domains, folder, splits
 from tanbr_jax.storage import atomic, cache
 
 # Part of the cache's key: raise it when the code collects other text.
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 Splits = dict[str, tuple[np.ndarray, ...]]
 
@@ -27,15 +27,17 @@ class Corpus:
   Attributes:
     task_names: V names.
     splits: a dict from "train", "validation" and "test" to V arrays [N_v]
-      uint8, in the order of `task_names`.
+      integers, in the order of `task_names`: bytes, or of `load_tokens` tokens.
     fingerprint: sha256, in hexadecimal, of the names and of all text.
     messages: what a user should know of how the text came about.
+    stride: of the windows' starts, see `TaskText`.
   """
 
   task_names: tuple[str, ...]
   splits: Splits
   fingerprint: str
   messages: tuple[str, ...] = ()
+  stride: int = 1
 
 
 def fingerprint(task_names: tuple[str, ...], parts: Splits) -> str:
@@ -43,7 +45,7 @@ def fingerprint(task_names: tuple[str, ...], parts: Splits) -> str:
 
   Args:
     task_names: V names.
-    parts: a dict from each split to V arrays [N_v] uint8.
+    parts: a dict from each split to V arrays [N_v] of integers.
   """
   digest = hashlib.sha256(json.dumps(task_names).encode())
   for split in splits.SPLITS:
@@ -55,20 +57,24 @@ def fingerprint(task_names: tuple[str, ...], parts: Splits) -> str:
 
 
 def make_corpus(
-  tasks: Mapping[str, splits.SplitText], messages: tuple[str, ...] = ()
+  tasks: Mapping[str, splits.SplitText],
+  messages: tuple[str, ...] = (),
+  *,
+  stride: int = 1,
 ) -> Corpus:
   """Builds a corpus from each task's split text.
 
   Args:
-    tasks: task name -> split name -> [N] uint8, in the order of tasks.
+    tasks: task name -> split name -> [N] integers, in the order of tasks.
     messages: what a user should know.
+    stride: of the windows' starts.
   """
   names = tuple(tasks)
   parts = {
     split: tuple(tasks[name][split] for name in names)
     for split in splits.SPLITS
   }
-  return Corpus(names, parts, fingerprint(names, parts), messages)
+  return Corpus(names, parts, fingerprint(names, parts), messages, stride)
 
 
 def _version(package: str) -> str:
@@ -135,6 +141,7 @@ def save_corpus(path: Path, corpus: Corpus, key: dict) -> None:
     "task_names": corpus.task_names,
     "fingerprint": corpus.fingerprint,
     "messages": corpus.messages,
+    "stride": corpus.stride,
   }
   atomic.write_arrays(path, arrays, header=header)
 
@@ -153,13 +160,13 @@ def read_corpus(path: Path, key: dict) -> Corpus:
       split: tuple(arrays[f"{split}_{task}"] for task in range(len(names)))
       for split in splits.SPLITS
     }
-    messages = tuple(header["messages"])
+    messages, stride = tuple(header["messages"]), int(header["stride"])
     stored = (header["key"], header["fingerprint"])
   except (KeyError, TypeError) as error:
     raise ValueError(f"{str(path)!r} is no corpus ({error!r})") from None
   if stored != (key, fingerprint(names, parts)):
     raise ValueError(f"{str(path)!r} does not hold what its key says")
-  return Corpus(names, parts, stored[1], messages)
+  return Corpus(names, parts, stored[1], messages, stride)
 
 
 def _cached_corpus(root: Path, cap_bytes: int, min_bytes: int) -> Corpus:

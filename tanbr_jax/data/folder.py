@@ -66,8 +66,15 @@ def _find_files(folder: Path) -> tuple[list[Path], Counter[str]]:
   return sorted(files), left_out
 
 
-def _read_task(folder: Path) -> tuple[list[Document], list[str]]:
-  """Reads a task's distinct documents, named relative to its folder."""
+def read_task(folder: Path) -> tuple[list[Document], list[str]]:
+  """Reads a task's distinct documents, named relative to its folder.
+
+  Returns:
+    The documents, and messages on what was left out.
+
+  Raises:
+    ValueError: no document is left.
+  """
   documents, seen = [], set()
   files, left_out = _find_files(folder)
   for path in files:
@@ -84,17 +91,35 @@ def _read_task(folder: Path) -> tuple[list[Document], list[str]]:
     else:
       seen.add(digest)
       documents.append((path.relative_to(folder).as_posix(), text))
-  told = ", ".join(f"{n} {kind}(s)" for kind, n in sorted(left_out.items()))
   if not documents:
-    found = f" (left out: {told})" if told else ""
+    found = f" (left out: {tell(left_out)})" if left_out else ""
     raise ValueError(f"task folder {str(folder)!r} holds no text{found}")
-  return documents, [f"task {folder.name!r}: left out {told}"] if told else []
+  if not left_out:
+    return documents, []
+  return documents, [f"task {folder.name!r}: left out {tell(left_out)}"]
 
 
-def _split_task(
-  folder: Path, documents: list[Document], context: int
+def tell(left_out: Counter[str]) -> str:
+  """How many of what, as text."""
+  return ", ".join(f"{n} {kind}(s)" for kind, n in sorted(left_out.items()))
+
+
+def split_task(
+  task: str, documents: list[Document], context: int
 ) -> tuple[splits.SplitText, list[str]]:
-  """Splits by document where that gives enough text, else by position."""
+  """Splits by document where that gives enough text, else by position.
+
+  Args:
+    task: its name.
+    documents: of the task.
+    context: each split must hold at least `context + 1` bytes.
+
+  Returns:
+    The split text, and messages.
+
+  Raises:
+    ValueError: too little text.
+  """
   messages, text = [], splits.split_by_document(documents)
   total = sum(len(document) for _, document in documents)
   # One huge document may land in a small split and leave little to learn from.
@@ -102,41 +127,64 @@ def _split_task(
   if not fair or min(part.size for part in text.values()) <= context:
     text = splits.split_by_position(documents)
     messages.append(
-      f"task {folder.name!r}: split by position, because its "
+      f"task {task!r}: split by position, because its "
       f"{len(documents)} document(s) cannot be dealt to three splits"
     )
   for split, part in text.items():
     if part.size <= context:
       raise ValueError(
-        f"task {folder.name!r} needs at least context + 1 = {context + 1} "
+        f"task {task!r} needs at least context + 1 = {context + 1} "
         f"bytes in each split, got {part.size} in {split} of {total} in all"
       )
   return text, messages
 
 
-def task_folders(path: str | os.PathLike[str]) -> list[Path]:
-  """Lists the sub-folders that are tasks, sorted by name.
+def task_paths(
+  path: str | os.PathLike[str], *, suffix: str | None = None
+) -> tuple[list[Path], tuple[str, ...]]:
+  """Lists the sub-folders, and files of one suffix, that are tasks.
 
   Args:
-    path: a folder; hidden sub-folders are skipped.
+    path: a folder; what is hidden in it is skipped.
+    suffix: of files that are tasks, such as ".jsonl"; None for folders alone.
+
+  Returns:
+    The paths, sorted by name, and messages on what is no task.
 
   Raises:
-    ValueError: no such folder, or fewer than two tasks in it.
+    ValueError: no such folder, fewer than two tasks in it, or two of one name.
   """
   root = Path(path).expanduser()
   if not root.is_dir():
     raise ValueError(f"data path must be a folder, got {str(root)!r}")
-  folders = sorted(
+  found = [item for item in root.iterdir() if not _is_hidden(item.name)]
+  tasks = sorted(
     item
-    for item in root.iterdir()
-    if item.is_dir() and not _is_hidden(item.name)
+    for item in found
+    if item.is_dir() or (suffix and item.suffix == suffix)
   )
-  if len(folders) < 2:
+  if len(tasks) < 2:
+    files = f" or files *{suffix}" if suffix else ""
     raise ValueError(
-      "data path must hold at least 2 sub-folders, one for each task, got "
-      f"{len(folders)} in {str(root)!r}"
+      f"data path must hold at least 2 sub-folders{files}, one for each task, "
+      f"got {len(tasks)} in {str(root)!r}"
     )
-  return folders
+  names = collections.Counter(task_name(item) for item in tasks)
+  if twice := [name for name, count in names.items() if count > 1]:
+    raise ValueError(
+      f"a task must be a folder or a file, got both of {twice[0]!r} in "
+      f"{str(root)!r}"
+    )
+  if len(found) == len(tasks):
+    return tasks, ()
+  num = len(found) - len(tasks)
+  beside = "tasks" if suffix else "task folders"
+  return tasks, (f"left out {num} file(s) beside the {beside}",)
+
+
+def task_name(path: Path) -> str:
+  """The name of a task: its folder's, or its file's without the suffix."""
+  return path.name if path.is_dir() else path.stem
 
 
 def load_folder(
@@ -160,17 +208,10 @@ def load_folder(
   Raises:
     ValueError: a missing or empty folder, or too little text.
   """
-  tasks, messages = {}, []
-  folders = task_folders(path)
-  loose = [
-    item.name
-    for item in folders[0].parent.iterdir()
-    if not item.is_dir() and not _is_hidden(item.name)
-  ]
-  if loose:
-    messages.append(f"left out {len(loose)} file(s) beside the task folders")
+  tasks = {}
+  folders, messages = task_paths(path)
   for folder in folders:
-    documents, left_out = _read_task(folder)
-    tasks[folder.name], notes = _split_task(folder, documents, context)
-    messages += left_out + notes
-  return tasks, tuple(messages)
+    documents, left_out = read_task(folder)
+    tasks[folder.name], notes = split_task(folder.name, documents, context)
+    messages += (*left_out, *notes)
+  return tasks, messages

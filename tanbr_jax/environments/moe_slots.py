@@ -131,7 +131,9 @@ def moe_slots(
   Args:
     model: a model with experts.
     params: its parameters.
-    text: the test text of V tasks, each longer than `context`.
+    text: the test text of V tasks, each longer than `context`. Rewards,
+      gradients and usage leave out what is not to be scored or padding, see
+      `data.batching`.
     task_mix: the process of task mixes.
     optimal_table: best weights by mix (see `oracle.table`).
     requests_per_slot: B.
@@ -215,7 +217,7 @@ def _check(
       f"task's text, got context={context}, model's context={longest}, "
       f"shortest text={shortest}"
     )
-  largest = int(jnp.max(text.tokens))
+  largest = int(jnp.max(data.token_ids(text.tokens)))
   if largest >= model.config.vocab_size:
     raise ValueError(
       "text must be tokens of the model, got token "

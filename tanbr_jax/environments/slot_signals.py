@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tanbr_jax import models
+from tanbr_jax import data, models
 from tanbr_jax.environments.gradients import SlotGradient, without_mean
 from tanbr_jax.environments.oracle.merged_reward import reward_of_score
 
@@ -118,11 +118,13 @@ def serve(
     key: random key, consumed: which experts "differences" moves towards.
     serving: how.
     params: of its model.
-    windows: [B, S + 1] integer tokens; the last S of each are predicted.
+    windows: [B, S + 1] integer tokens; the last S of each are predicted, and
+      scored unless they are marked, see `data.batching`.
     merge_weights: [E], the point played.
   """
   if serving.serve == "routed":
-    return Served(*_forward(serving, serving.model, params, params, windows)[1])
+    told = _forward(serving, serving.model, params, params, windows)[1]
+    return Served(*told)
   if serving.gradient_requests == 0:
     dense, merged = models.merge(serving.model, params, merge_weights)
     return Served(*_forward(serving, dense, merged, params, windows)[1])
@@ -139,14 +141,12 @@ def _serve_with_gradient(
 ) -> Served:
   model, count = serving.model, serving.gradient_requests
   first, rest = windows[:count], windows[count:]
-  reference = None
-  if serving.signal == "agreement":
-    reference = _log_probabilities(model, params, first)
 
   def objective(weights: jax.Array) -> tuple[jax.Array, tuple]:
     dense, merged = models.merge(model, params, weights)
-    logits, told = _forward(serving, dense, merged, params, first)
-    value = _objective(serving.signal, logits, first, reference)
+    value, told = _forward(
+      serving, dense, merged, params, first, signal=serving.signal
+    )
     return value, (told, merged)
 
   gradient, (told, merged) = jax.grad(objective, has_aux=True)(merge_weights)
@@ -235,48 +235,71 @@ def _forward(
   served_params: models.Params,
   params: models.Params,
   windows: jax.Array,
-) -> tuple[jax.Array, _Told]:
-  """Logits [B, S, V], and what they and the routers tell."""
-  windows = windows.astype(jnp.int32)
-  inputs, targets = windows[:, :-1], windows[:, 1:]
-  usage = None
-  if serving.usage:
-    observe = models.observe_usage(params, serving.model.config.moe_layers)
-    logits, seen = served.apply(served_params, inputs, observe=observe)
-    usage = jnp.mean(seen, axis=0)
-  else:
-    logits = served.apply(served_params, inputs)
-  score = models.score_logits(logits, targets)
-  return logits, _Told(reward_of_score(score, serving.reward), usage)
+  *,
+  signal: str | None = None,
+) -> tuple[jax.Array | None, _Told]:
+  """The signal's objective [], if any, and what the slot tells."""
 
+  def part(windows: jax.Array) -> tuple:
+    read = data.read_windows(windows)
+    usage = None
+    if serving.usage:
+      observe = models.observe_usage(params, serving.model.config.moe_layers)
+      logits, seen = served.apply(
+        served_params,
+        read.inputs,
+        attention_mask=read.is_text,
+        observe=observe,
+      )
+      usage = jnp.mean(seen, axis=0)
+      usage = jnp.broadcast_to(usage, (windows.shape[0], *usage.shape))
+    else:
+      logits = served.apply(served_params, read.inputs)
+    score = models.score_logits(logits, read.targets, read.is_scored)
+    value = None
+    if signal is not None:
+      value = _objective(signal, serving.model, params, logits, score, read)
+    return value, reward_of_score(score, serving.reward), usage
 
-def _log_probabilities(
-  model: models.Model, params: models.Params, windows: jax.Array
-) -> jax.Array:
-  logits = model.apply(params, windows[:, :-1].astype(jnp.int32))
-  return jax.nn.log_softmax(logits)
+  value, rewards, usage = models.over_windows(
+    part, windows, vocab_size=serving.model.config.vocab_size
+  )
+  if value is not None:
+    value = jnp.mean(value)
+  if usage is not None:
+    # By requests, as `_join` does: parts of a slot may differ in padding.
+    usage = jnp.mean(usage, axis=0)
+  return value, _Told(rewards, usage)
 
 
 def _objective(
   signal: str,
+  model: models.Model,
+  params: models.Params,
   logits: jax.Array,
-  windows: jax.Array,
-  reference: jax.Array | None,
+  score: models.Score,
+  read: data.Windows,
 ) -> jax.Array:
-  """The mean over tokens of what grows where weights are good, see SIGNALS.
+  """What grows where weights are good, see SIGNALS; a mean for each window.
 
   Args:
     signal: its name.
+    model: the routed model.
+    params: its parameters.
     logits: [n, S, V] of the merged model.
-    windows: [n, S + 1].
-    reference: [n, S, V] log-probabilities of the routed model.
+    score: of these logits.
+    read: the windows.
+
+  Returns:
+    [n] float32.
   """
   if signal == "log_likelihood":
-    targets = windows[:, 1:].astype(jnp.int32)
-    return -jnp.mean(models.score_logits(logits, targets).loss)
+    return -score.loss
   log_probabilities = jax.nn.log_softmax(logits)
   if signal == "entropy":
     entropy = -jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1)
-    return -jnp.mean(entropy)
+    return -models.mean_over_scored(entropy, read.is_scored)
   # Minus the divergence, but for the routed model's own entropy: a constant.
-  return jnp.mean(jnp.sum(jnp.exp(reference) * log_probabilities, axis=-1))
+  reference = jax.nn.log_softmax(model.apply(params, read.inputs))
+  value = jnp.sum(jnp.exp(reference) * log_probabilities, axis=-1)
+  return models.mean_over_scored(value, read.is_scored)

@@ -36,7 +36,9 @@ from tanbr_jax.models.merging import (
 from tanbr_jax.models.scale_matching import match_scale
 from tanbr_jax.models.scoring import (
   Score,
+  mean_over_scored,
   observe_usage,
+  over_windows,
   score,
   score_logits,
   task_usage,
@@ -70,9 +72,11 @@ __all__ = [
   "from_pretrained",
   "generate",
   "match_scale",
+  "mean_over_scored",
   "merge",
   "merge_pretrained",
   "observe_usage",
+  "over_windows",
   "preset",
   "read_tokenizer",
   "save_dense",

@@ -4,18 +4,23 @@ Letters: B windows, S tokens of context, V tasks (of logits: the vocabulary), E
 experts.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from tanbr_jax import data
 from tanbr_jax.models.base import Model, MoeInput, MoeOutput, Params
+
+# Logits that are there at a time, 1 GiB of float32.
+MOST_LOGITS = 2**28
 
 
 class Score(NamedTuple):
-  """Means over a window's tokens.
+  """Means over a window's scored tokens.
 
   Attributes:
     loss: [B] float32, cross-entropy of the next token, nats.
@@ -32,44 +37,108 @@ def score(model: Model, params: Params, windows: jax.Array) -> Score:
   Args:
     model: routed or dense.
     params: its parameters.
-    windows: [B, S + 1] integer tokens; the last S are predicted.
+    windows: [B, S + 1] integer tokens; the last S are predicted, and scored
+      unless they are marked, see `data.batching`.
 
   Returns:
     A `Score` of [B] values.
   """
-  windows = windows.astype(jnp.int32)
-  logits = model.apply(params, input_ids=windows[:, :-1])
-  return score_logits(logits, windows[:, 1:])
+
+  def part(windows: jax.Array) -> Score:
+    read = data.read_windows(windows)
+    logits = model.apply(params, input_ids=read.inputs)
+    return score_logits(logits, read.targets, read.is_scored)
+
+  return over_windows(part, windows, vocab_size=model.config.vocab_size)
 
 
-def score_logits(logits: jax.Array, targets: jax.Array) -> Score:
-  """Scores logits [B, S, V] against the next tokens [B, S] int32."""
+def over_windows(
+  function: Callable[[jax.Array], Any], windows: jax.Array, *, vocab_size: int
+) -> Any:
+  """Applies a function of windows to all, or part by part where they are many.
+
+  The logits of a batch are its largest array where the vocabulary is large.
+  Above `MOST_LOGITS` of them the batch is cut into equal parts, one after the
+  other; a derivative then computes each part's logits twice.
+
+  Args:
+    function: [b, S + 1] -> a tree of arrays [b, ...], a value a window.
+    windows: [B, S + 1].
+    vocab_size: V of the logits [b, S, V] that the function computes.
+
+  Returns:
+    The tree, of arrays [B, ...].
+  """
+  count, length = windows.shape
+  most = max(1, MOST_LOGITS // (vocab_size * max(1, length - 1)))
+  if count <= most:
+    return function(windows)
+  size = max(n for n in range(1, most + 1) if count % n == 0)
+  parts = windows.reshape(-1, size, length)
+  found = jax.lax.map(jax.checkpoint(function), parts)
+  return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), found)
+
+
+def score_logits(
+  logits: jax.Array, targets: jax.Array, is_scored: jax.Array | None = None
+) -> Score:
+  """Scores logits [B, S, V] against the next tokens [B, S] int32.
+
+  Args:
+    logits: [B, S, V].
+    targets: [B, S].
+    is_scored: [B, S] bool, which of them count; None for all.
+  """
   chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
   loss = jax.nn.logsumexp(logits, axis=-1) - chosen
   is_right = jnp.argmax(logits, axis=-1).astype(targets.dtype) == targets
   return Score(
-    loss=jnp.mean(loss, axis=-1),
-    accuracy=jnp.mean(is_right.astype(jnp.float32), axis=-1),
+    loss=mean_over_scored(loss, is_scored),
+    accuracy=mean_over_scored(is_right.astype(jnp.float32), is_scored),
   )
 
 
+def mean_over_scored(
+  values: jax.Array, is_scored: jax.Array | None
+) -> jax.Array:
+  """The mean [B] of values [B, S] where they count; 0 where none does."""
+  if is_scored is None:
+    return jnp.mean(values, axis=-1)
+  counts = jnp.sum(is_scored.astype(values.dtype), axis=-1)
+  total = jnp.sum(jnp.where(is_scored, values, 0.0), axis=-1)
+  return total / jnp.maximum(counts, 1.0)
+
+
+@functools.partial(jax.jit, static_argnames="model")
 def task_usage(model: Model, params: Params, windows: jax.Array) -> jax.Array:
   """Returns [V, E] float32: how much each task's text uses each expert.
 
-  The mean router probabilities over a task's tokens and over layers.
-  Probabilities and not counts: they are smooth, and tell experts apart that
-  are never among a task's first K.
+  The mean router probabilities over a task's tokens, less padding, and over
+  layers. Probabilities and not counts: they are smooth, and tell experts apart
+  that are never among a task's first K.
 
   Args:
     model: a model with experts.
     params: its parameters.
     windows: [V, n, S + 1] integer tokens, windows of every task.
   """
-  num_tasks, _, length = windows.shape
-  inputs = windows.reshape(-1, length)[:, :-1].astype(jnp.int32)
-  _, seen = model.apply(params, inputs, observe=Partial(_probabilities))
-  by_task = seen.reshape(seen.shape[0], num_tasks, -1, seen.shape[-1])
-  return jnp.mean(by_task, axis=(0, 2))
+
+  def of_task(windows: jax.Array) -> jax.Array:
+    read = data.read_windows(windows)
+    # The logits are not used, hence not in the compiled program.
+    _, seen = model.apply(
+      params,
+      read.inputs,
+      attention_mask=read.is_text,
+      observe=Partial(_probabilities),
+    )
+    by_token = jnp.mean(seen, axis=0)  # over the layers
+    if read.is_text is None:
+      return jnp.mean(by_token, axis=0)
+    is_text = read.is_text.reshape(-1).astype(by_token.dtype)
+    return is_text @ by_token / jnp.maximum(jnp.sum(is_text), 1.0)
+
+  return jax.lax.map(of_task, windows)
 
 
 def _probabilities(layer: MoeInput, output: MoeOutput) -> jax.Array:

@@ -26,7 +26,7 @@ from tanbr_jax.online.chunk_store import ChunkStore
 E, V = 3, 2
 BLOCK = 4
 # Rounds of learning; most need far fewer, some need more.
-ROUNDS, MORE_ROUNDS = 300, {"exp3": 3000}
+ROUNDS, OTHER_ROUNDS = 300, {"exp3": 3000, "gp_ucb": 120}
 MOST_ROUNDS = 3000
 OPTIMA = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]], np.float32)
 CONTROLS = {"fixed", "follow_task_mix", "oracle", "random", "uniform"}
@@ -59,6 +59,51 @@ CONSTRUCTORS = dict(REGISTRY) | {
   # UCB1's own exploration never ends where what was learnt is forgotten.
   for name, options in (("ucb1", {"exploration": 0.1}), ("thompson", {}))
 }
+# Made of parts that a learner outside of this list has too. Where a test
+# compiles a program of its own, these play it among the slow tests.
+MADE_ALIKE = {
+  "cats",
+  "delayed_ucb1",
+  "discounted_thompson",
+  "epsilon_greedy",
+  "exp3",
+  "exponentiated_gradient",
+  "gp_ucb",
+  "hoo",
+  "lin_ts",
+  "neural_epsilon_greedy",
+  "neural_linear",
+  "neural_ts",
+  "neural_ucb_practical",
+  "neural_ucb_theory",
+  "online_gradient",
+  "online_newton",
+  "sliding_window_thompson",
+  "sto_soo",
+  "tanbr_paper",
+}
+
+# Presets that have tests of their own, and a wrapper around a second bandit.
+REPEATED = {
+  "delayed_ucb1",
+  "discounted_thompson",
+  "neural_ucb_practical",
+  "neural_ucb_theory",
+  "sliding_window_thompson",
+}
+
+
+def quick_and_slow(names, slow=MADE_ALIKE):
+  """Parameters of a test, some of them for the slow tests alone."""
+  return [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in slow))
+    for name in sorted(names)
+  ]
+
+
+of_each_make = pytest.mark.parametrize(
+  "subject", quick_and_slow(CONSTRUCTORS), indirect=True
+)
 
 
 class Slots(NamedTuple):
@@ -96,11 +141,12 @@ def make_slots(constant=False, scale=1.0, offset=0.0):
 
 
 def stack(*trees):
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+  # NumPy's, as one of jax is a program for each shape.
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def take(tree, lane):
-  return jax.tree.map(lambda leaf: leaf[lane], tree)
+  return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[lane]), tree)
 
 
 def make_options(constructor):
@@ -220,11 +266,13 @@ class Subject:
   @functools.cached_property
   def learnt(self):
     """The same lanes for as long as they take to learn."""
-    rounds = range(MORE_ROUNDS.get(self.name, ROUNDS))
+    rounds = range(OTHER_ROUNDS.get(self.name, ROUNDS))
     return self.play(rounds, make_slots(), make_slots(constant=True))
 
 
-@pytest.fixture(scope="module", params=sorted(CONSTRUCTORS))
+@pytest.fixture(
+  scope="module", params=quick_and_slow(CONSTRUCTORS, slow=REPEATED)
+)
 def subject(request):
   return Subject(request.param)
 
@@ -264,6 +312,7 @@ def test_state_keeps_its_shape_and_types(subject):
     assert not now.weak_type
 
 
+@of_each_make
 def test_select_without_jit_decides_as_the_scan_and_keeps_the_state(subject):
   state = take(subject.after_eight, 0)
   before = bits(state)
@@ -431,7 +480,7 @@ def test_types_under_x64_are_those_in_32_bits(name):
     assert types(jax.eval_shape(play, np.int32(0))) == in_32_bits
 
 
-@pytest.mark.parametrize("name", sorted(set(REGISTRY) - CONTROLS))
+@pytest.mark.parametrize("name", quick_and_slow(set(REGISTRY) - CONTROLS))
 def test_sixty_four_experts(name):
   options = make_options(REGISTRY[name])
   bandit = REGISTRY[name](num_experts=64, num_tasks=V, **options)

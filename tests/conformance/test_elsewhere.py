@@ -88,8 +88,8 @@ def test_seeds_on_eight_devices_are_those_on_one(folder, name):
   np.testing.assert_allclose(played, alone(elsewhere.SEEDS), atol=1e-3)
 
 
-# One of each family and of each loop over rounds, nodes or searches; those that
-# are played on eight devices have shown it.
+# One of each family; the others are slow. Those that eight devices play have
+# shown it already.
 TRACED = {"gp_ucb", "hoo", "meta_gradient", "neural_ucb", "zooming"}
 
 

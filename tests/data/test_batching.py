@@ -116,3 +116,34 @@ def test_bad_text_and_lengths_are_refused(text, arrays):
     data.evaluation_windows(text, 2, 10)
   with pytest.raises(ValueError, match="got num_per_task=0"):
     data.evaluation_windows(text, 0, 2)
+
+
+def test_windows_of_rows_are_rows():
+  rows = [np.arange(n * 3).astype(np.int32) for n in (5, 2)]
+  # The second task's last row is not whole.
+  text = data.from_arrays([rows[0], np.append(rows[1], np.int32(6))], stride=3)
+  tasks = np.arange(64, dtype=np.int32) % 2
+  drawn = np.array(data.sample_task_windows(jax.random.key(0), text, tasks, 3))
+  for task, count in enumerate((5, 2)):
+    assert set(drawn[tasks == task, 0]) == {3 * row for row in range(count)}
+  np.testing.assert_array_equal(drawn - drawn[:, :1], [[0, 1, 2]] * 64)
+  # Three even ones of five, and of two with one again.
+  cut = data.evaluation_windows(text, 3, 3)
+  np.testing.assert_array_equal(cut[..., 0], [[0, 6, 12], [0, 0, 3]])
+
+
+def test_marks_are_read():
+  # A prompt of 5 and 0, then 7 and 0 are scored, then padding.
+  windows = np.array([[~5, ~0, 7, 0, -1, -1]], np.int32)
+  read = data.read_windows(jnp.asarray(windows))
+  np.testing.assert_array_equal(read.inputs, [[5, 0, 7, 0, 0]])
+  np.testing.assert_array_equal(read.targets, [[0, 7, 0, 0, 0]])
+  np.testing.assert_array_equal(read.is_scored, [[0, 1, 1, 0, 0]])
+  np.testing.assert_array_equal(read.is_text, [[1, 1, 1, 0, 0]])
+  # Bytes have no marks.
+  read = data.read_windows(jnp.asarray([[200, 3]], jnp.uint8))
+  assert (int(read.inputs[0, 0]), read.is_scored, read.is_text) == (
+    200,
+    None,
+    None,
+  )

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from tanbr_jax import data
 from tanbr_jax.environments import mixes, moe_slots, slot_signals
 from tanbr_jax.environments.oracle.table import OracleTable
+from tanbr_jax.models import scoring
 
 E, V, B = 3, 3, 8
 MIX = jnp.array([0.6, 0.4, 0.0])
@@ -21,7 +22,7 @@ X = np.array([0.2, 0.5, 0.3])
 step = jax.jit(lambda env, *args: env.step(*args))
 
 
-def make(tiny, params=None, **options):
+def make(tiny, params=None, requests=B, **options):
   table = OracleTable(jnp.eye(E), jnp.eye(V))
   return moe_slots.moe_slots(
     tiny.model,
@@ -29,7 +30,7 @@ def make(tiny, params=None, **options):
     tiny.text,
     task_mix=mixes.fixed(MIX),
     optimal_table=table,
-    requests_per_slot=B,
+    requests_per_slot=requests,
     paired=False,
     **options,
   )
@@ -270,3 +271,71 @@ def test_bad_arguments_are_one_line_errors(tiny, options, message):
   with pytest.raises(ValueError, match=message) as error:
     make(tiny, **options)
   assert "\n" not in str(error.value)
+
+
+LENGTH = 7  # a row: the tiny model's context of 6 and one
+
+
+@pytest.fixture(scope="module")
+def rows(tiny):
+  """Text of rows: three tokens that are read, then from 1 to 4 others."""
+  arrays = []
+  for text in tiny.arrays:
+    found = np.int32(text[: len(text) // LENGTH * LENGTH]).reshape(-1, LENGTH)
+    found[:, :3] = ~found[:, :3]
+    ends = 4 + np.arange(len(found)) % 4
+    found[np.arange(LENGTH) >= ends[:, None]] = -1
+    arrays.append(found.reshape(-1))
+  return data.from_arrays(arrays, stride=LENGTH)
+
+
+@pytest.mark.parametrize(
+  "signal, most", [("log_likelihood", 2**28), ("entropy", 2 * 6 * 256)]
+)
+def test_what_is_not_scored_counts_for_nothing(
+  tiny, rows, plain, signal, most, monkeypatch
+):
+  # The second's logits are too many at once: 4 requests go two by two.
+  monkeypatch.setattr(scoring, "MOST_LOGITS", most)
+  options = {"gradient_requests": 4, "signal": signal, "usage": True}
+  feedback = play(
+    make(
+      tiny._replace(text=rows), reward="log_likelihood", requests=4, **options
+    )
+  )
+  drawn = moe_slots.draw_requests(
+    jax.random.split(KEY)[0], rows, MIX, requests=4, context=6
+  )
+  tasks, windows = (np.int64(x) for x in drawn)
+  is_scored = windows[:, 1:] >= 0
+  ids = np.where(windows < 0, ~windows, windows)
+  assert 4 < is_scored.sum() < 16 and not is_scored[:, :2].any()
+
+  def by_window(x):
+    """Each request's log-likelihood and minus its entropy."""
+    log_p = log_softmax(plain(x, ids)[0])
+    chosen = np.take_along_axis(log_p, ids[:, 1:, None], -1)[..., 0]
+    entropy = -(np.exp(log_p) * log_p).sum(-1)
+    return [
+      [values[keep].mean() for values, keep in zip(of, is_scored, strict=True)]
+      for of in (chosen, -entropy)
+    ]
+
+  rewards = np.array(by_window(X)[0])
+  for task in range(V):
+    if (tasks == task).any():
+      np.testing.assert_allclose(
+        feedback.task_reward[task], rewards[tasks == task].mean(), rtol=1e-4
+      )
+  expected = slope(lambda x: np.mean(by_window(x)[signal == "entropy"]))
+  np.testing.assert_allclose(feedback.gradient, expected, **CLOSE)
+  assert np.abs(expected).max() > 0.05
+  # An input is padding where nothing scored is behind it.
+  is_text = np.cumsum(is_scored[:, ::-1], axis=1)[:, ::-1] > 0
+  router = np.float64(
+    tiny.params["params"]["layer_0"]["experts"]["router"]["kernel"]
+  )
+  used = np.exp(log_softmax(plain(X, ids)[1] @ router))
+  parts = [slice(0, 4)] if signal != "entropy" else [slice(0, 2), slice(2, 4)]
+  usage = np.mean([used[p][is_text[p]].mean(0) for p in parts], axis=0)
+  np.testing.assert_allclose(feedback.usage, usage, rtol=1e-4)

@@ -8,13 +8,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
 
 from tanbr_jax.models.base import Params
+from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.fine_tunes import (
   BASE,
   Difference,
@@ -75,6 +76,56 @@ def from_finetunes(
       finite, and adapters that are more than LoRA (DoRA, base weights changed
       at the start, embeddings and heads that are one).
   """
+  checked = check(base, paths, dtype=dtype)
+  found, changes = checked.base, checked.changes
+  views = {
+    p.key: checked.reader.view(found.entries[p.key]) for p in found.pieces
+  }
+  differences = _compare(views, changes, found)
+  # Nothing can be wrong with what follows.
+  params = _fill(found, views, changes, has_base=checked.is_adapter)
+  model = FineTunes(found.model, checked.names, differences)
+  equal = len(views) - len(differences)
+  logging.info("%d of %d tensors are equal in all", equal, len(views))
+  return model, params
+
+
+class Checked(NamedTuple):
+  """Folders that have been checked, of whose tensors none has been read.
+
+  Attributes:
+    base: the base's.
+    reader: of all files.
+    changes: what each variant has of its own, as it lies in the files.
+    is_adapter: whether the variants are adapters.
+    names: of the variants.
+  """
+
+  base: Checkpoint
+  reader: Reader
+  changes: list[Changes]
+  is_adapter: bool
+  names: tuple[str, ...]
+
+  @property
+  def config(self) -> DecoderConfig:
+    """The base's, of a dense model."""
+    return self.base.model.config
+
+
+def check(
+  base: str | os.PathLike[str],
+  paths: Sequence[str | os.PathLike[str]],
+  *,
+  dtype: str | None = None,
+) -> Checked:
+  """Refuses what `from_finetunes` does, but for values that are not finite.
+
+  Args:
+    base: as for `from_finetunes`.
+    paths: as for `from_finetunes`.
+    dtype: as for `from_finetunes`.
+  """
   variants = _folders(paths)
   found = reading.check(base, dtype=dtype)
   config = found.model.config
@@ -96,17 +147,10 @@ def from_finetunes(
   ]
   for folder in variants:
     _check_tokenizer(folder, found)
-  views = {p.key: reader.view(found.entries[p.key]) for p in found.pieces}
-  differences = _compare(views, changes, found)
-  # Nothing can be wrong with what follows.
-  params = _fill(found, views, changes, has_base=is_adapter)
   names = tuple(folder.resolve().name for folder in variants)
   if len(set(names)) < len(names):
     names = tuple(map(str, variants))
-  model = FineTunes(found.model, names, differences)
-  equal = len(views) - len(differences)
-  logging.info("%d of %d tensors are equal in all", equal, len(views))
-  return model, params
+  return Checked(found, reader, changes, is_adapter, names)
 
 
 def _folders(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:

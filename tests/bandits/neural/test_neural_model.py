@@ -61,14 +61,20 @@ def check_widths(confidence, model, state, xs, features):
   matrix = LAMBDA * np.eye(features.shape[1]) + features.T @ features / width
   if confidence == "diagonal":
     matrix = np.diag(np.diag(matrix))
-  rewards = np.array([truth(x) for x in xs])
-  estimate = model.estimate(jax.random.key(0), state, MIX)
-  for x in xs[:4]:
-    g = np.asarray(gradient(confidence, state.learner.params, x), np.float64)
+  rewards = np.asarray(jax.vmap(truth)(xs))
+
+  @jax.jit
+  @jax.vmap
+  def at(x):
+    _, bonus = model.estimate(jax.random.key(0), state, MIX)(x)
+    return bonus, gradient(confidence, state.learner.params, x)
+
+  bonuses, gradients = at(xs[:4])
+  for bonus, g in zip(bonuses, np.asarray(gradients, np.float64), strict=True):
     form = g @ np.linalg.solve(matrix, g) / width
     wanted = GAMMA * rewards.std() * np.sqrt(form)
     # Float32 updates, and the spread of the rewards.
-    np.testing.assert_allclose(estimate(x)[1], wanted, rtol=2e-3)
+    np.testing.assert_allclose(bonus, wanted, rtol=2e-3)
 
 
 def test_width_is_that_of_the_summed_outer_products(trained):

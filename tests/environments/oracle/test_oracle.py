@@ -173,6 +173,16 @@ def test_parts_are_disjoint_and_whole():
   )
 
 
+def test_parts_are_of_whole_rows():
+  rows = [np.repeat(np.arange(n), 5) for n in (9, 2)]
+  parts = split_text(rows, 3, block=12, stride=5)
+  # Two rows of five are the most in a block of twelve.
+  np.testing.assert_array_equal(parts[0][0], np.repeat([0, 1, 6, 7], 5))
+  np.testing.assert_array_equal(parts[2][0], np.repeat([4, 5], 5))
+  np.testing.assert_array_equal(parts[1][1], np.full(5, 1))
+  assert parts[2][1].size == 0
+
+
 def test_tasks_must_agree(tiny, windows):
   with pytest.raises(ValueError, match="mixes .1, 2., 3 and 3 tasks"):
     oracle.oracle_table(

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from experiments.merge_checkpoint import command, costs, sources
+from experiments.merge_checkpoint import command, costs, sources, synthetic
 from tanbr_jax import models
+from tanbr_jax.models.huggingface import reading
 from tanbr_jax.online import trace
 from tanbr_jax.online.trace import Trace
 
@@ -214,3 +215,15 @@ def test_text_is_read_by_the_checkpoints_tokenizer(folder, tmp_path):
     sources.read_ids(
       str(texts), tmp_path, vocab_size=37, length=3, num_sequences=9
     )
+
+
+def test_a_synthetic_checkpoint_is_whole_and_no_larger_than_asked(tmp_path):
+  size = synthetic.write(tmp_path / "m", gigabytes=0.17, model_dim=512)
+  found = reading.check(tmp_path / "m")
+  # A layer is 8 experts of 3 x 512 x 1792 and about 0.7 million more, two bytes
+  # each: 45 million. Both tables are 2 x 32000 x 512 x 2 = 66 million.
+  assert found.model.config.num_layers == 2
+  assert size == sum(entry.nbytes for entry in found.entries.values())
+  assert 0.15e9 < size < 0.17e9
+  with pytest.raises(ValueError, match="model_dim=100"):
+    synthetic.write(tmp_path / "n", gigabytes=1, model_dim=100)
