@@ -1,4 +1,4 @@
-"""20 slots of a tiny byte model, played by `tanbr`."""
+"""20 slots of a tiny byte model, with random weights."""
 
 import golden
 import jax
@@ -44,7 +44,7 @@ def record():
     reward="log_likelihood",
   )
   trace = rollout.run(
-    bandits.tanbr(num_experts=3, num_tasks=3),
+    bandits.random(num_experts=3, num_tasks=3),
     environment,
     num_rounds=20,
     seeds=[5],
@@ -59,4 +59,4 @@ def record():
 
 
 def test_golden_trace():
-  golden.check("moe_slots", record(), ascends=True)
+  golden.check("moe_slots", record(), ascends=False)

@@ -97,8 +97,13 @@ def test_upcycling_without_noise_is_undone_by_any_merge(tiny):
 def test_a_decoder_is_upcycled_with_its_gates_and_its_shared_block():
   model = models.Decoder(models.preset("tiny"))
   dense = models.dense_form(model)
-  dense_params = dense.init(jax.random.key(3))
-  params = models.upcycle(jax.random.key(4), model, dense_params)
+
+  @jax.jit
+  def make():
+    dense_params = dense.init(jax.random.key(3))
+    return dense_params, models.upcycle(jax.random.key(4), model, dense_params)
+
+  dense_params, params = make()
   assert jax.tree.map(jnp.shape, params) == jax.tree.map(
     jnp.shape, jax.eval_shape(model.init, jax.random.key(0))
   )

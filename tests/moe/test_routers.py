@@ -121,10 +121,26 @@ CLOSED = np.array(
 )
 # The softmax of log 3 and 0, and shares of the sigmoids 3/4 and 1/2.
 SHARES = {"softmax": 0.75, "softmax_after": 0.75, "sigmoid": 0.6}
+SEEN_TOGETHER = (
+  ("softmax", "max"),
+  ("softmax_after", None),
+  ("sigmoid", "top2_sum"),
+)
 
 
-@pytest.mark.parametrize("groups", [None, "max", "top2_sum"])
-@pytest.mark.parametrize("scores", SHARES)
+# Each of both once; the other pairs are slow.
+@pytest.mark.parametrize(
+  ("scores", "groups"),
+  [
+    pytest.param(
+      scores,
+      groups,
+      marks=[pytest.mark.slow] * ((scores, groups) not in SEEN_TOGETHER),
+    )
+    for scores in SHARES
+    for groups in (None, "max", "top2_sum")
+  ],
+)
 def test_closed_experts_are_never_chosen_and_nothing_is_nan(scores, groups):
   if groups is not None:
     groups = moe.GroupLimit(2, 1, groups)

@@ -14,6 +14,11 @@ def partition(request):
 
 
 @pytest.fixture(scope="module")
+def root(partition):
+  return jax.jit(partition.init)()
+
+
+@pytest.fixture(scope="module")
 def split(partition):
   return jax.jit(partition.split)
 
@@ -22,35 +27,36 @@ def assert_equal(left, right):
   jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
-def test_root(partition):
-  tree = partition.init()
+def test_root(partition, root):
+  tree = root
   assert int(tree.num_nodes) == 1
   assert not tree.full
   np.testing.assert_array_equal(tree.is_leaf, [True] + [False] * 5)
-  assert int(partition.locate(tree, jnp.array([0.2, 0.2, 0.6]))) == Tree.ROOT
-  assert float(partition.volume(tree, Tree.ROOT)) == 1
+  point = jnp.array([0.2, 0.2, 0.6])
+  assert int(jax.jit(partition.locate)(tree, point)) == Tree.ROOT
+  assert float(jax.jit(partition.volume)(tree, Tree.ROOT)) == 1
   # Padding is on the simplex too.
   np.testing.assert_allclose(tree.representatives, 1 / 3, atol=1e-7)
 
 
-def test_split_of_no_leaf_is_a_no_op(partition, split):
-  tree = split(partition.init(), 0)
+def test_split_of_no_leaf_is_a_no_op(root, split):
+  tree = split(root, 0)
   assert int(tree.num_nodes) == 3
   # An inner node, free slots, and indices out of range on both sides.
   for node in (0, 3, 5, 6, 100, -1, -6):
     assert_equal(split(tree, node), tree)
 
 
-def test_split_that_is_not_enabled_is_a_no_op(partition, split):
-  tree = split(partition.init(), 0, jnp.asarray(True))
+def test_split_that_is_not_enabled_is_a_no_op(root, split):
+  tree = split(root, 0, jnp.asarray(True))
   assert_equal(split(tree, 1, jnp.asarray(False)), tree)
   full = split(split(tree, 1), 2)
   assert int(full.num_nodes) == 5
   assert_equal(split(full, 3, jnp.asarray(False)), full)
 
 
-def test_full_tree_says_so_and_stays(partition, split):
-  tree = partition.init()
+def test_full_tree_says_so_and_stays(root, split):
+  tree = root
   for node in (0, 1, 3):
     assert not tree.full
     tree = split(tree, node)
@@ -65,24 +71,23 @@ def test_full_tree_says_so_and_stays(partition, split):
 @pytest.mark.parametrize("make", [simplex, box])
 def test_capacity_of_the_root_alone(make):
   partition = make(num_experts=2, capacity=1)
-  tree = jax.jit(partition.split)(partition.init(), 0)
+  tree = jax.jit(lambda: partition.split(partition.init(), 0))()
   assert bool(tree.full)
   assert bool(tree.is_leaf[0])
 
 
-def test_vmap_equals_single_trees(partition, split):
-  trees = jax.vmap(lambda _: partition.init())(jnp.arange(3))
+def test_vmap_equals_single_trees(partition, root, split):
+  singles = [split(split(root, 0), 1), split(root, 0), root]
+  trees = jax.tree.map(lambda leaf: np.stack([leaf] * 3), root)
   many = jax.jit(jax.vmap(partition.split))
-  trees = many(trees, jnp.array([0, 0, 0]), jnp.array([True, True, False]))
-  trees = many(trees, jnp.array([1, 2, 0]), jnp.array([True, False, False]))
-  singles = [split(split(partition.init(), 0), 1), split(partition.init(), 0)]
-  for index, single in enumerate([*singles, partition.init()]):
-    assert_equal(jax.tree.map(lambda leaf, i=index: leaf[i], trees), single)
-  points = jnp.array([[0.1, 0.2, 0.7], [0.7, 0.1, 0.2], [0.2, 0.5, 0.3]])
-  locate = jax.jit(partition.locate)
+  trees = many(trees, np.array([0, 0, 0]), np.array([True, True, False]))
+  trees = many(trees, np.array([1, 2, 0]), np.array([True, False, False]))
+  points = np.array([[0.1, 0.2, 0.7], [0.7, 0.1, 0.2], [0.2, 0.5, 0.3]], "f")
   located = jax.jit(jax.vmap(partition.locate))(trees, points)
-  for index, point in enumerate(points):
-    single = [*singles, partition.init()][index]
+  locate = jax.jit(partition.locate)
+  trees = jax.device_get(trees)
+  for index, (single, point) in enumerate(zip(singles, points, strict=True)):
+    assert_equal(jax.tree.map(lambda leaf, i=index: leaf[i], trees), single)
     assert int(located[index]) == int(locate(single, point))
 
 

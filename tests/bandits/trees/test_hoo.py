@@ -24,7 +24,9 @@ def noises(scale=0.1):
   return scale * np.random.default_rng(0).normal(size=(SEEDS, ROUNDS))
 
 
-@pytest.mark.parametrize("dimension", [1, 2])
+@pytest.mark.parametrize(
+  "dimension", [pytest.param(1, marks=pytest.mark.slow), 2]
+)
 def test_decisions_are_those_of_pyxab(dimension):
   noise = noises()
   ours = plain_box.play_ours(make(dimension, depth_limit=PYXAB_DEPTH), noise)

@@ -105,6 +105,7 @@ def test_optimum_against_brute_force(name):
     assert high - low < 8 * (table.max() - table.min())
 
 
+@pytest.mark.slow
 def test_network_optimum_against_many_long_ascents():
   family = families.network(num_experts=8, num_tasks=V)
   mixes = _mixes()[::5]

@@ -28,7 +28,13 @@ def check(dense, merged, expected, folder):
     np.testing.assert_allclose(found, expected[key], atol=1e-5, err_msg=key)
 
 
-@pytest.mark.parametrize("name", record_adapters.ADAPTERS)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (name == "mistral"))
+    for name in record_adapters.ADAPTERS
+  ],
+)
 def test_merges_are_averages_of_what_peft_merges(name, tmp_path):
   base, paths, theirs = tmp_path / "base", [], []
   for index, fields in enumerate(record_adapters.ADAPTERS[name]):
