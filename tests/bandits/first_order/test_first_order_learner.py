@@ -88,7 +88,10 @@ def test_means_of_gradients_do_not_matter(bandit):
   np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["eg", "late", "posterior", "usage"])
+@pytest.mark.parametrize(
+  "name",
+  ["eg", "late", pytest.param("posterior", marks=pytest.mark.slow), "usage"],
+)
 def test_feedback_without_the_signal_teaches_nothing_of_it(name):
   """Rewards alone: what needs more stays as it was, but for its counters."""
   sizes = {"num_experts": 3, "num_tasks": 2}
