@@ -7,8 +7,7 @@ Times a slot of the main job's size, compiled, on a model that is drawn and not
 trained: merging, serving and all that the slot tells. The gradient is taken of
 1, 2, 4, ... of the requests. All kinds of slots take turns. Writes
 `signal_costs.json` and prints one table, in milliseconds and in units of the
-merged slot that tells its rewards alone. Run time: two minutes on two CPU
-cores, most of them to compile.
+merged slot that tells its rewards alone.
 """
 
 import functools

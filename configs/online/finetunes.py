@@ -7,7 +7,7 @@ What people have who own one fine-tune a task of the same base: 1,500 dense
 steps on all tasks, then one expert a task trained on that task alone, all else
 frozen.
 
-Run time: about six minutes on one H100.
+Run time: about three minutes on one H100.
 Expected: the table of experiments/online/README.md.
 """
 

@@ -3,7 +3,7 @@
   python -m experiments.online_merging --config=configs/online/gpu.py \
     --workdir=runs/online_gpu
 
-Run time: about seven minutes on one H100.
+Run time: about six minutes on one H100.
 Expected: the table of experiments/online/README.md; `meta_gradient` lies above
 the oracle, `tanbr` between the best static merge and `uniform`.
 """
