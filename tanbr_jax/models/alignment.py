@@ -22,7 +22,7 @@ from tanbr_jax.models.fine_tunes import FineTunes
 from tanbr_jax.moe.parameters import is_integer
 
 # The axis of the neurons in one expert's arrays.
-_AXES = {"w_in": 1, "w_gate": 1, "w_out": 0, "b_in": 0, "b_gate": 0}
+NEURON_AXES = {"w_in": 1, "w_gate": 1, "w_out": 0, "b_in": 0, "b_gate": 0}
 
 
 def align_experts(
@@ -74,31 +74,59 @@ def align_experts(
   for layer, expert in zip(moe_layers, reference, strict=True):
     name = f"layer_{layer}"
     experts = layers[name]["experts"]
-    stack = _align(experts["stack"], int(expert))
+    stack = experts["stack"]
+    references = [int(expert)] * stack.num_experts
+    stack = reorder_neurons(stack, neuron_orders(stack, references))
     layers[name] = {**layers[name], "experts": {**experts, "stack": stack}}
     on_layer()
   return {"params": layers}
 
 
-def _align(stack: moe.Experts, reference: int) -> moe.Experts:
-  wanted = _features(stack, reference)
-  hidden_dim = stack.w_in.shape[-1]
-  orders = np.empty((stack.num_experts, hidden_dim), np.int32)
-  for expert in range(stack.num_experts):
+def neuron_orders(
+  stack: moe.Experts,
+  references: Sequence[int],
+  *,
+  activations: np.ndarray | None = None,
+) -> np.ndarray:
+  """The order of each expert's neurons that is most like its reference's.
+
+  Args:
+    stack: E experts.
+    references: E experts, each one's own; an expert that is its own reference
+      keeps its order.
+    activations: [E, N, F], hidden units of N tokens. Two neurons are then also
+      alike as far as the cosine of their units says, with the weight of one
+      matrix. None is by parameters alone.
+
+  Returns:
+    [E, F] int32, which neuron comes to each place.
+  """
+  orders = np.empty((stack.num_experts, stack.w_in.shape[-1]), np.int32)
+  features = {}
+  for expert, reference in enumerate(references):
     if expert == reference:
-      orders[expert] = np.arange(hidden_dim)
+      orders[expert] = np.arange(orders.shape[1])
       continue
+    if reference not in features:
+      features[reference] = _features(stack, reference, activations)
     likeness = sum(
       ours @ theirs.T
-      for ours, theirs in zip(wanted, _features(stack, expert), strict=True)
+      for ours, theirs in zip(
+        features[reference], _features(stack, expert, activations), strict=True
+      )
     )
     _, orders[expert] = optimize.linear_sum_assignment(likeness, maximize=True)
+  return orders
+
+
+def reorder_neurons(stack: moe.Experts, orders: np.ndarray) -> moe.Experts:
+  """Puts each expert's neurons in its order [E, F], as `neuron_orders` does."""
   orders = jnp.asarray(orders)
   return dataclasses.replace(
     stack,
     **{
       name: _reorder(getattr(stack, name), orders, axis)
-      for name, axis in _AXES.items()
+      for name, axis in NEURON_AXES.items()
       if getattr(stack, name) is not None
     },
   )
@@ -110,7 +138,9 @@ def _reorder(array: jax.Array, orders: jax.Array, axis: int) -> jax.Array:
   )
 
 
-def _features(stack: moe.Experts, expert: int) -> list[np.ndarray]:
+def _features(
+  stack: moe.Experts, expert: int, activations: np.ndarray | None
+) -> list[np.ndarray]:
   """What an expert's neurons read and write: matrices [F, ...] of norm 1."""
 
   def rows(name: str) -> list[np.ndarray]:
@@ -120,7 +150,7 @@ def _features(stack: moe.Experts, expert: int) -> list[np.ndarray]:
     one = np.asarray(array[expert], np.float32)
     if one.ndim == 1:
       return [one[:, None]]
-    return [one if _AXES[name] == 0 else one.T]
+    return [one if NEURON_AXES[name] == 0 else one.T]
 
   parts = [
     rows("w_in") + rows("b_in"),
@@ -128,4 +158,8 @@ def _features(stack: moe.Experts, expert: int) -> list[np.ndarray]:
     rows("w_out"),
   ]
   joined = [np.concatenate(part, axis=1) for part in parts if part]
+  if activations is not None:
+    units = np.asarray(activations[expert], np.float32).T
+    norms = np.linalg.norm(units, axis=1, keepdims=True)
+    joined.append(units / np.maximum(norms, 1e-30))
   return [part / max(np.linalg.norm(part), 1e-30) for part in joined]

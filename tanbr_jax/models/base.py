@@ -29,6 +29,8 @@ __all__ = [
 
 # {"params": {"layer_0": {"experts": {"router": ..., "stack": ...}}, ...}}: the
 # stack is `moe.Experts`, or, once merged, a `moe.FeedForward` without a router.
+# Merged in groups, "routes" beside them says where each output of the router
+# leads to (`moe.Routes`), and "constants" [P, D] what it adds if nowhere.
 # In a model of fine-tunes any array may be a `fine_tunes.Variants`.
 Params = dict[str, Any]
 # `jax.tree_util.Partial`s, whose trees have a leading [L].

@@ -275,9 +275,13 @@ class _RoutedExperts(nn.Module):
   ) -> tuple[jax.Array, Any]:
     config = self.config
     tokens = x.reshape(-1, config.model_dim)
+    # Merged or dropped experts leave the router as it is: more outputs.
+    routes = self.get_variable("params", "routes")
+    constants = self.get_variable("params", "constants")
+    num_outputs = config.num_experts if routes is None else len(routes)
     # The router is small and its softmax sensitive: float32 whatever the type.
     router_logits = nn.Dense(
-      config.num_experts, use_bias=False, dtype=jnp.float32, name="router"
+      num_outputs, use_bias=False, dtype=jnp.float32, name="router"
     )(tokens.astype(jnp.float32))
     experts = self.param("stack", _init_stack, config)
     out, seen = moe.apply_layer(
@@ -285,6 +289,8 @@ class _RoutedExperts(nn.Module):
       tokens,
       router_logits,
       moe.top_k(router_logits, config.num_selected),
+      routes=routes,
+      constants=None if constants is None else constants.astype(config.dtype),
       token_mask=None if mask is None else mask.reshape(-1),
       reroute=reroute,
       observe=observe,

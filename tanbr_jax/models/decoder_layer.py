@@ -109,6 +109,8 @@ def _run_experts(
     tokens,
     router_logits,
     routing,
+    routes=params.get("routes"),
+    constants=params.get("constants"),
     token_mask=None if token_mask is None else token_mask.reshape(-1),
     reroute=reroute,
     observe=observe,

@@ -26,6 +26,7 @@ from tanbr_jax.moe.local_merging import (
   segment_weights,
 )
 from tanbr_jax.moe.routers import jitter, sparsemixer, top_k
+from tanbr_jax.moe.routes import Routes, follow_routes
 from tanbr_jax.moe.routing import (
   NO_EXPERT,
   Routing,
@@ -66,6 +67,7 @@ __all__ = [
   "MoeInput",
   "MoeOutput",
   "RouterLosses",
+  "Routes",
   "Routing",
   "TokenStatistics",
   "apply",
@@ -79,6 +81,7 @@ __all__ = [
   "example_weights",
   "expert_capacity",
   "expert_statistics",
+  "follow_routes",
   "init_experts",
   "is_active",
   "jitter",

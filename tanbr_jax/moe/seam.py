@@ -29,6 +29,7 @@ from tanbr_jax.moe import expert_parallel, feed_forward
 from tanbr_jax.moe.experts import Experts
 from tanbr_jax.moe.feed_forward import FeedForward
 from tanbr_jax.moe.forwards import routed, routed_pairs
+from tanbr_jax.moe.routes import Routes, constant_outputs, follow_routes
 from tanbr_jax.moe.routing import Routing, all_tokens, apply_mask, keep_pairs
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -157,6 +158,8 @@ def apply_layer(
   router_logits: jax.Array,
   routing: Routing,
   *,
+  routes: Routes | None = None,
+  constants: jax.Array | None = None,
   token_mask: jax.Array | None = None,
   reroute: Partial | None = None,
   observe: Partial | None = None,
@@ -170,6 +173,10 @@ def apply_layer(
     hidden: [N, D] of the experts' type.
     router_logits: [N, E] float32.
     routing: the model's choice.
+    routes: from the router's outputs to the experts, where there are more
+      outputs than experts; the seam's functions see the experts alone.
+    constants: [P, D], added by gate for outputs of the router that lead to no
+      expert; None for none.
     token_mask: [N] bool, False for padding; None where there is none.
     reroute: of this layer (`of_layer`), or None.
     observe: of this layer, or None.
@@ -186,7 +193,19 @@ def apply_layer(
   # Padding goes to no expert, whether a method runs or not.
   if token_mask is not None:
     routing = keep_pairs(routing, token_mask[:, None])
-  run = functools.partial(_run, implementation, sharding, experts, hidden)
+  constant = None
+  if constants is not None:
+    constant = constant_outputs(constants, routing)
+  if routes is not None:
+    router_logits, routing = follow_routes(
+      jnp.asarray(routes.expert_of, jnp.int32),
+      router_logits,
+      routing,
+      num_experts=experts.num_experts,
+    )
+  run = functools.partial(
+    _run, implementation, sharding, experts, hidden, constant
+  )
   if reroute is None and observe is None:
     return run(routing, has_pairs=False)[0], None
   # A method may choose in the router's place, but not for padding.
@@ -241,6 +260,7 @@ def _run(
   sharding: NamedSharding | None,
   experts: Experts,
   hidden: jax.Array,
+  constant: jax.Array | None,
   routing: Routing,
   *,
   has_pairs: bool,
@@ -255,5 +275,9 @@ def _run(
     return routed(experts, x, routing, implementation=implementation), None
 
   if sharding is None:
-    return forward(experts, hidden, routing)
-  return expert_parallel.spread(forward, experts, hidden, routing, sharding)
+    out, pairs = forward(experts, hidden, routing)
+  else:
+    out, pairs = expert_parallel.spread(
+      forward, experts, hidden, routing, sharding
+    )
+  return out if constant is None else out + constant, pairs

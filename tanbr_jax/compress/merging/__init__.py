@@ -1,0 +1,1 @@
+"""Merging experts: every method into one dense block or into groups."""

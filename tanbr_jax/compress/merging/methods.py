@@ -1,0 +1,456 @@
+"""The merging methods by name, on the statistics of calibration text.
+
+A method says who is merged with whom, whether neurons are aligned first, how
+much each expert counts, and what becomes of the matrices. Letters: L layers, E
+experts, G groups, V domains, N tokens, D model width, F an expert's hidden
+width.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tanbr_jax import moe
+from tanbr_jax.compress.merging import assembly, blocks, grouping
+from tanbr_jax.compress.merging.grouping import Grouping
+from tanbr_jax.compress.merging.weights import group_weights
+from tanbr_jax.compress.statistics import CalibrationStatistics, total
+from tanbr_jax.models.alignment import (
+  NEURON_AXES,
+  neuron_orders,
+  reorder_neurons,
+)
+from tanbr_jax.models.base import Model, Params
+
+Statistics = CalibrationStatistics | Mapping[str, CalibrationStatistics]
+ROUTERS = ("routes", "centres")
+
+
+class Method(NamedTuple):
+  """The parts of a merging method.
+
+  Attributes:
+    source: authors of the paper, or what else it is.
+    grouping: the key of `GROUPINGS` that it uses for several groups.
+    weights: the key of `WEIGHTS`, what experts are weighted by.
+    blocks: the function of `blocks` that merges, by name.
+    is_aligned: whether neurons are aligned, unless the caller says otherwise.
+    options: names of its own options.
+    needs: of `calibrate`, besides those of the grouping and the weights.
+  """
+
+  source: str
+  grouping: str = "mean_output"
+  weights: str = "frequency"
+  blocks: str = "average"
+  is_aligned: bool = False
+  options: tuple[str, ...] = ()
+  needs: tuple[str, ...] = ()
+
+
+CATALOGUE: Mapping[str, Method] = MappingProxyType(
+  {
+    "average": Method("equal shares", weights="equal"),
+    "frequency": Method("shares by use"),
+    "task_mix": Method(
+      "use in each domain, by a mix", weights="task_mix", options=("task_mix",)
+    ),
+    "fisher": Method(
+      "Matena, Raffel, 2022", blocks="fisher", needs=("gradients",)
+    ),
+    "reg_mean": Method(
+      "Jin et al., 2023",
+      blocks="reg_mean",
+      options=("shrinkage",),
+      needs=("inputs", "activations"),
+    ),
+    "m_smoe": Method(
+      "Li et al., 2024", grouping="router_logits", is_aligned=True
+    ),
+    "hc_smoe": Method("Chen et al., 2024"),
+    "ream": Method(
+      "2026",
+      grouping="ream",
+      weights="reap",
+      is_aligned=True,
+      options=("max_group_size",),
+      needs=("samples",),
+    ),
+    "sub_moe": Method(
+      "Li et al., 2025",
+      grouping="output_direction",
+      blocks="sub_moe",
+      options=("rank_share", "seed"),
+    ),
+    "merge_moe": Method("2025", blocks="merge_moe", needs=("samples",)),
+    "zip_it": Method(
+      "Stoica et al., 2024",
+      weights="equal",
+      blocks="zip_it",
+      needs=("samples",),
+    ),
+    "namex": Method("2025", weights="equal", blocks="namex"),
+  }
+)
+# What experts are weighted by, and what that needs of `calibrate`.
+WEIGHTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+  {"equal": (), "frequency": (), "task_mix": (), "reap": ("outputs",)}
+)
+# Who is merged with whom, and what that needs of `calibrate`.
+GROUPINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+  {
+    "mean_output": ("all_outputs",),
+    "output_direction": ("all_outputs",),
+    "router_logits": ("profiles",),
+    "ream": ("profiles", "outputs"),
+  }
+)
+
+
+def needs_of(
+  method: str, *, num_groups: int = 1, groups: Any = None
+) -> tuple[str, ...]:
+  """What `calibrate` has to be asked for, for a method of `MERGES`.
+
+  Args:
+    method: a key of `MERGES`.
+    num_groups: G.
+    groups: as for the method; what is given needs no statistics.
+  """
+  found = CATALOGUE[method]
+  rule = found.grouping if groups is None else groups
+  by_rule = ()
+  if num_groups > 1 and isinstance(rule, str):
+    by_rule = GROUPINGS[_known("groups", rule, GROUPINGS)]
+  needs = (*found.needs, *WEIGHTS[found.weights], *by_rule)
+  return tuple(dict.fromkeys(needs))
+
+
+def merge_experts(
+  method: str,
+  model: Model,
+  params: Params,
+  statistics: Statistics | Callable[[Model, Params], Statistics],
+  *,
+  num_groups: int = 1,
+  groups: str | np.ndarray | None = None,
+  align: bool | None = None,
+  router: str = "routes",
+  on_layer: Callable[[], object] = lambda: None,
+  **options: Any,
+) -> tuple[Model, Params]:
+  """Merges every layer's experts into one block, or into G experts.
+
+  `MERGES[method]` is this function with its first argument bound.
+
+  A model of G experts keeps its routers. Each token still chooses among the E,
+  by the routers' own gates; those of experts that became one add up
+  (`moe.Routes`). With router="centres" a router keeps the outputs of the
+  groups' centres alone: a smaller model of its family, which can be saved, but
+  whose tokens choose otherwise (REAM does so).
+
+  Args:
+    method: a key of `CATALOGUE`.
+    model: a model with experts.
+    params: its parameters.
+    statistics: of calibration text, with what `needs_of` says; of each domain
+      by name where "task_mix" needs that, which others add up. Or a function
+      of a model and its parameters that takes them: it is called for every
+      layer in turn, on the model whose earlier layers have copies of their
+      merged experts, as REAM and RegMean++ (2025) do. [R] for one block: the
+      copies keep the gates, the block has none.
+    num_groups: G: 1 makes the dense model, more at least `num_selected` and
+      fewer than E.
+    groups: a key of `GROUPINGS`, or labels [L, E] in [0, G); None for the
+      method's own.
+    align: whether each expert's neurons are put in the order of its group's
+      centre first; None for what the method does.
+    router: one of `ROUTERS`.
+    on_layer: called after every layer.
+    **options: of the method. task_mix: share of each domain by name.
+      shrinkage: of RegMean's off-diagonals, 0.9. max_group_size: of REAM, 16.
+      rank_share and seed (of the clusters' starts): of Sub-MoE, 1 and 0.
+
+  Returns:
+    The merged model and its parameters.
+
+  Raises:
+    ValueError: before any layer is merged, if a name, an option or a number is
+      none that can be, the statistics are of another model, or they lack what
+      the method needs.
+  """
+  found = CATALOGUE[_known("method", method, CATALOGUE)]
+  _known("router", router, ROUTERS)
+  stacks = assembly.stacks_of(model, params)
+  _check_groups(model, num_groups, groups, len(stacks))
+  if unknown := sorted(set(options) - set(found.options)):
+    raise ValueError(
+      f"{method} takes the options {found.options}, got {unknown[0]}="
+      f"{options[unknown[0]]!r}"
+    )
+  needs = needs_of(method, num_groups=num_groups, groups=groups)
+
+  def check(given: Statistics) -> Statistics:
+    for one in given.values() if isinstance(given, Mapping) else (given,):
+      one.check_model(model, params)
+      for need in needs:
+        one.need(need, method=method)
+    scores(found, given, options)  # refuses a mix before any work
+    return given
+
+  merged, labels, centres = [], [], []
+  seen = None if callable(statistics) else check(statistics)
+  for layer, stack in enumerate(stacks):
+    if callable(statistics):
+      # The layers before have copies of what they were merged to.
+      copies = [
+        assembly.take(one, label)
+        for one, label in zip(merged, labels, strict=True)
+      ]
+      now = assembly.replace_stacks(model, params, copies + stacks[layer:])
+      seen = check(statistics(model, now))
+    one, grouped = _merge_layer(
+      found, stack, seen, layer, num_groups, groups, align, options
+    )
+    merged.append(one)
+    labels.append(grouped.labels)
+    centres.append(grouped.centres)
+    on_layer()
+  if num_groups == 1:
+    return assembly.dense(model, params, merged)
+  if router == "routes":
+    return assembly.grouped(model, params, merged, labels)
+  smaller, kept = prune(model, params, np.stack(centres))
+  return smaller, assembly.replace_stacks(smaller, kept, merged)
+
+
+def scores(
+  method: Method, statistics: Statistics, options: Mapping[str, Any]
+) -> np.ndarray:
+  """Returns [L, E], what a method weights experts by.
+
+  Args:
+    method: of `CATALOGUE`.
+    statistics: of one text, or of each domain.
+    options: of the method.
+
+  Raises:
+    ValueError: if a mix is not of these domains, or no mix.
+  """
+  if method.weights == "task_mix":
+    return _mixed_use(statistics, options.get("task_mix"))
+  found = _total(statistics)
+  if method.weights == "equal":
+    return np.ones(found.num_pairs.shape)
+  if method.weights == "frequency":
+    return np.asarray(found.num_pairs, np.float64)
+  return reap(found)
+
+
+def reap(statistics: CalibrationStatistics) -> np.ndarray:
+  """Returns [L, E], the mean of g |f_e| over X_e with gates that sum to 1."""
+  count = np.maximum(statistics.num_pairs, 1)
+  return statistics.normalised_gated_norms / count
+
+
+def _mixed_use(statistics: Statistics, task_mix: Any) -> np.ndarray:
+  """The use of every expert, averaged over domains by the mix."""
+  if not isinstance(statistics, Mapping):
+    raise ValueError(
+      "task_mix needs the statistics of each domain by name, got those of one"
+    )
+  if (
+    not isinstance(task_mix, Mapping)
+    or set(task_mix) != set(statistics)
+    or not all(0 <= share <= 1 for share in task_mix.values())
+    # As loose as shares of three decimals are.
+    or abs(sum(task_mix.values()) - 1) > 1e-3 * len(task_mix)
+  ):
+    raise ValueError(
+      "task_mix must be shares that sum to 1 of the domains "
+      f"{sorted(statistics)}, got task_mix={task_mix}"
+    )
+  use = 0.0
+  for name, share in task_mix.items():
+    pairs = np.asarray(statistics[name].num_pairs, np.float64)
+    use = use + share * pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
+  return use
+
+
+def _merge_layer(
+  method: Method,
+  stack: moe.Experts,
+  statistics: Statistics,
+  layer: int,
+  num_groups: int,
+  groups: str | np.ndarray | None,
+  align: bool | None,
+  options: Mapping[str, Any],
+) -> tuple[moe.Experts, Grouping]:
+  """A layer's G experts, and who became which of them."""
+  found = _total(statistics)
+  score = scores(method, statistics, options)[layer]
+  rule = method.grouping if groups is None else groups
+  use = np.asarray(found.num_pairs[layer], np.float64)
+  if num_groups == 1:
+    # The centre is the expert of most weight, or of most tokens.
+    best = score if method.weights == "reap" else use
+    grouped = grouping.of_labels(np.zeros(len(use), int), best)
+  else:
+    grouped = _group(rule, found, layer, num_groups, use, options)
+  orders = None
+  if method.is_aligned if align is None else align:
+    units = None
+    if method.grouping == "ream":
+      units = blocks.hidden_units(stack, found.sample_inputs[layer])
+    centres = grouped.centres[grouped.labels]
+    orders = neuron_orders(stack, centres, activations=units)
+    stack = reorder_neurons(stack, orders)
+  weights = group_weights(score, grouped.labels)
+  merge = getattr(blocks, method.blocks)
+  given = _given(method.blocks, found, layer, orders)
+  given |= {k: v for k, v in options.items() if k in _OF_BLOCKS}
+  return merge(stack, weights, **given), grouped
+
+
+# Options that go to the function of `blocks`; others are of the grouping.
+_OF_BLOCKS = ("shrinkage", "rank_share")
+
+
+def _group(
+  rule: str | np.ndarray,
+  statistics: CalibrationStatistics,
+  layer: int,
+  num_groups: int,
+  use: np.ndarray,
+  options: Mapping[str, Any],
+) -> Grouping:
+  if not isinstance(rule, str):
+    return grouping.of_labels(np.asarray(rule)[layer], use)
+  if rule == "router_logits":
+    likeness = _cosines(statistics.logit_products[layer])
+    return grouping.nearest_centre(likeness, use, num_groups)
+  if rule == "ream":
+    return grouping.nearest_centre(
+      _ream_likeness(statistics, layer),
+      reap(statistics)[layer],
+      num_groups,
+      max_group_size=options.get("max_group_size", 16),
+    )
+  means = statistics.all_outputs[layer] / max(statistics.num_tokens, 1)
+  if rule == "mean_output":
+    labels = grouping.hierarchical(means, num_groups)
+  else:
+    labels = grouping.k_means(means, num_groups, seed=options.get("seed", 0))
+  return grouping.of_labels(labels, use)
+
+
+def _ream_likeness(statistics: CalibrationStatistics, layer: int) -> np.ndarray:
+  """[E, E]: the mean likeness of gates over tokens and of gated outputs.
+
+  [R]: gates are the router's probabilities. Both likenesses are in [0, 1]: of
+  outputs (1 + cos) / 2, of gates one minus the distance of unit vectors in
+  units of the largest.
+  """
+  outputs = statistics.gated_outputs[layer]
+  by_output = (1 + _cosines(outputs @ outputs.T)) / 2
+  cosines = _cosines(statistics.probability_products[layer])
+  distance = np.sqrt(np.maximum(2 - 2 * cosines, 0))
+  by_gate = 1 - distance / max(distance.max(), 1e-30)
+  return (by_output + by_gate) / 2
+
+
+def _cosines(products: np.ndarray) -> np.ndarray:
+  norms = np.sqrt(np.maximum(np.diag(products), 0))
+  return products / np.maximum(np.outer(norms, norms), 1e-30)
+
+
+def _given(
+  merge: str,
+  statistics: CalibrationStatistics,
+  layer: int,
+  orders: np.ndarray | None,
+) -> dict[str, Any]:
+  """The statistics that a function of `blocks` takes, in the neurons' order."""
+
+  def ordered(array: np.ndarray, *axes: int) -> np.ndarray:
+    if orders is None:
+      return array
+    return np.stack(
+      [
+        functools.reduce(
+          lambda one, axis, order=order: np.take(one, order, axis), axes, own
+        )
+        for own, order in zip(array, orders, strict=True)
+      ]
+    )
+
+  if merge == "fisher":
+    return {
+      "squared_gradients": {
+        name: ordered(
+          array[layer], *((NEURON_AXES[name],) if name in NEURON_AXES else ())
+        )
+        for name, array in statistics.squared_gradients.items()
+      }
+    }
+  if merge == "reg_mean":
+    return {
+      "input_moments": statistics.input_moments[layer],
+      "hidden_moments": ordered(statistics.hidden_moments[layer], 0, 1),
+    }
+  if merge == "zip_it":
+    return {"inputs": statistics.sample_inputs[layer]}
+  if merge == "merge_moe":
+    logits = statistics.sample_logits[layer]
+    chosen = np.argsort(-logits, axis=1)[:, : statistics.num_selected]
+    is_chosen = np.zeros(logits.shape, bool)
+    np.put_along_axis(is_chosen, chosen, True, axis=1)
+    return {"inputs": statistics.sample_inputs[layer], "is_chosen": is_chosen}
+  return {}
+
+
+def _total(statistics: Statistics) -> CalibrationStatistics:
+  if isinstance(statistics, Mapping):
+    return total(statistics.values())
+  return statistics
+
+
+def _check_groups(
+  model: Model, num_groups: int, groups: Any, num_layers: int
+) -> None:
+  num_experts, num_selected = (
+    model.config.num_experts,
+    model.config.num_selected,
+  )
+  fewest = max(2, num_selected)
+  if num_groups != 1 and not fewest <= num_groups < num_experts:
+    raise ValueError(
+      f"num_groups must be 1 or in [{fewest}, {num_experts}): at least as many "
+      f"as a token chooses and fewer than experts, got num_groups={num_groups}"
+    )
+  if groups is None or isinstance(groups, str):
+    return
+  labels = np.asarray(groups)
+  if labels.shape != (num_layers, num_experts) or any(
+    sorted(set(row)) != list(range(num_groups)) for row in labels.tolist()
+  ):
+    raise ValueError(
+      f"groups must be a name, or labels [L, E] = ({num_layers}, "
+      f"{num_experts}) with every one of {num_groups} groups in each layer, "
+      f"got {labels.tolist()}"
+    )
+
+
+def _known(kind: str, name: Any, names: Sequence[str] | Mapping) -> str:
+  if name not in names:
+    raise ValueError(f"{kind} must be one of {tuple(names)}, got {name!r}")
+  return name
+
+
+MERGES: Mapping[str, Callable[..., tuple[Model, Params]]] = MappingProxyType(
+  {name: functools.partial(merge_experts, name) for name in CATALOGUE}
+)
