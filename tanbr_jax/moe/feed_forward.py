@@ -109,6 +109,19 @@ def apply_all(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
   return add_shared(out, feed_forward, x)
 
 
+def hidden_units(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
+  """Returns [..., F] of x's type, what one block's `w_out` reads for x [..., D].
+
+  Args:
+    feed_forward: one block, whose shared block is left out.
+    x: [..., D] of the block's type.
+  """
+  hidden, gate = _affine(x, feed_forward.w_in, feed_forward.b_in), None
+  if feed_forward.w_gate is not None:
+    gate = _affine(x, feed_forward.w_gate, feed_forward.b_gate)
+  return kernels.activate(feed_forward.activation, hidden, gate).astype(x.dtype)
+
+
 def add_shared(out: jax.Array, block: Any, x: jax.Array) -> jax.Array:
   """Adds the shared block's output for x, if there is a shared block.
 
@@ -131,11 +144,7 @@ def without_shared(block: T) -> T:
 
 
 def _dense(block: FeedForward, x: jax.Array) -> jax.Array:
-  hidden, gate = _affine(x, block.w_in, block.b_in), None
-  if block.w_gate is not None:
-    gate = _affine(x, block.w_gate, block.b_gate)
-  hidden = kernels.activate(block.activation, hidden, gate).astype(x.dtype)
-  return _affine(hidden, block.w_out, block.b_out)
+  return _affine(hidden_units(block, x), block.w_out, block.b_out)
 
 
 def _affine(x: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
