@@ -99,6 +99,15 @@ class Model(Protocol):
       ValueError: if a shape is wrong, or a dense model is given a `reroute`.
     """
 
+  def choose(self, router: Params, router_logits: jax.Array) -> Routing:
+    """Returns a layer's routing of given logits.
+
+    Args:
+      router: the parameters of that layer's router, of which only what is not
+        in the logits yet is read (a correction bias); it may lack the rest.
+      router_logits: [N, E] float32; -inf closes an expert to a token.
+    """
+
 
 class Generator(Model, Protocol):
   """A model that decodes token by token with a cache."""

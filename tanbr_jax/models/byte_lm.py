@@ -137,6 +137,11 @@ class ByteLM:
     )
     return logits if observe is None else (logits, seen)
 
+  def choose(self, router: Params, router_logits: jax.Array) -> moe.Routing:
+    """Returns the choice of a layer's router, see `models.Model`."""
+    del router
+    return moe.top_k(router_logits, self.config.num_selected)
+
 
 class _Network(nn.Module):
   config: ByteLMConfig
@@ -222,7 +227,7 @@ class _Block(nn.Module):
       out, seen = block(hidden, mask, observe)
     else:
       experts = _RoutedExperts(config, name="experts")
-      out, seen = experts(hidden, mask, reroute, observe)
+      out, seen = experts(hidden, x, mask, reroute, observe)
     return x + out, seen
 
 
@@ -269,6 +274,7 @@ class _RoutedExperts(nn.Module):
   def __call__(
     self,
     x: jax.Array,
+    residual: jax.Array,
     mask: jax.Array | None,
     reroute: Reroute | None,
     observe: Observe | None,
@@ -288,10 +294,11 @@ class _RoutedExperts(nn.Module):
       _cast(experts, config.dtype),
       tokens,
       router_logits,
-      moe.top_k(router_logits, config.num_selected),
+      ByteLM(config).choose({}, router_logits),
       routes=routes,
       constants=None if constants is None else constants.astype(config.dtype),
       token_mask=None if mask is None else mask.reshape(-1),
+      residual=residual.reshape(-1, config.model_dim),
       reroute=reroute,
       observe=observe,
     )

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from tanbr_jax import moe
 from tanbr_jax.models.base import (
   Observe,
   Params,
@@ -27,7 +28,7 @@ from tanbr_jax.models.base import (
 from tanbr_jax.models.decoder_attention import LayerCache
 from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_init import init_layer, init_table
-from tanbr_jax.models.decoder_layer import run_layer, scaled
+from tanbr_jax.models.decoder_layer import choose, run_layer, scaled
 from tanbr_jax.models.decoder_norm import init_norm, norm
 from tanbr_jax.moe import seam
 
@@ -240,6 +241,10 @@ class Decoder:
     logits = self._logits(params, x[:, 0])
     logits = jnp.where(has_room, logits, jnp.float32(jnp.nan))
     return (logits, cache) if observe is None else (logits, cache, seen)
+
+  def choose(self, router: Params, router_logits: jax.Array) -> moe.Routing:
+    """Returns the choice of a layer's router, see `models.Model`."""
+    return choose(router, router_logits, self.config)
 
   def init_cache(self, batch_size: int, capacity: int) -> Cache:
     """Returns an empty cache of B sequences and C positions."""

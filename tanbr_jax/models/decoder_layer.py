@@ -73,6 +73,7 @@ def run_layer(
   out, seen = _run_experts(
     params["experts"],
     norm(params, "ffn_norm", x, config) if is_before else x,
+    x,
     token_mask,
     reroute,
     observe,
@@ -88,6 +89,7 @@ def run_layer(
 def _run_experts(
   params: Params,
   hidden: jax.Array,
+  residual: jax.Array,
   token_mask: jax.Array | None,
   reroute: Reroute | None,
   observe: Observe | None,
@@ -112,6 +114,7 @@ def _run_experts(
     routes=params.get("routes"),
     constants=params.get("constants"),
     token_mask=None if token_mask is None else token_mask.reshape(-1),
+    residual=residual.reshape(-1, config.model_dim),
     reroute=reroute,
     observe=observe,
     implementation=implementation,
@@ -135,10 +138,24 @@ def route(
   logits = tokens.astype(jnp.float32) @ router["kernel"]
   if options.has_bias:
     logits = logits + router["bias"][None]
+  return logits, choose(router, logits, config)
+
+
+def choose(
+  router: Params, router_logits: jax.Array, config: DecoderConfig
+) -> moe.Routing:
+  """Returns a router's choice by its logits.
+
+  Args:
+    router: a layer's router, of which only `correction_bias` [E] is read.
+    router_logits: [N, E] float32; -inf closes an expert to a token.
+    config: the model's shape.
+  """
+  options = config.router
   if options.scores == "sparsemixer":
-    return logits, moe.sparsemixer(logits, tolerance=options.tolerance)
-  routing = moe.top_k(
-    logits,
+    return moe.sparsemixer(router_logits, tolerance=options.tolerance)
+  return moe.top_k(
+    router_logits,
     config.num_selected,
     scores=options.scores,
     renormalise=options.renormalise,
@@ -146,7 +163,6 @@ def route(
     groups=options.groups,
     gate_scale=options.gate_scale,
   )
-  return logits, routing
 
 
 def scaled(x: jax.Array, scale: float) -> jax.Array:

@@ -46,6 +46,8 @@ class MoeInput(NamedTuple):
     token_mask: [N] bool; False is padding, whose pairs are skipped whatever a
       `reroute` chooses.
     experts: the layer's stacked experts, or a dense model's block.
+    residual: [N, D], the stream that the layer's output is added to; None where
+      the model does not tell.
   """
 
   hidden: jax.Array
@@ -53,6 +55,7 @@ class MoeInput(NamedTuple):
   routing: Routing | None
   token_mask: jax.Array
   experts: Experts | FeedForward
+  residual: jax.Array | None = None
 
 
 class MoeOutput(NamedTuple):
@@ -161,6 +164,7 @@ def apply_layer(
   routes: Routes | None = None,
   constants: jax.Array | None = None,
   token_mask: jax.Array | None = None,
+  residual: jax.Array | None = None,
   reroute: Partial | None = None,
   observe: Partial | None = None,
   implementation: str | None = None,
@@ -178,6 +182,7 @@ def apply_layer(
     constants: [P, D], added by gate for outputs of the router that lead to no
       expert; None for none.
     token_mask: [N] bool, False for padding; None where there is none.
+    residual: [N, D], which both functions see; None where it is not told.
     reroute: of this layer (`of_layer`), or None.
     observe: of this layer, or None.
     implementation: of the kernels, see `routed`.
@@ -210,7 +215,7 @@ def apply_layer(
     return run(routing, has_pairs=False)[0], None
   # A method may choose in the router's place, but not for padding.
   is_token = all_tokens(token_mask, hidden.shape[0])
-  layer = MoeInput(hidden, router_logits, routing, is_token, experts)
+  layer = MoeInput(hidden, router_logits, routing, is_token, experts, residual)
   if reroute is not None:
     routing = reroute(layer)
     ids = kernels.as_int32(routing.expert_ids, experts.num_experts)

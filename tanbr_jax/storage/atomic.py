@@ -209,6 +209,11 @@ def read_arrays(
   return arrays, header
 
 
+def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+  """A checksum of the names and the values of arrays."""
+  return _digest({}, arrays)
+
+
 def digest_files(folder: str | os.PathLike[str]) -> str:
   """A checksum of the names and contents of all files below a folder."""
   digest = hashlib.sha256()

@@ -284,7 +284,7 @@ def namex(stack: moe.Experts, weights: np.ndarray) -> moe.Experts:
 
 
 def hidden_units(stack: moe.Experts, inputs: np.ndarray) -> np.ndarray:
-  """Returns [E, N, F] float32, the hidden units of every expert for N tokens."""
+  """Returns [E, N, F] float32, every expert's hidden units for N tokens."""
   own = feed_forward.without_shared(stack)
   x = jnp.asarray(inputs, own.w_in.dtype)
   block = moe.FeedForward(**vars(own))

@@ -26,7 +26,6 @@ from tanbr_jax.models.alignment import (
 from tanbr_jax.models.base import Model, Params
 
 Statistics = CalibrationStatistics | Mapping[str, CalibrationStatistics]
-ROUTERS = ("routes", "centres")
 
 
 class Method(NamedTuple):
@@ -138,7 +137,6 @@ def merge_experts(
   num_groups: int = 1,
   groups: str | np.ndarray | None = None,
   align: bool | None = None,
-  router: str = "routes",
   on_layer: Callable[[], object] = lambda: None,
   **options: Any,
 ) -> tuple[Model, Params]:
@@ -148,9 +146,7 @@ def merge_experts(
 
   A model of G experts keeps its routers. Each token still chooses among the E,
   by the routers' own gates; those of experts that became one add up
-  (`moe.Routes`). With router="centres" a router keeps the outputs of the
-  groups' centres alone: a smaller model of its family, which can be saved, but
-  whose tokens choose otherwise (REAM does so).
+  (`moe.Routes`).
 
   Args:
     method: a key of `CATALOGUE`.
@@ -168,7 +164,6 @@ def merge_experts(
       method's own.
     align: whether each expert's neurons are put in the order of its group's
       centre first; None for what the method does.
-    router: one of `ROUTERS`.
     on_layer: called after every layer.
     **options: of the method. task_mix: share of each domain by name.
       shrinkage: of RegMean's off-diagonals, 0.9. max_group_size: of REAM, 16.
@@ -183,7 +178,6 @@ def merge_experts(
       the method needs.
   """
   found = CATALOGUE[_known("method", method, CATALOGUE)]
-  _known("router", router, ROUTERS)
   stacks = assembly.stacks_of(model, params)
   _check_groups(model, num_groups, groups, len(stacks))
   if unknown := sorted(set(options) - set(found.options)):
@@ -201,7 +195,7 @@ def merge_experts(
     scores(found, given, options)  # refuses a mix before any work
     return given
 
-  merged, labels, centres = [], [], []
+  merged, labels = [], []
   seen = None if callable(statistics) else check(statistics)
   for layer, stack in enumerate(stacks):
     if callable(statistics):
@@ -217,14 +211,10 @@ def merge_experts(
     )
     merged.append(one)
     labels.append(grouped.labels)
-    centres.append(grouped.centres)
     on_layer()
   if num_groups == 1:
     return assembly.dense(model, params, merged)
-  if router == "routes":
-    return assembly.grouped(model, params, merged, labels)
-  smaller, kept = prune(model, params, np.stack(centres))
-  return smaller, assembly.replace_stacks(smaller, kept, merged)
+  return assembly.grouped(model, params, merged, labels)
 
 
 def scores(

@@ -1,0 +1,21 @@
+"""Smaller models: what calibration text tells, pruning and merging experts."""
+
+from tanbr_jax.compress.calibration import calibrate
+from tanbr_jax.compress.expert_utility import peu
+from tanbr_jax.compress.statistics import (
+  NEEDS,
+  CalibrationStatistics,
+  load_statistics,
+  save_statistics,
+  total,
+)
+
+__all__ = [
+  "NEEDS",
+  "CalibrationStatistics",
+  "calibrate",
+  "load_statistics",
+  "peu",
+  "save_statistics",
+  "total",
+]
