@@ -53,12 +53,14 @@ def match_scale(
 
   Both outputs, without the shared expert's, are taken on the inputs that the
   layer has in the routed model, all layers in one pass. Only the spread is
-  matched: a shift of the mean has no place in a block without a bias.
+  matched: a shift of the mean has no place in a block without a bias. Experts
+  merged in groups get the same factors in every group, with which the layer's
+  output has the spread; they are routed as the routed model chooses.
 
   Args:
     model: the model with experts, but not of fine-tunes.
     params: its parameters.
-    merged_params: what `merge` made of them.
+    merged_params: what `merge`, or a method of `compress.MERGES`, made of them.
     input_ids: [n, S] integer tokens of calibration text.
     attention_mask: [n, S], False or 0 for padding; None for none.
     mode: "per_dimension" for the ratio of the standard deviations of each of
@@ -71,8 +73,9 @@ def match_scale(
     always gives the same value for is not scaled.
 
   Raises:
-    ValueError: if the model has no stacked experts, the tokens are not [n, S]
-      or fewer than two, or the mode is unknown.
+    ValueError: if the model has no stacked experts, the merged ones have no
+      routes from its routers, the tokens are not [n, S] or fewer than two, or
+      the mode is unknown.
   """
   if mode not in MODES:
     raise ValueError(f"mode must be one of {MODES}, got mode={mode!r}")
@@ -90,7 +93,10 @@ def match_scale(
   names = [f"layer_{layer}" for layer in model.config.moe_layers]
   layers = dict(merged_params["params"])
   blocks = [layers[name]["experts"]["stack"] for name in names]
-  own = [feed_forward.without_shared(block) for block in blocks]
+  own = [
+    (feed_forward.without_shared(block), _routes(model, layers[name]))
+    for name, block in zip(names, blocks, strict=True)
+  ]
   observe = Partial(
     _observe, jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
   )
@@ -118,15 +124,41 @@ def _see(
   return model.apply(params, input_ids, attention_mask=mask, observe=observe)[1]
 
 
+def _routes(model: Model, merged_layer: Params) -> jax.Array | None:
+  """[E], the merged expert of each of the model's; None for one block."""
+  experts = merged_layer["experts"]
+  if not isinstance(experts["stack"], moe.Experts):
+    return None
+  routes, num_experts = experts.get("routes"), model.config.num_experts
+  if routes is None or len(routes) != num_experts:
+    raise ValueError(
+      f"merged experts must have routes from {num_experts} experts, got {routes}"
+    )
+  return jnp.asarray(routes.expert_of, jnp.int32)
+
+
 def _observe(
-  block: moe.FeedForward, layer: MoeInput, output: MoeOutput
+  merged: tuple[moe.FeedForward | moe.Experts, jax.Array | None],
+  layer: MoeInput,
+  output: MoeOutput,
 ) -> tuple[Moments, Moments]:
   """Moments of the routed and of the merged output of a layer."""
+  block, expert_of = merged
   zeros = jnp.zeros_like(output.output)
   shared = feed_forward.add_shared(zeros, layer.experts, layer.hidden)
   routed = output.output.astype(jnp.float32) - shared.astype(jnp.float32)
-  merged = feed_forward.apply(block, layer.hidden).astype(jnp.float32)
-  return _moments(routed, layer.token_mask), _moments(merged, layer.token_mask)
+  if expert_of is None:
+    out = feed_forward.apply(block, layer.hidden)
+  else:
+    _, routing = moe.follow_routes(
+      expert_of,
+      layer.router_logits,
+      layer.routing,
+      num_experts=block.num_experts,
+    )
+    out = moe.routed(block, layer.hidden, routing)
+  out = out.astype(jnp.float32)
+  return _moments(routed, layer.token_mask), _moments(out, layer.token_mask)
 
 
 def _moments(x: jax.Array, token_mask: jax.Array) -> Moments:
@@ -162,7 +194,9 @@ def _ratio(routed: Moments, merged: Moments, mode: str) -> np.ndarray:
   return np.where(is_there, np.sqrt(wanted / np.where(is_there, have, 1)), 1)
 
 
-def _scale(block: moe.FeedForward, scale: np.ndarray) -> moe.FeedForward:
+def _scale(
+  block: moe.FeedForward | moe.Experts, scale: np.ndarray
+) -> moe.FeedForward | moe.Experts:
   """Multiplies the outputs of a block, but not those of its shared one."""
 
   def times(array: jax.Array) -> jax.Array:

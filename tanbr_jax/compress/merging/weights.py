@@ -61,7 +61,9 @@ def nash_weights(gram: np.ndarray) -> np.ndarray:
   gram = gram / scale
   value = lambda a: a @ gram @ a / 2 - np.log(a).sum()  # noqa: E731
   weights = np.full(len(gram), len(gram) ** -0.5)
-  for _ in range(100):
+  for _ in range(200):
+    if weights.max() > 1e6:
+      break  # the minimum is at infinity, or too far for float64
     gradient = gram @ weights - 1 / weights
     step = np.linalg.solve(gram + np.diag(weights**-2), gradient)
     decrement = gradient @ step
