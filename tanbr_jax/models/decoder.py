@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from tanbr_jax import moe
 from tanbr_jax.models.base import (
   Observe,
   Params,
@@ -29,7 +30,6 @@ from tanbr_jax.models.decoder_config import DecoderConfig
 from tanbr_jax.models.decoder_init import init_layer, init_table
 from tanbr_jax.models.decoder_layer import choose, run_layer, scaled
 from tanbr_jax.models.decoder_norm import init_norm, norm
-from tanbr_jax import moe
 from tanbr_jax.moe import seam
 
 
