@@ -110,7 +110,7 @@ def apply_all(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
 
 
 def hidden_units(feed_forward: FeedForward, x: jax.Array) -> jax.Array:
-  """Returns [..., F] of x's type, what one block's `w_out` reads for x [..., D].
+  """Returns [..., F] of x's type, what a block's `w_out` reads for x [..., D].
 
   Args:
     feed_forward: one block, whose shared block is left out.
