@@ -2,6 +2,12 @@
 
 from tanbr_jax.compress.calibration import calibrate
 from tanbr_jax.compress.expert_utility import peu
+from tanbr_jax.compress.merging import (
+  MERGES,
+  merge_needs,
+  with_constants,
+  with_copies,
+)
 from tanbr_jax.compress.statistics import (
   NEEDS,
   CalibrationStatistics,
@@ -11,11 +17,15 @@ from tanbr_jax.compress.statistics import (
 )
 
 __all__ = [
+  "MERGES",
   "NEEDS",
   "CalibrationStatistics",
   "calibrate",
   "load_statistics",
+  "merge_needs",
   "peu",
   "save_statistics",
   "total",
+  "with_constants",
+  "with_copies",
 ]

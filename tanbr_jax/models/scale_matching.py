@@ -132,7 +132,7 @@ def _routes(model: Model, merged_layer: Params) -> jax.Array | None:
   routes, num_experts = experts.get("routes"), model.config.num_experts
   if routes is None or len(routes) != num_experts:
     raise ValueError(
-      f"merged experts must have routes from {num_experts} experts, got {routes}"
+      f"merged experts must have routes of {num_experts} experts, got {routes}"
     )
   return jnp.asarray(routes.expert_of, jnp.int32)
 

@@ -74,7 +74,9 @@ def test_a_layer_with_routes_is_one_with_copies_and_constants(chosen, experts):
     routing,
     routes=moe.Routes(EXPERT_OF),
     constants=jnp.asarray(constants),
-    observe=jax.tree_util.Partial(lambda tree, layer, output: layer.routing, ()),
+    observe=jax.tree_util.Partial(
+      lambda tree, layer, output: layer.routing, ()
+    ),
   )
   plain, x = plain_moe.to_float64(experts), np.float64(X)
   for n in range(N):
@@ -91,6 +93,32 @@ def test_a_layer_with_routes_is_one_with_copies_and_constants(chosen, experts):
     # Float32 sums of a dozen products of size 10.
     np.testing.assert_allclose(out[n], wanted, atol=1e-4)
   assert seen.probabilities.shape == (N, E)
+
+
+def test_gradients_are_those_of_copies(chosen, experts):
+  """Every number of an expert is in the sum of its copies' derivatives."""
+  logits, routing = chosen
+  table = np.array([0, 1, 0, 2, 1, 2])
+  sides = jax.random.normal(jax.random.key(4), (N, D), jnp.float32)
+
+  def with_routes(experts):
+    out, _ = moe.apply_layer(
+      experts, X, logits, routing, routes=moe.Routes(tuple(table.tolist()))
+    )
+    return jnp.sum(out * sides)
+
+  def with_copies(copies):
+    return jnp.sum(moe.apply_layer(copies, X, logits, routing)[0] * sides)
+
+  found = jax.jit(jax.grad(with_routes))(experts)
+  copies = jax.tree.map(lambda leaf: leaf[table], experts)
+  each = jax.jit(jax.grad(with_copies))(copies)
+  for ours, theirs in zip(
+    jax.tree.leaves(found), jax.tree.leaves(each), strict=True
+  ):
+    wanted = np.zeros(ours.shape)
+    np.add.at(wanted, table, np.float64(theirs))
+    np.testing.assert_allclose(ours, wanted, atol=1e-4)
 
 
 def test_padding_gets_no_constant(chosen, experts):

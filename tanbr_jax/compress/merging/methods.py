@@ -109,7 +109,7 @@ GROUPINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def needs_of(
+def merge_needs(
   method: str, *, num_groups: int = 1, groups: Any = None
 ) -> tuple[str, ...]:
   """What `calibrate` has to be asked for, for a method of `MERGES`.
@@ -152,8 +152,8 @@ def merge_experts(
     method: a key of `CATALOGUE`.
     model: a model with experts.
     params: its parameters.
-    statistics: of calibration text, with what `needs_of` says; of each domain
-      by name where "task_mix" needs that, which others add up. Or a function
+    statistics: of calibration text, with what `merge_needs` says; or of each
+      domain by name, which "task_mix" needs and others add up. Or a function
       of a model and its parameters that takes them: it is called for every
       layer in turn, on the model whose earlier layers have copies of their
       merged experts, as REAM and RegMean++ (2025) do. [R] for one block: the
@@ -185,7 +185,7 @@ def merge_experts(
       f"{method} takes the options {found.options}, got {unknown[0]}="
       f"{options[unknown[0]]!r}"
     )
-  needs = needs_of(method, num_groups=num_groups, groups=groups)
+  needs = merge_needs(method, num_groups=num_groups, groups=groups)
 
   def check(given: Statistics) -> Statistics:
     for one in given.values() if isinstance(given, Mapping) else (given,):
