@@ -2,6 +2,19 @@
 
 from tanbr_jax.compress.calibration import calibrate
 from tanbr_jax.compress.expert_utility import peu
+from tanbr_jax.compress.pruning import enumerate_keep, prune, reroute
+from tanbr_jax.compress.ranking import (
+  keep_global,
+  keep_local,
+  overlap,
+  rank,
+  read_pruned,
+  read_rankings,
+  union,
+  write_pruned,
+  write_rankings,
+)
+from tanbr_jax.compress.scores import SCORES, Score, generalist, score
 from tanbr_jax.compress.statistics import (
   NEEDS,
   CalibrationStatistics,
@@ -12,10 +25,26 @@ from tanbr_jax.compress.statistics import (
 
 __all__ = [
   "NEEDS",
+  "SCORES",
   "CalibrationStatistics",
+  "Score",
   "calibrate",
+  "enumerate_keep",
+  "generalist",
+  "keep_global",
+  "keep_local",
   "load_statistics",
+  "overlap",
   "peu",
+  "prune",
+  "rank",
+  "read_pruned",
+  "read_rankings",
+  "reroute",
   "save_statistics",
+  "score",
   "total",
+  "union",
+  "write_pruned",
+  "write_rankings",
 ]
