@@ -1,0 +1,69 @@
+"""Every score of experts on a byte model of two CPU cores, E = 8, K = 2.
+
+python -m experiments.compress
+"""
+
+import dataclasses
+
+import ml_collections
+
+from tanbr_jax.training import pretraining
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The config; see the fields' comments."""
+  config = ml_collections.ConfigDict()
+  # See `pretraining.PretrainConfig`: a decoder, as continuations are compared,
+  # whose experts are routed in every step.
+  config.pretrain = dataclasses.asdict(
+    pretraining.PretrainConfig(
+      model="decoder", num_steps=400, expert_dim=256, routed_every=1
+    )
+  )
+  del config.pretrain["seed"]
+  config.model_seed = 0
+  # A checkpoint with experts instead, which is read and not trained; then the
+  # dtype, empty for the checkpoint's, and the tokens of a window.
+  config.model = ml_collections.ConfigDict(
+    {"path": "", "finetunes": "", "dtype": "", "context": 256}
+  )
+  # A folder with one sub-folder of text for each domain; empty for built-in
+  # text. A checkpoint needs one.
+  config.data = ml_collections.ConfigDict({"path": ""})
+  # Where text and trained models are kept; empty for the default.
+  config.cache_dir = ""
+  # A comma list of "methods", "samples" (calibration windows), "own_text" (the
+  # model's own continuations), "truth" (every expert left out alone), "costs"
+  # and "merging".
+  config.stages = "methods,samples,own_text,truth,costs"
+  # Names of `experiments.compress.methods.METHODS`.
+  config.methods = (
+    "peu,peu_no_transform,peu_no_threshold,peu_sigmoid,peu_exp,act_logits,"
+    "all_logits,frequency,frequency_global,weighted_frequency,seer_soft,"
+    "seer_soft_global,ean,reap,easy_ep,leave_one_out,enumeration,random"
+  )
+  # Those of "samples" and "own_text", which have one sparsity, 50 %.
+  config.few_methods = "peu,frequency,reap"
+  # Shares of the experts that are cut, and those at which greedy continuations
+  # are compared with the whole model's.
+  config.sparsities = (0.125, 0.25, 0.5, 0.75)
+  config.match_sparsities = (0.5,)
+  # Each seed draws calibration windows of its own.
+  config.num_seeds = 5
+  config.first_seed = 0
+  # Windows of each domain.
+  config.calibration_windows = 50
+  config.sample_counts = (1, 5, 10, 50, 100)
+  config.batch_size = 10
+  # Tokens of a domain that "enumeration" tries its sets on.
+  config.max_samples = 256
+  config.test_windows = 16
+  # Prompts of each domain, the tokens after each.
+  config.prompts = 4
+  config.new_tokens = 16
+  # Sequences of a timed step, and how often it is timed.
+  config.decode_batches = (1, 16)
+  config.latency_repeats = 20
+  # The first domains alone; 0 for all.
+  config.max_domains = 0
+  return config

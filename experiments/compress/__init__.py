@@ -1,0 +1,1 @@
+"""Compressing experts offline: scores, pruning and merging, side by side."""

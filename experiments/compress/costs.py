@@ -1,0 +1,144 @@
+"""What pruned models cost: bytes, distinct experts of a step, decode time.
+
+A token's operations do not change, as K does not: what becomes less is what is
+kept and, for small batches, read. Letters: L layers, E experts, B sequences.
+"""
+
+import functools
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.compress import measures
+from experiments.compress.measures import Bench
+from experiments.compress.settings import CompressSettings
+from tanbr_jax import compress, models
+from tanbr_jax.compress.ranking import Selection
+from tanbr_jax.timing import latency
+
+# Positions that are cached before the step that is timed.
+_CACHED = 32
+
+
+def rows(
+  bench: Bench,
+  chosen: Mapping[float, Selection | None],
+  settings: CompressSettings,
+  folder: Path,
+) -> list[dict[str, Any]]:
+  """A row for each sparsity.
+
+  Args:
+    bench: the whole model and test text.
+    chosen: sparsity -> what is kept; None for the whole model.
+    settings: of the study.
+    folder: where checkpoints are written for their size, and removed.
+  """
+  pruned = {
+    sparsity: (bench.model, bench.params)
+    if keep is None
+    else compress.prune(bench.model, bench.params, keep)
+    for sparsity, keep in chosen.items()
+  }
+  times = {
+    batch: _decode_times(pruned, batch, settings.latency_repeats)
+    for batch in settings.decode_batches
+  }
+  found = []
+  for sparsity, (model, params) in pruned.items():
+    ids = measures.routing_ids(bench, model, params)
+    row = {
+      "sparsity": sparsity,
+      "num_experts": model.config.num_experts,
+      "expert_bytes": models.expert_bytes(params),
+      "bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
+    }
+    if getattr(model, "origin", None) is not None:
+      row["file_bytes"] = _file_bytes(model, params, folder / "size")
+    for batch in settings.decode_batches:
+      time = times[batch][sparsity]
+      row |= {
+        f"distinct_{batch}": measures.distinct_experts(ids, batch, seed=0),
+        f"decode_ms_{batch}": time.median,
+        f"decode_ms_{batch}_low": time.low,
+        f"decode_ms_{batch}_high": time.high,
+      }
+    found.append(row)
+  return found
+
+
+def _decode_times(
+  pruned: Mapping[float, tuple[Any, Any]], batch: int, repeats: int
+) -> dict[float, latency.Latency]:
+  """One step of B sequences of random tokens, models in turns."""
+  calls = {}
+  for sparsity, (model, params) in pruned.items():
+    ids = jax.random.randint(
+      jax.random.key(batch),
+      (batch, _CACHED),
+      0,
+      model.config.vocab_size,
+      jnp.int32,
+    )
+    _, cache = _prefill(model, params, ids)
+    calls[str(sparsity)] = functools.partial(
+      _step, model, params, cache, ids[:, -1]
+    )
+  found = latency.wall_times(calls, repeats=repeats)
+  return {sparsity: found[str(sparsity)] for sparsity in pruned}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prefill(model: Any, params: Any, ids: jax.Array) -> Any:
+  return model.prefill(params, ids, capacity=_CACHED + 1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(model: Any, params: Any, cache: Any, tokens: jax.Array) -> Any:
+  return model.decode_step(params, cache, tokens)
+
+
+def _file_bytes(model: Any, params: Any, path: Path) -> int:
+  shutil.rmtree(path, ignore_errors=True)
+  models.save_pretrained(model, params, path)
+  size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+  shutil.rmtree(path)
+  return size
+
+
+def overlaps(
+  bench: Bench,
+  statistics: Sequence[compress.CalibrationStatistics],
+  counts: Sequence[int],
+) -> list[dict[str, Any]]:
+  """How many of a domain's best experts are another's, mean over pairs.
+
+  Args:
+    bench: the model.
+    statistics: of each domain.
+    counts: how many of the best experts; K is added.
+  """
+  found = [compress.score("peu", one) for one in statistics]
+  experts = bench.model.config.num_experts
+  rows = []
+  for count in sorted({bench.model.config.num_selected, *counts}):
+    keep = [compress.keep_local(one, count) for one in found]
+    shares = [
+      compress.overlap(ours, theirs).mean()
+      for i, ours in enumerate(keep)
+      for theirs in keep[i + 1 :]
+    ]
+    if shares:
+      rows.append(
+        {
+          "overlap_of": count,
+          "overlap": float(np.mean(shares)),
+          "overlap_by_chance": count / experts,
+        }
+      )
+  return rows
