@@ -44,6 +44,19 @@ def get_config() -> ml_collections.ConfigDict:
   )
   # Those of "samples" and "own_text", which have one sparsity, 50 %.
   config.few_methods = "peu,frequency,reap"
+  # Of the stage "merging": names of `compress.MERGES`, then those that are
+  # trained for a few steps afterwards, how many and how fast.
+  config.merging = ml_collections.ConfigDict(
+    {
+      "methods": (
+        "average,frequency,task_mix,fisher,reg_mean,m_smoe,hc_smoe,ream,"
+        "sub_moe,merge_moe,zip_it,namex"
+      ),
+      "recovery_methods": "frequency,merge_moe",
+      "recovery_steps": 100,
+      "recovery_rate": 1e-3,
+    }
+  )
   # Shares of the experts that are cut, and those at which greedy continuations
   # are compared with the whole model's.
   config.sparsities = (0.125, 0.25, 0.5, 0.75)

@@ -6,7 +6,9 @@ from typing import Annotated
 import ml_collections
 
 from experiments.common import launch, records
+from experiments.compress import merging_settings
 from experiments.compress import methods as methods_of_study
+from experiments.compress.merging_settings import MergingSettings
 from experiments.online import model_source
 from experiments.online.model_source import ModelSettings, ModelSource
 from tanbr_jax.checks import ranges
@@ -23,6 +25,7 @@ class CompressSettings(ranges.Checked):
 
   source: ModelSource
   pretrain: PretrainConfig
+  merging: MergingSettings
   stages: list[str]
   methods: list[str]
   few_methods: list[str]
@@ -92,6 +95,7 @@ def read(config: ml_collections.ConfigDict) -> CompressSettings:
     config,
     source=source,
     pretrain=pretrain,
+    merging=merging_settings.read(config),
     stages=names(config.stages, STAGES, "stage"),
     methods=names(config.methods, methods_of_study.METHODS, "method"),
     few_methods=names(config.few_methods, methods_of_study.SCORED, "method"),

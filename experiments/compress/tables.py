@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common import drawing, readme_block
-from experiments.compress import figures
+from experiments.compress import figures, merging_tables
 from experiments.compress.stages import STAGES, WHOLE
 from tanbr_jax.online import estimates
 from tanbr_jax.online.estimates import Estimate
@@ -82,6 +82,7 @@ def collect(folder: Path) -> dict[str, Any]:
       stages.get(stage, []), stage, ("method", by), ("loss_in", "accuracy_in")
     )
   summary |= _truth(stages.get("truth", []))
+  summary |= merging_tables.entries(stages.get("merging", []))
   for row in stages.get("costs", []):
     name = f"sparsity {row['sparsity']:g}" if "sparsity" in row else None
     name = name or f"best {row['overlap_of']}"
@@ -164,6 +165,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     *_part("Rank correlation with the loss without an expert", _rho(summary)),
     *_part("Costs", _costs(summary)),
     *_part("Overlap of domains' best experts", _overlap(summary)),
+    *merging_tables.parts(summary, cell),
   ]
   return "\n\n".join(parts)
 

@@ -57,7 +57,7 @@ def reroute(model: Model, params: Params, keep: Any) -> Partial:
   Raises:
     ValueError: if a layer keeps fewer than K experts, or `keep` is wrong.
   """
-  selection = _check(model, keep)
+  selection = _check(model, params, keep)
   mask = ranking.to_mask(selection, model.config.num_experts)
   tree = jnp.asarray(mask), correction_biases(model, params)
   return Partial(_rerouting(model), tree)
@@ -95,7 +95,7 @@ def prune(model: Model, params: Params, keep: Any) -> tuple[Model, Params]:
       a layer keeps fewer than K experts; the router chooses among groups of
       experts and these keep different numbers; or `keep` is wrong.
   """
-  selection = _check(model, keep)
+  selection = _check(model, params, keep)
   sizes = {len(ids) for ids in selection}
   if len(sizes) > 1:
     raise ValueError(
@@ -131,10 +131,16 @@ def prune(model: Model, params: Params, keep: Any) -> tuple[Model, Params]:
   return pruned, {"params": layers}
 
 
-def _check(model: Model, keep: Any) -> Selection:
+def _check(model: Model, params: Params, keep: Any) -> Selection:
   config = model.config
   if config.num_experts is None or isinstance(model, FineTunes):
     raise ValueError("model must have stacked experts to be pruned")
+  for layer in config.moe_layers:
+    if "routes" in params["params"][f"layer_{layer}"]["experts"]:
+      raise ValueError(
+        "several outputs of a merged model's router lead to one expert: prune "
+        "the model of with_copies"
+      )
   return ranking.check_selection(
     keep,
     num_layers=len(config.moe_layers),

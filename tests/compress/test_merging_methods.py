@@ -307,7 +307,7 @@ def test_dropped_experts_give_their_mean_output(case):
   np.testing.assert_allclose(
     (after[1][0] - before[1][0])[rows], change[rows], **CLOSE
   )
-  with pytest.raises(ValueError, match=r"keep must be .* got \[\[0, 0\]"):
+  with pytest.raises(ValueError, match=r"keep must be .* got \[0, 0\]"):
     compress.with_constants(MODEL, case.params, [[0, 0], [1, 2]], means)
   with pytest.raises(ValueError, match=r"\[L, E, D\] = \(2, 5, 16\)"):
     compress.with_constants(MODEL, case.params, keep, means[:1])

@@ -5,11 +5,13 @@ Letters: L layers, E experts, G groups, P outputs of a router, D model width.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax import models, moe
+from tanbr_jax.compress import ranking
 from tanbr_jax.models.base import Model, Params
 from tanbr_jax.models.fine_tunes import FineTunes
 
@@ -120,7 +122,7 @@ def with_copies(model: Model, params: Params) -> tuple[Model, Params]:
 
 
 def with_constants(
-  model: Model, params: Params, keep: np.ndarray, outputs: np.ndarray
+  model: Model, params: Params, keep: Any, outputs: np.ndarray
 ) -> tuple[Model, Params]:
   """Drops experts, each for the constant vector that it gives on average.
 
@@ -130,8 +132,7 @@ def with_constants(
   Args:
     model: of E experts.
     params: its parameters.
-    keep: [L, M] different experts of each layer, as many as a token chooses or
-      more.
+    keep: [L, M], as for `prune`.
     outputs: [L, E, D], the mean output of every expert for its own tokens
       (`CalibrationStatistics.outputs` by `num_pairs`).
 
@@ -143,24 +144,24 @@ def with_constants(
   """
   config, stacks = model.config, stacks_of(model, params)
   shape = len(stacks), config.num_experts, stacks[0].w_out.shape[-1]
-  keep = np.asarray(keep)
-  if (
-    keep.ndim != 2
-    or keep.shape[0] != shape[0]
-    or not config.num_selected <= keep.shape[1] <= shape[1]
-    or np.any((keep < 0) | (keep >= shape[1]))
-    or any(len(set(row)) < len(row) for row in keep.tolist())
-  ):
+  selection = ranking.check_selection(
+    keep,
+    num_layers=shape[0],
+    num_experts=shape[1],
+    num_selected=config.num_selected,
+  )
+  sizes = {len(row) for row in selection}
+  if len(sizes) > 1:
     raise ValueError(
-      f"keep must be [L, M] different experts of each of L={shape[0]} layers, "
-      f"M in [{config.num_selected}, {shape[1]}], got {keep.tolist()}"
+      "a model has one number of experts for all layers, got "
+      f"{min(sizes)} to {max(sizes)}"
     )
   if np.shape(outputs) != shape or not np.all(np.isfinite(outputs)):
     raise ValueError(
       f"outputs must be finite [L, E, D] = {shape}, got {np.shape(outputs)}"
     )
   parts = []
-  for stack, row, means in zip(stacks, keep, outputs, strict=True):
+  for stack, row, means in zip(stacks, selection, outputs, strict=True):
     expert_of = np.full(shape[1], moe.NO_EXPERT)
     expert_of[row] = np.arange(len(row))
     constants = np.array(means, np.float64)
@@ -172,7 +173,7 @@ def with_constants(
         "constants": jnp.asarray(constants, stack.w_out.dtype),
       }
     )
-  config = dataclasses.replace(config, num_experts=keep.shape[1])
+  config = dataclasses.replace(config, num_experts=sizes.pop())
   return dataclasses.replace(model, config=config), _replaced(
     model, params, parts
   )

@@ -17,6 +17,8 @@ from tanbr_jax import moe
 from tanbr_jax.compress.merging import assembly, blocks, grouping
 from tanbr_jax.compress.merging.grouping import Grouping
 from tanbr_jax.compress.merging.weights import group_weights
+from tanbr_jax.compress.pruning import prune
+from tanbr_jax.compress.scores import score
 from tanbr_jax.compress.statistics import CalibrationStatistics, total
 from tanbr_jax.models.alignment import (
   NEURON_AXES,
@@ -25,6 +27,7 @@ from tanbr_jax.models.alignment import (
 )
 from tanbr_jax.models.base import Model, Params
 
+ROUTERS = ("routes", "centres")
 Statistics = CalibrationStatistics | Mapping[str, CalibrationStatistics]
 
 
@@ -137,6 +140,7 @@ def merge_experts(
   num_groups: int = 1,
   groups: str | np.ndarray | None = None,
   align: bool | None = None,
+  router: str = "routes",
   on_layer: Callable[[], object] = lambda: None,
   **options: Any,
 ) -> tuple[Model, Params]:
@@ -146,7 +150,9 @@ def merge_experts(
 
   A model of G experts keeps its routers. Each token still chooses among the E,
   by the routers' own gates; those of experts that became one add up
-  (`moe.Routes`).
+  (`moe.Routes`). With router="centres" a router keeps the outputs of the
+  groups' centres alone, as REAM's do: tokens choose otherwise, but the model is
+  a smaller one of its family, which `save_pretrained` writes.
 
   Args:
     method: a key of `CATALOGUE`.
@@ -164,6 +170,7 @@ def merge_experts(
       method's own.
     align: whether each expert's neurons are put in the order of its group's
       centre first; None for what the method does.
+    router: one of `ROUTERS`, for several groups.
     on_layer: called after every layer.
     **options: of the method. task_mix: share of each domain by name.
       shrinkage: of RegMean's off-diagonals, 0.9. max_group_size: of REAM, 16.
@@ -178,6 +185,7 @@ def merge_experts(
       the method needs.
   """
   found = CATALOGUE[_known("method", method, CATALOGUE)]
+  _known("router", router, ROUTERS)
   stacks = assembly.stacks_of(model, params)
   _check_groups(model, num_groups, groups, len(stacks))
   if unknown := sorted(set(options) - set(found.options)):
@@ -195,7 +203,7 @@ def merge_experts(
     scores(found, given, options)  # refuses a mix before any work
     return given
 
-  merged, labels = [], []
+  merged, labels, centres = [], [], []
   seen = None if callable(statistics) else check(statistics)
   for layer, stack in enumerate(stacks):
     if callable(statistics):
@@ -211,10 +219,14 @@ def merge_experts(
     )
     merged.append(one)
     labels.append(grouped.labels)
+    centres.append(grouped.centres)
     on_layer()
   if num_groups == 1:
     return assembly.dense(model, params, merged)
-  return assembly.grouped(model, params, merged, labels)
+  if router == "routes":
+    return assembly.grouped(model, params, merged, labels)
+  smaller, kept = prune(model, params, centres)
+  return smaller, assembly.replace_stacks(smaller, kept, merged)
 
 
 def scores(
@@ -237,13 +249,7 @@ def scores(
     return np.ones(found.num_pairs.shape)
   if method.weights == "frequency":
     return np.asarray(found.num_pairs, np.float64)
-  return reap(found)
-
-
-def reap(statistics: CalibrationStatistics) -> np.ndarray:
-  """Returns [L, E], the mean of g |f_e| over X_e with gates that sum to 1."""
-  count = np.maximum(statistics.num_pairs, 1)
-  return statistics.normalised_gated_norms / count
+  return score("reap", found)
 
 
 def _mixed_use(statistics: Statistics, task_mix: Any) -> np.ndarray:
@@ -282,12 +288,12 @@ def _merge_layer(
 ) -> tuple[moe.Experts, Grouping]:
   """A layer's G experts, and who became which of them."""
   found = _total(statistics)
-  score = scores(method, statistics, options)[layer]
+  worth = scores(method, statistics, options)[layer]
   rule = method.grouping if groups is None else groups
   use = np.asarray(found.num_pairs[layer], np.float64)
   if num_groups == 1:
     # The centre is the expert of most weight, or of most tokens.
-    best = score if method.weights == "reap" else use
+    best = worth if method.weights == "reap" else use
     grouped = grouping.of_labels(np.zeros(len(use), int), best)
   else:
     grouped = _group(rule, found, layer, num_groups, use, options)
@@ -299,7 +305,7 @@ def _merge_layer(
     centres = grouped.centres[grouped.labels]
     orders = neuron_orders(stack, centres, activations=units)
     stack = reorder_neurons(stack, orders)
-  weights = group_weights(score, grouped.labels)
+  weights = group_weights(worth, grouped.labels)
   merge = getattr(blocks, method.blocks)
   given = _given(method.blocks, found, layer, orders)
   given |= {k: v for k, v in options.items() if k in _OF_BLOCKS}
@@ -326,7 +332,7 @@ def _group(
   if rule == "ream":
     return grouping.nearest_centre(
       _ream_likeness(statistics, layer),
-      reap(statistics)[layer],
+      score("reap", statistics)[layer],
       num_groups,
       max_group_size=options.get("max_group_size", 16),
     )

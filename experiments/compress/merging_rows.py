@@ -1,0 +1,256 @@
+"""Merging: the gap of merged experts to the routed model, method by method.
+
+Letters: V domains, E experts, G groups, K experts per token.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.compress import measures, stages
+from experiments.compress.stages import FEW_SPARSITY, WHOLE, OnRow, Rows, Study
+from tanbr_jax import compress, data, models, moe
+from tanbr_jax.compress import merging
+from tanbr_jax.models import scoring
+from tanbr_jax.training import recovery
+
+Statistics = dict[str, compress.CalibrationStatistics]
+# The forms that experts are merged to.
+ONE, GROUPS = "one block", "groups"
+# What may be done besides a method, in the tables' order.
+PLAIN, ALIGNED, SCALED, BOTH = "plain", "aligned", "scaled", "aligned, scaled"
+# It matches neurons itself.
+_NEVER_ALIGNED = ("zip_it",)
+_RECOVERY_BATCH = 16
+
+
+class Merged(NamedTuple):
+  """A model to measure.
+
+  Attributes:
+    form: what it is made of.
+    method: how.
+    variant: what else was done.
+    model: of the form.
+    params: its parameters.
+  """
+
+  form: str
+  method: str
+  variant: str
+  model: models.Model
+  params: models.Params
+
+
+def rows(study: Study, seed: int, on_row: OnRow) -> Rows:
+  """Every method into one block and into groups, pruning beside them.
+
+  All are generalists: they are calibrated on all domains alike and measured on
+  all. Groups halve the experts. A row has the loss and accuracy of given text
+  and the share of greedy continuations that stays.
+  """
+  windows = stages.draw_windows(study, seed, study.settings.calibration_windows)
+  found = []
+  statistics = _calibrate(study, windows)
+  for merged in itertools.chain(
+    _forms(study, statistics, windows),
+    _recovered(study, statistics, windows, seed),
+  ):
+    found.append(
+      {
+        "seed": seed,
+        "form": merged.form,
+        "method": merged.method,
+        "variant": merged.variant,
+        **measure(study, merged.model, merged.params),
+      }
+    )
+    on_row()
+  return found
+
+
+def measure(
+  study: Study, model: models.Model, params: models.Params
+) -> dict[str, float]:
+  """Expert bytes, and the mean effect over all domains."""
+  bench, size = study.bench, models.expert_bytes(params)
+  if _has_groups(model, params):
+    # With copies it is the whole model's program, whatever the groups.
+    model, params = compress.with_copies(model, params)
+  score = _score(model, params, bench.windows)
+  row = {
+    "loss": float(jnp.mean(score.loss)),
+    "accuracy": float(jnp.mean(score.accuracy)),
+    "expert_bytes": size,
+  }
+  if bench.said is not None:
+    shares = [
+      measures.match(_continue(study, model, params, domain), said)
+      for domain, said in enumerate(bench.said)
+    ]
+    row["match"] = float(np.mean(shares))
+  return row
+
+
+def _has_groups(model: models.Model, params: models.Params) -> bool:
+  name = f"layer_{model.config.moe_layers[0]}"
+  routes = params["params"][name]["experts"].get("routes")
+  return routes is not None and moe.NO_EXPERT not in routes.expert_of
+
+
+def num_groups(study: Study) -> int | None:
+  """G, half of the experts; None where a token would choose more."""
+  config = study.bench.model.config
+  count = stages.num_kept(FEW_SPARSITY, config.num_experts)
+  return count if max(2, config.num_selected) <= count else None
+
+
+def _forms(
+  study: Study, statistics: Statistics, windows: np.ndarray
+) -> Iterator[Merged]:
+  """The whole model, then all that is merged or pruned."""
+  model, params = study.bench.model, study.bench.params
+  yield Merged(ONE, WHOLE, PLAIN, model, params)
+  read = data.read_windows(jnp.asarray(windows).reshape(-1, windows.shape[-1]))
+  count = num_groups(study)
+  for groups in (1, count) if count is not None else (1,):
+    form = ONE if groups == 1 else GROUPS
+    for name in study.settings.merging.methods:
+      for align in (False, True)[: 1 + (name not in _NEVER_ALIGNED)]:
+        small, merged = compress.MERGES[name](
+          model,
+          params,
+          statistics,
+          num_groups=groups,
+          align=align,
+          **_options(study, name),
+        )
+        variants = (ALIGNED, BOTH) if align else (PLAIN, SCALED)
+        yield Merged(form, name, variants[0], small, merged)
+        scaled = models.match_scale(
+          model,
+          params,
+          merged,
+          read.inputs,
+          attention_mask=read.is_text,
+          batch_size=study.settings.batch_size,
+        )
+        yield Merged(form, name, variants[1], small, scaled)
+  if count is not None:
+    yield from _beside(study, statistics, count)
+
+
+def _beside(
+  study: Study, statistics: Statistics, count: int
+) -> Iterator[Merged]:
+  """What else has as many experts: pruning, constants, REAM's own routers."""
+  model, params = study.bench.model, study.bench.params
+  found = compress.total(statistics.values())
+  keep = compress.keep_local(compress.score("reap", found), count)
+  pruned = compress.prune(model, params, keep)
+  yield Merged(GROUPS, "(pruned by REAP)", PLAIN, *pruned)
+  means = found.outputs / np.maximum(found.num_pairs, 1)[:, :, None]
+  constants = compress.with_constants(model, params, keep, means)
+  yield Merged(GROUPS, "(MoNE: constants)", PLAIN, *constants)
+  if "ream" in study.settings.merging.methods:
+    ream = compress.MERGES["ream"](
+      model, params, statistics, num_groups=count, router="centres"
+    )
+    yield Merged(GROUPS, "(ream, routers of centres)", ALIGNED, *ream)
+
+
+def _recovered(
+  study: Study, statistics: Statistics, windows: np.ndarray, seed: int
+) -> Iterator[Merged]:
+  """Merged models, and the whole one, after a few steps of training."""
+  settings = study.settings.merging
+  if not settings.recovery_steps:
+    return
+  model, params = study.bench.model, study.bench.params
+  forms = [(ONE, WHOLE, model, params)]
+  count = num_groups(study)
+  for name in settings.recovery_methods:
+    for groups in (1, count) if count is not None else (1,):
+      made = compress.MERGES[name](
+        model,
+        params,
+        statistics,
+        num_groups=groups,
+        **_options(study, name),
+      )
+      forms.append((ONE if groups == 1 else GROUPS, name, *made))
+  rows = windows.reshape(-1, windows.shape[-1])
+  for form, name, small, start in forms:
+    if name != WHOLE:
+      yield Merged(form, name, "not trained", small, start)
+    for part in recovery.PARTS:
+      if part == "router" and small.config.num_experts is None:
+        continue
+      trained = recovery.recover(
+        small,
+        start,
+        rows,
+        part=part,
+        num_steps=settings.recovery_steps,
+        batch_size=min(_RECOVERY_BATCH, len(rows)),
+        learning_rate=settings.recovery_rate,
+        seed=seed,
+      )
+      yield Merged(form, name, f"trained: {part}", small, trained)
+
+
+def _calibrate(study: Study, windows: np.ndarray) -> Statistics:
+  """Statistics of every domain, with what all methods need."""
+  settings = study.settings.merging
+  needs = {"outputs"}
+  for name in (*settings.methods, *settings.recovery_methods):
+    needs |= set(compress.merge_needs(name, num_groups=2))
+  found = stages.calibrate(study, windows, sorted(needs))
+  return dict(zip(study.bench.domains, found, strict=True))
+
+
+def _options(study: Study, method: str) -> dict[str, Any]:
+  """Of a method: the mix of all domains alike."""
+  if "task_mix" not in merging.CATALOGUE[method].options:
+    return {}
+  domains = study.bench.domains
+  return {"task_mix": dict.fromkeys(domains, 1 / len(domains))}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score(
+  model: models.Model, params: models.Params, windows: jax.Array
+) -> models.Score:
+  """[V, W] each, of any form."""
+
+  def part(windows: jax.Array) -> models.Score:
+    read = data.read_windows(windows)
+    logits = model.apply(params, read.inputs, attention_mask=read.is_text)
+    return models.score_logits(logits, read.targets, read.is_scored)
+
+  return jax.lax.map(
+    lambda one: scoring.over_windows(
+      part, one, vocab_size=model.config.vocab_size
+    ),
+    windows,
+  )
+
+
+def _continue(
+  study: Study, model: models.Model, params: models.Params, domain: int
+) -> np.ndarray:
+  return np.asarray(
+    models.generate(
+      model,
+      params,
+      study.bench.prompts[domain],
+      max_new_tokens=study.bench.new_tokens,
+      eos_token_ids=(),
+      pad_token_id=0,
+    )
+  )
