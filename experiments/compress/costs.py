@@ -21,8 +21,8 @@ from tanbr_jax import compress, models
 from tanbr_jax.compress.ranking import Selection
 from tanbr_jax.timing import latency
 
-# Positions that are cached before the step that is timed.
-_CACHED = 32
+# Positions that are cached before the step that is timed, at most.
+_CACHED = 128
 
 
 def rows(
@@ -78,9 +78,10 @@ def _decode_times(
   """One step of B sequences of random tokens, models in turns."""
   calls = {}
   for sparsity, (model, params) in pruned.items():
+    length = min(_CACHED, (model.config.context or _CACHED + 1) - 1)
     ids = jax.random.randint(
       jax.random.key(batch),
-      (batch, _CACHED),
+      (batch, length),
       0,
       model.config.vocab_size,
       jnp.int32,
@@ -95,7 +96,7 @@ def _decode_times(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _prefill(model: Any, params: Any, ids: jax.Array) -> Any:
-  return model.prefill(params, ids, capacity=_CACHED + 1)
+  return model.prefill(params, ids, capacity=ids.shape[1] + 1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
