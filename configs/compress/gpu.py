@@ -21,14 +21,13 @@ def get_config() -> ml_collections.ConfigDict:
     num_selected=4,
     context=256,
     dtype="bfloat16",
-    num_steps=1500,
+    num_steps=900,
     dense_steps=100,
     batch_size=128,
     learning_rate=1e-3,
   )
-  config.test_windows = 32
-  config.prompts = 16
-  config.new_tokens = 64
-  config.match_sparsities = (0.25, 0.5)
+  config.test_windows = 16
+  config.new_tokens = 32
+  config.decode_batches = (1, 16, 64)
   config.latency_repeats = 50
   return config

@@ -17,7 +17,12 @@ def get_config() -> ml_collections.ConfigDict:
   # whose experts are routed in every step.
   config.pretrain = dataclasses.asdict(
     pretraining.PretrainConfig(
-      model="decoder", num_steps=400, expert_dim=256, routed_every=1
+      model="decoder",
+      num_layers=2,
+      model_dim=64,
+      expert_dim=128,
+      num_steps=400,
+      routed_every=1,
     )
   )
   del config.pretrain["seed"]
@@ -70,10 +75,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.batch_size = 10
   # Tokens of a domain that "enumeration" tries its sets on.
   config.max_samples = 256
-  config.test_windows = 16
+  config.test_windows = 8
   # Prompts of each domain, the tokens after each.
   config.prompts = 4
-  config.new_tokens = 16
+  config.new_tokens = 8
   # Sequences of a timed step, and how often it is timed.
   config.decode_batches = (1, 16)
   config.latency_repeats = 20

@@ -21,8 +21,8 @@ from tanbr_jax import compress, models
 from tanbr_jax.compress.ranking import Selection
 from tanbr_jax.timing import latency
 
-# Positions that are cached before the step that is timed.
-_CACHED = 32
+# Positions that are cached before the step that is timed, at most.
+_CACHED = 128
 
 
 def rows(
@@ -46,7 +46,7 @@ def rows(
     for sparsity, keep in chosen.items()
   }
   times = {
-    batch: _decode_times(pruned, batch, settings.latency_repeats)
+    batch: decode_times(pruned, batch, settings.latency_repeats)
     for batch in settings.decode_batches
   }
   found = []
@@ -72,15 +72,22 @@ def rows(
   return found
 
 
-def _decode_times(
+def decode_times(
   pruned: Mapping[float, tuple[Any, Any]], batch: int, repeats: int
 ) -> dict[float, latency.Latency]:
-  """One step of B sequences of random tokens, models in turns."""
+  """One step of B sequences of random tokens, models in turns.
+
+  Args:
+    pruned: sparsity -> model and parameters.
+    batch: B.
+    repeats: of each.
+  """
   calls = {}
   for sparsity, (model, params) in pruned.items():
+    length = min(_CACHED, (model.config.context or _CACHED + 1) - 1)
     ids = jax.random.randint(
       jax.random.key(batch),
-      (batch, _CACHED),
+      (batch, length),
       0,
       model.config.vocab_size,
       jnp.int32,
@@ -93,9 +100,24 @@ def _decode_times(
   return {sparsity: found[str(sparsity)] for sparsity in pruned}
 
 
+def distinct_of_step(model: Any, params: Any, batch: int) -> float:
+  """The mean number of experts of a layer that one step of random tokens reads.
+
+  Args:
+    model: with experts.
+    params: its parameters.
+    batch: B.
+  """
+  tokens = jax.random.randint(
+    jax.random.key(batch), (batch, 1), 0, model.config.vocab_size, jnp.int32
+  )
+  ids = np.asarray(measures.routed_ids(model, params, tokens))
+  return float(np.mean([np.unique(layer).size for layer in ids]))
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _prefill(model: Any, params: Any, ids: jax.Array) -> Any:
-  return model.prefill(params, ids, capacity=_CACHED + 1)
+  return model.prefill(params, ids, capacity=ids.shape[1] + 1)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -154,15 +154,16 @@ def routing_ids(bench: Bench, model: Any, params: Any) -> np.ndarray:
   ids = []
   for windows in bench.windows:
     read = data.read_windows(windows)
-    seen = _routed_ids(model, params, read.inputs)
+    seen = routed_ids(model, params, read.inputs)
     ids.append(np.asarray(seen).reshape(len(seen), *read.inputs.shape, -1))
   return np.concatenate(ids, axis=1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _routed_ids(
+def routed_ids(
   model: models.Model, params: models.Params, inputs: jax.Array
 ) -> jax.Array:
+  """[L, B S, K], the experts of tokens [B, S]."""
   return model.apply(params, inputs, observe=Partial(_ids))[1]
 
 

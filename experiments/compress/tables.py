@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     *_method_tables(summary),
     *_part(
       "Calibration windows of a domain, at 50 %: accuracy in the domain",
-      _pivot(summary, "samples", "accuracy_in", key=float),
+      _pivot(summary, "samples", "accuracy_in", sort=int),
     ),
     *_part(
       "Calibration text, at 50 %: accuracy in the domain",
@@ -238,10 +238,8 @@ def _pivot(
   key: str,
   *,
   sort: Callable[[str], Any] | None = None,
-  **options: Any,
 ) -> str | None:
   """A row for each method, a column for each second name."""
-  sort = options.get("key", sort)
   groups = groups_of(summary, stage, 1)
   if not groups:
     return None
@@ -272,22 +270,14 @@ def _rho(summary: Mapping[str, Any]) -> str | None:
     [m]
     + [cell(summary, f"truth/{m}/{key}", 1, 2) for key in keys]
     + [
-      cell(
-        {k: v for k, v in _value(summary, f"truth/{m}/{layer}/rho")}, "x", 1, 2
-      )
+      # The value alone: intervals of all layers would not fit.
+      cell({"rho": summary.get(f"truth/{m}/{layer}/rho")}, "rho", 1, 2)
       for layer in layers
     ]
     for m in order
   ]
   titles = ["score", "specialists", "per token", "generalist", *layers]
   return readme_block.table(titles, lines)
-
-
-def _value(
-  summary: Mapping[str, Any], key: str
-) -> Iterable[tuple[str, float | None]]:
-  """The value of a key alone, without its interval."""
-  return [("x", summary.get(key))]
 
 
 def _costs(summary: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ import pytest
 
 import experiments
 from configs.bandit_speed import quick as bandit_speed_config
+from configs.compress import quick as compress_config
 from configs.kernels import gpu as kernels_config
 from configs.model_latency import quick as model_latency_config
 from configs.online import quick as online_config
@@ -27,6 +28,7 @@ from configs.regret import tune as tune_config
 from experiments import decision_latency, pretrain, ternary
 from experiments.bandit_speed import settings as bandit_speed
 from experiments.common import records, streams
+from experiments.compress import settings as compress
 from experiments.kernels import settings as kernels
 from experiments.merge_checkpoint import command as merge_checkpoint
 from experiments.model_latency import settings as model_latency
@@ -52,6 +54,7 @@ def synthetic_study(config):
 # What each study makes of its config before any work.
 STUDIES = {
   "bandit_speed": (bandit_speed_config, bandit_speed.read),
+  "compress": (compress_config, compress.read),
   "decision_latency": (
     decision_config,
     lambda c: records.read(decision_latency.DecisionSettings, c),
