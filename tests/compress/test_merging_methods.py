@@ -103,12 +103,15 @@ def test_experts_that_compute_the_same_merge_to_what_they_are(
     align=is_aligned,
     **options_of(name),
   )
+  # Three matrices of each expert, and of the shared one of width 12.
+  assert models.expert_bytes(params) == L * 4 * 3 * D * (num_groups * F + 12)
+  if num_groups > 1:
+    # One program for all groupings.
+    model, params = compress.with_copies(model, params)
   # Padding goes to no expert, but to the one block.
   np.testing.assert_allclose(
     apply(model, params)[MASK], apply(MODEL, alike.params)[MASK], **CLOSE
   )
-  # Three matrices of each expert, and of the shared one of width 12.
-  assert models.expert_bytes(params) == L * 4 * 3 * D * (num_groups * F + 12)
 
 
 def test_without_alignment_they_do_not(alike):
@@ -221,6 +224,38 @@ def test_groups_are_routed_as_their_members_were(case, grouped):
   np.testing.assert_allclose(apply(copies, copied), wanted, **CLOSE)
 
 
+def test_routers_of_centres_are_those_of_a_pruned_model(case, grouped):
+  model, params = compress.MERGES["frequency"](
+    MODEL,
+    case.params,
+    case.statistics,
+    num_groups=G,
+    groups=LABELS,
+    router="centres",
+  )
+  counts = sum(one.num_pairs for one in case.statistics.values())
+  assert model.config == dataclasses.replace(CONFIG, num_experts=G)
+  for layer in range(L):
+    best = sorted(
+      max(
+        np.flatnonzero(LABELS[layer] == group), key=lambda e: counts[layer, e]
+      )
+      for group in range(G)
+    )
+    experts = params["params"][f"layer_{layer}"]["experts"]
+    kernel = case.params["params"][f"layer_{layer}"]["experts"]["router"]
+    np.testing.assert_array_equal(
+      experts["router"]["kernel"], kernel["kernel"][:, np.array(best)]
+    )
+    # The same experts in the same order as with routes.
+    assert "routes" not in experts
+    np.testing.assert_array_equal(
+      experts["stack"].w_in, stack_of(grouped[1], layer).w_in
+    )
+  with pytest.raises(ValueError, match="prune the model of with_copies"):
+    compress.prune(*grouped, [[0, 1]] * L)
+
+
 def test_the_scale_of_a_grouped_model_is_matched(case, grouped):
   _, params = grouped
   found = models.match_scale(
@@ -230,16 +265,20 @@ def test_the_scale_of_a_grouped_model_is_matched(case, grouped):
   hidden, routed, routing = apply(
     MODEL, case.params, observe=Partial(see_outputs, ())
   )[1]
+
+  @jax.jit
+  def outputs(stack, hidden, routing, expert_of):
+    _, own = moe.follow_routes(
+      expert_of, routing.probabilities, routing, num_experts=G
+    )
+    merged = moe.routed(dataclasses.replace(stack, shared=None), hidden, own)
+    return merged, moe.apply(stack.shared, hidden)
+
   for layer in range(L):
-    stack = stack_of(found, layer)
     routes = params["params"][f"layer_{layer}"]["experts"]["routes"]
     table = jnp.asarray(routes.expert_of, jnp.int32)
     one = jax.tree.map(lambda leaf, layer=layer: leaf[layer], routing)
-    _, own = moe.follow_routes(table, one.probabilities, one, num_experts=G)
-    merged = moe.routed(
-      dataclasses.replace(stack, shared=None), hidden[layer], own
-    )
-    shared = moe.apply(stack.shared, hidden[layer])
+    merged, shared = outputs(stack_of(found, layer), hidden[layer], one, table)
     rows = MASK.ravel()
     np.testing.assert_allclose(
       np.std(np.float64(merged)[rows], axis=0),
@@ -329,6 +368,7 @@ def test_dropped_experts_give_their_mean_output(case):
     ("task_mix", {"task_mix": {"one": 0.9, "two": 0.3}}, "'two': 0.3"),
     ("ream", {"max_group_size": 1, "num_groups": 3}, "cannot hold 5"),
     ("sub_moe", {"rank_share": 2}, "got 2"),
+    ("average", {"router": "new"}, "got 'new'"),
   ],
 )
 def test_what_cannot_be_is_refused(case, name, given, message):

@@ -39,7 +39,9 @@ X = jax.random.normal(jax.random.key(2), (N, D), jnp.float32)
 def test_pairs_of_one_expert_become_one(chosen):
   logits, routing = chosen
   table = jnp.asarray(EXPERT_OF, jnp.int32)
-  found_logits, found = moe.follow_routes(table, logits, routing, num_experts=E)
+  found_logits, found = jax.jit(
+    moe.follow_routes, static_argnames="num_experts"
+  )(table, logits, routing, num_experts=E)
   logits, (ids, gates, probabilities) = jax.tree.map(
     np.float64, (logits, routing)
   )
@@ -67,7 +69,7 @@ def test_a_layer_with_routes_is_one_with_copies_and_constants(chosen, experts):
   logits, routing = chosen
   constants = np.zeros((P, D), np.float32)
   constants[5] = [1, -2, 3, 0, 5]
-  out, seen = moe.apply_layer(
+  out, seen = jax.jit(moe.apply_layer)(
     experts,
     X,
     logits,
@@ -123,7 +125,7 @@ def test_gradients_are_those_of_copies(chosen, experts):
 
 def test_padding_gets_no_constant(chosen, experts):
   logits, routing = chosen
-  out, _ = moe.apply_layer(
+  out, _ = jax.jit(moe.apply_layer)(
     experts,
     X,
     logits,
