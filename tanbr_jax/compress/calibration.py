@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from tanbr_jax.checks import names
 from tanbr_jax.compress import expert_utility, observers, statistics
@@ -66,6 +67,9 @@ def calibrate(
     max_samples: M, of "samples".
     on_batch: called after every batch that is read.
 
+  Returns:
+    The sums. A domain without a token has zeros, and a line in the log.
+
   Raises:
     ValueError: if there is no batch, an argument is wrong, or the model has no
       stacked experts.
@@ -90,6 +94,8 @@ def calibrate(
     on_batch()
   if not reader.num_sequences:
     raise ValueError("batches must hold one batch or more, got none")
+  if not reader.num_tokens:
+    logging.warning("domain %r has no token: its scores are all 0", domain)
   arrays = reader.finish()
   # And, where the threshold came too late for what was read, another one.
   if "peu" in needs:

@@ -72,8 +72,9 @@ class CalibrationStatistics:
     gated_norms: [L, E], sum over X_e of g |f_e|.
     normalised_gated_norms: [L, E], that with gates that sum to 1.
     easy_ep: [L, E], sum over X_e of g |f_e| max(0, 1 - cos(h, h + m)) with h
-      the residual stream and m what all routed experts add to it; NaN where
-      the model does not tell the stream.
+      the residual stream and m the sum of g f_e, to which a norm or a scale
+      behind the layer is not applied; NaN where the model does not tell the
+      stream.
     largest_output: [L, E], the largest absolute value in any f_e.
     outputs: [L, E, D], sum over X_e of f_e.
     gated_outputs: [L, E, D], sum over X_e of g f_e.

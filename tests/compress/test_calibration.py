@@ -171,7 +171,7 @@ def test_saved_statistics_are_read_as_they_were(case, tmp_path):
     compress.load_statistics(path)
 
 
-def test_a_domain_without_tokens_is_counted_and_scores_zero(case):
+def test_a_domain_without_tokens_is_counted_and_scores_zero(case, caplog):
   ids, mask = case.text["letters"][0]
   empty = compress.calibrate(
     case.model,
@@ -181,6 +181,7 @@ def test_a_domain_without_tokens_is_counted_and_scores_zero(case):
     needs=tuple(compress.NEEDS),
     max_samples=7,
   )
+  assert "domain 'none' has no token" in caplog.text
   assert empty.domains == (("none", 0),)
   assert empty.empty_domains == ("none",)
   for one in compress.SCORES.values():

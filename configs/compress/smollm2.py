@@ -1,0 +1,28 @@
+"""Scores of experts on a checkpoint, such as SmolLM2 with fine experts.
+
+  python -m experiments.compress --config=configs/compress/smollm2.py \
+    --config.model.path=FOLDER
+
+FOLDER is a checkpoint with experts, for instance one that `experiments.upcycle`
+wrote. The text is that of the built-in domains.
+"""
+
+import ml_collections
+
+from configs.compress import quick
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The config; see configs/compress/quick.py."""
+  config = quick.get_config()
+  config.stages = "truth,methods"
+  config.methods = (
+    "peu,act_logits,frequency,seer_soft,ean,reap,easy_ep,leave_one_out,random"
+  )
+  config.sparsities = (0.25, 0.5)
+  config.calibration_windows = 20
+  config.batch_size = 10
+  config.prompts = 2
+  config.new_tokens = 16
+  config.max_domains = 4
+  return config
