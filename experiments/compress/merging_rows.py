@@ -5,7 +5,7 @@ Letters: V domains, E experts, G groups, K experts per token.
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,9 @@ from experiments.compress import measures, stages
 from experiments.compress.stages import FEW_SPARSITY, WHOLE, OnRow, Rows, Study
 from tanbr_jax import compress, data, models, moe
 from tanbr_jax.compress import merging
+from tanbr_jax.compress.merging import assembly
 from tanbr_jax.models import scoring
+from tanbr_jax.models.alignment import reorder_neurons
 from tanbr_jax.training import recovery
 
 Statistics = dict[str, compress.CalibrationStatistics]
@@ -56,7 +58,7 @@ def rows(study: Study, seed: int, on_row: OnRow) -> Rows:
   """
   windows = stages.draw_windows(study, seed, study.settings.calibration_windows)
   found = []
-  statistics = _calibrate(study, windows)
+  statistics = _calibrate(study, windows, _needs(study))
   for merged in itertools.chain(
     _forms(study, statistics, windows),
     _recovered(study, statistics, windows, seed),
@@ -141,14 +143,71 @@ def _forms(
           batch_size=study.settings.batch_size,
         )
         yield Merged(form, name, variants[1], small, scaled)
+    yield from _in_order(study, statistics, windows, groups)
+    yield from _shuffled(study, statistics, groups)
   if count is not None:
     yield from _beside(study, statistics, count)
+
+
+def _in_order(
+  study: Study, statistics: Statistics, windows: np.ndarray, groups: int
+) -> Iterator[Merged]:
+  """Methods whose statistics are of the model merged so far, as published."""
+  model, params = study.bench.model, study.bench.params
+  form = ONE if groups == 1 else GROUPS
+  for name, published, options in (
+    ("reg_mean", "(RegMean++)", {}),
+    ("ream", "(REAM as published)", {"router": "centres"}),
+  ):
+    if name not in study.settings.merging.methods:
+      continue
+    needs = compress.merge_needs(name, num_groups=groups)
+
+    def take(
+      model: models.Model, params: models.Params, needs: Any = needs
+    ) -> Statistics:
+      bench = study.bench._replace(model=model, params=params)
+      return _calibrate(study._replace(bench=bench), windows, needs)
+
+    made = compress.MERGES[name](
+      model, params, take, num_groups=groups, **options
+    )
+    yield Merged(form, published, ALIGNED if name == "ream" else PLAIN, *made)
+
+
+def _shuffled(
+  study: Study, statistics: Statistics, groups: int
+) -> Iterator[Merged]:
+  """The average by use of the same experts with their neurons shuffled.
+
+  No expert computes anything else, and the average something else altogether:
+  what alignment is for, where experts have no origin in common.
+  """
+  model = study.bench.model
+  stacks = assembly.stacks_of(model, study.bench.params)
+  draws = np.random.default_rng(0)
+  shuffled = []
+  for stack in stacks:
+    orders = np.tile(np.arange(stack.w_in.shape[2]), (stack.num_experts, 1))
+    orders = draws.permuted(orders, axis=1).astype(np.int32)
+    shuffled.append(reorder_neurons(stack, orders))
+  params = assembly.replace_stacks(model, study.bench.params, shuffled)
+  for align in (False, True):
+    made = compress.MERGES["frequency"](
+      model, params, statistics, num_groups=groups, align=align
+    )
+    yield Merged(
+      ONE if groups == 1 else GROUPS,
+      "(frequency, neurons shuffled)",
+      ALIGNED if align else PLAIN,
+      *made,
+    )
 
 
 def _beside(
   study: Study, statistics: Statistics, count: int
 ) -> Iterator[Merged]:
-  """What else has as many experts: pruning, constants, REAM's own routers."""
+  """What else has as many experts: pruning, and constants for what is cut."""
   model, params = study.bench.model, study.bench.params
   found = compress.total(statistics.values())
   keep = compress.keep_local(compress.score("reap", found), count)
@@ -157,11 +216,6 @@ def _beside(
   means = found.outputs / np.maximum(found.num_pairs, 1)[:, :, None]
   constants = compress.with_constants(model, params, keep, means)
   yield Merged(GROUPS, "(MoNE: constants)", PLAIN, *constants)
-  if "ream" in study.settings.merging.methods:
-    ream = compress.MERGES["ream"](
-      model, params, statistics, num_groups=count, router="centres"
-    )
-    yield Merged(GROUPS, "(ream, routers of centres)", ALIGNED, *ream)
 
 
 def _recovered(
@@ -204,13 +258,20 @@ def _recovered(
       yield Merged(form, name, f"trained: {part}", small, trained)
 
 
-def _calibrate(study: Study, windows: np.ndarray) -> Statistics:
-  """Statistics of every domain, with what all methods need."""
+def _needs(study: Study) -> list[str]:
+  """What calibration has to look at for all methods."""
   settings = study.settings.merging
-  needs = {"outputs"}
+  needs = {"outputs", *compress.merge_needs("frequency", num_groups=2)}
   for name in (*settings.methods, *settings.recovery_methods):
     needs |= set(compress.merge_needs(name, num_groups=2))
-  found = stages.calibrate(study, windows, sorted(needs))
+  return sorted(needs)
+
+
+def _calibrate(
+  study: Study, windows: np.ndarray, needs: Sequence[str]
+) -> Statistics:
+  """Statistics of every domain."""
+  found = stages.calibrate(study, windows, needs)
   return dict(zip(study.bench.domains, found, strict=True))
 
 

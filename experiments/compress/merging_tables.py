@@ -14,7 +14,7 @@ from tanbr_jax.report import workdir as reporting
 
 VARIANTS = (PLAIN, ALIGNED, SCALED, BOTH)
 # Keys of a row: the title, a factor, decimals.
-_EFFECTS = {
+EFFECTS = {
   "loss_change": ("rise of the loss over the routed model's", 1, 3),
   "accuracy_change": ("accuracy points against the routed model's", 100, 1),
   "match": ("greedy continuation kept", 1, 3),
@@ -48,18 +48,25 @@ def entries(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   return summary
 
 
-def parts(summary: Mapping[str, Any], cell: Cell) -> list[str]:
+def parts(
+  summary: Mapping[str, Any],
+  cell: Cell,
+  *,
+  effects: Sequence[str] = tuple(EFFECTS),
+) -> list[str]:
   """Titles and tables, in turns.
 
   Args:
     summary: flat, with the keys of `entries`.
     cell: makes the text of an estimate: (summary, key, factor, decimals).
+    effects: keys of `EFFECTS`, a table each.
   """
   found = []
   for form in (merging_rows.ONE, merging_rows.GROUPS):
     methods = _names(summary, form, VARIANTS)
     methods = [name for name in methods if name != WHOLE]
-    for key, (title, factor, digits) in _EFFECTS.items():
+    for key in effects:
+      title, factor, digits = EFFECTS[key]
       lines = [
         [name]
         + [

@@ -107,10 +107,10 @@ def test_a_run_of_the_stage():
   )
   study = Study(found, bench, text, None)
   rows = merging_rows.rows(study, 0, lambda: None)
-  # The whole model; three methods in four ways, in two forms; beside them
-  # three; trained: two of the whole model, and of the average those that are
-  # not trained, one of the block, two of the groups.
-  assert len(rows) == 1 + 24 + 3 + 2 + 2 + 1 + 2
+  # The whole model; three methods in four ways, in two forms; shuffled twice
+  # and REAM as published, in two forms; beside them two. Trained: the whole
+  # model twice; of the average those that are not, the block, the groups twice.
+  assert len(rows) == 1 + 24 + 6 + 2 + 2 + 2 + 1 + 2
   by_name = {(r["form"], r["method"], r["variant"]): r for r in rows}
   assert len(by_name) == len(rows)
   dense, merged = models.merge(model, params, jax.numpy.full(4, 0.25))
