@@ -39,6 +39,7 @@ from tanbr_jax.moe.routing import (
 )
 from tanbr_jax.moe.scores import GroupLimit
 from tanbr_jax.moe.seam import (
+  Adjusted,
   MoeInput,
   MoeOutput,
   apply_block,
@@ -59,6 +60,7 @@ from tanbr_jax.moe.statistics import (
 
 __all__ = [
   "NO_EXPERT",
+  "Adjusted",
   "ExpertStatistics",
   "Experts",
   "FeedForward",
