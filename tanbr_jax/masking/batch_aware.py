@@ -22,7 +22,6 @@ from tanbr_jax.checks.ranges import Range, Share
 from tanbr_jax.kernels import selection
 from tanbr_jax.masking import pairs
 from tanbr_jax.masking.activity import by_step
-from tanbr_jax.masking.fewer import first_pairs
 from tanbr_jax.models import Model, Params
 from tanbr_jax.moe import NO_EXPERT, MoeInput, MoeOutput, Routing, feed_forward
 from tanbr_jax.moe.routing import is_active, is_expert
@@ -226,8 +225,12 @@ def _over_step(values: jax.Array, num_steps: int, reduce: Any) -> jax.Array:
 def _brought(
   rule: _Rule, routing: Routing, is_pair: jax.Array, num_steps: int
 ) -> jax.Array:
-  """[N, E] bool: the experts among the first k0 of a token of the step."""
-  is_own = first_pairs(routing, rule.value)
+  """[N, E] bool: the experts among the first k0 of a token of the step.
+
+  The first that are not skipped: masks leave gaps.
+  """
+  place = jnp.cumsum(jnp.any(is_pair, axis=2), axis=1, dtype=jnp.int32)
+  is_own = place <= rule.value
   is_brought = jnp.any(is_pair & is_own[:, :, None], axis=1)
   return _over_step(is_brought, num_steps, jnp.any)
 
