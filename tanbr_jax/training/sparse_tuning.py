@@ -7,10 +7,11 @@ The loss of a step is
 with the load balance of the model's own routers, and L_reg the mean mask of
 BEAM (`masking.regulariser`) or another method's penalty. Trained are the added
 parameters alone, or the model with them; the method "none" trains the model
-alone, which is the control. With `budget` a controller moves beta instead: the
-logarithm of beta is a parameter whose gradient is the excess of the mean number
-of active experts over the budget (dual ascent), and beta is larger while there
-is an excess. As a parameter it is saved and resumed with the others.
+alone, which is the control. With `budget` a controller moves beta instead: beta
+is a parameter whose gradient is the excess of the mean number of active experts
+over the budget (dual ascent), and the weight of L_reg is beta and a multiple of
+the excess, which below the budget may push masks on. As a parameter beta is
+saved and resumed with the others.
 
 Letters: L layers, E experts, K experts per token, B windows, S tokens.
 """
@@ -67,9 +68,8 @@ class TuningConfig(ranges.Checked):
     beta: weight of the penalty; where there is a budget, the first one.
     budget: mean number of active experts that beta is moved for, in (0, K];
       None for a constant beta.
-    budget_rate: how fast the logarithm of beta follows the excess, in parts of
-      K, in a step.
-    budget_gain: how much larger the logarithm is while there is an excess.
+    budget_rate: how much of the excess, in parts of K, a step adds to beta.
+    budget_gain: how much of it is added to the step's weight alone.
     penalty: of "beam": the mean mask, or "l2" its mean square.
     form: of "beam": see `masking.beam_in_training`.
     last_temperature: of soft masks, which begin at 1 and get harder; 1 for not.
@@ -96,8 +96,8 @@ class TuningConfig(ranges.Checked):
   alpha: NonNegative = 1e-3
   beta: NonNegative = 0.1
   budget: Positive | None = None
-  budget_rate: Positive = 0.1
-  budget_gain: NonNegative = 4.0
+  budget_rate: Positive = 0.02
+  budget_gain: NonNegative = 1.0
   penalty: str = "l1"
   form: str = "hard"
   last_temperature: Positive = 1.0
@@ -162,7 +162,7 @@ class Tuned(NamedTuple):
     params: of the model.
     added: what the method added.
     reroute: what the model is run with; None for its own routers.
-    beta: the penalty's last weight.
+    beta: the last one.
   """
 
   params: models.Params
@@ -225,7 +225,7 @@ def tune(
   trained = {
     "added": method.init(config, model, params, init_key),
     "model": params,
-    "log_beta": jnp.log(jnp.float32(config.beta)),
+    "beta": jnp.float32(config.beta),
   }
   teacher = params if config.distils else None
   # ZEDA's two stages, or one of them.
@@ -251,7 +251,7 @@ def tune(
     params=trained["model"],
     added=trained["added"],
     reroute=method.inference(config, model, trained["added"]),
-    beta=float(jnp.exp(trained["log_beta"])),
+    beta=float(trained["beta"]),
   )
 
 
@@ -349,7 +349,7 @@ def tuning_loss(
     settings: scalars "alpha", "temperature", "budget" and "has_budget", and
       what moves beta: "budget_rate" and "budget_gain".
     frozen: "model", if it is not trained, and "teacher" or None.
-    trained: "added", "log_beta" and, if it is trained, "model".
+    trained: "added", "beta" and, if it is trained, "model".
     key: random key, consumed.
     config: of which the numbers in `settings` are not read.
     model: with experts.
@@ -376,30 +376,28 @@ def tuning_loss(
   else:
     scores = models.score_logits(logits, read.targets, read.is_scored)
     fit = jnp.mean(scores.loss)
-  beta, ascent = _weight(
-    trained["log_beta"], figures.num_active, settings, model
-  )
+  weight, ascent = _weight(trained["beta"], figures.num_active, settings, model)
   total = fit + settings["alpha"] * figures.load_balance
-  total += beta * figures.penalty + ascent
-  return total, {"active": figures.num_active, "beta": beta}
+  total += weight * figures.penalty + ascent
+  return total, {"active": figures.num_active, "beta": weight}
 
 
 def _weight(
-  log_beta: jax.Array,
+  beta: jax.Array,
   num_active: jax.Array,
   settings: dict[str, jax.Array],
   model: models.Model,
 ) -> tuple[jax.Array, jax.Array]:
-  """Beta, and a term that is zero and whose gradient moves its logarithm."""
+  """The penalty's weight, and a term of zero whose gradient moves beta.
+
+  Without a budget the weight is beta, which stays.
+  """
   share = jnp.float32(1 / model.config.num_selected)
   excess = share * (num_active - settings["budget"]) * settings["has_budget"]
   excess = jax.lax.stop_gradient(excess)
-  held = jax.lax.stop_gradient(log_beta)
-  # A logarithm of -inf, of no penalty, is not moved.
-  is_moved = held > -jnp.inf
-  ascent = jnp.where(is_moved, log_beta, 0) - jnp.where(is_moved, held, 0)
-  beta = jnp.exp(held + settings["budget_gain"] * excess)
-  return beta, -settings["budget_rate"] * excess * ascent
+  held = jax.lax.stop_gradient(beta)
+  weight = held + settings["budget_gain"] * excess
+  return weight, -settings["budget_rate"] * excess * (beta - held)
 
 
 def _divergence(
@@ -459,7 +457,7 @@ def _optimiser(rates: _Rates) -> optax.GradientTransformation:
     {
       "model": adam(rates.model),
       "added": adam(rates.added),
-      "log_beta": optax.sgd(1.0),
+      "beta": optax.sgd(1.0),
     },
     labels,
   )
