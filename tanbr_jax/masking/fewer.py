@@ -8,7 +8,9 @@ What varies is in the trees, so that a sweep compiles once.
 Letters: L layers with experts, N tokens, E experts, K experts per token.
 """
 
-from typing import Annotated, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -151,8 +153,11 @@ def gate_ratios(
   return jnp.quantile(ratios, jnp.float32(quantile), axis=1)
 
 
-def _see_gates(model: Model):
-  return lambda params, ids: model.apply(params, ids, observe=Partial(_gates))
+@functools.cache
+def _see_gates(model: Model) -> Callable[..., Any]:
+  return jax.jit(
+    lambda params, ids: model.apply(params, ids, observe=Partial(_gates))
+  )
 
 
 def _gates(layer: MoeInput, output: MoeOutput) -> jax.Array:
@@ -160,7 +165,7 @@ def _gates(layer: MoeInput, output: MoeOutput) -> jax.Array:
   return layer.routing.gates
 
 
-def _rule(model: Model, value, dtype, keeps_gates: bool) -> _Rule:
+def _rule(model: Model, value: Any, dtype: Any, keeps_gates: bool) -> _Rule:
   rescales = pairs.rescales_gates(model) and not keeps_gates
   return _Rule(
     pairs.by_layer(model, value, dtype), pairs.by_layer(model, rescales, bool)

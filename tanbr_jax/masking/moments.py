@@ -15,7 +15,8 @@ per token, k fewer.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,8 +93,8 @@ def output_moments(
 
 
 @functools.cache
-def _observed(model: Model):
-  def run(params: Params, input_ids: jax.Array, reroute: Partial):
+def _observed(model: Model) -> Callable[..., Any]:
+  def run(params: Params, input_ids: jax.Array, reroute: Partial) -> Any:
     return model.apply(params, input_ids, observe=Partial(_both, reroute))
 
   return jax.jit(run)

@@ -1,12 +1,14 @@
 """A layer's input made by hand, for reroutes without a model."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
-from tanbr_jax import models, moe
+from tanbr_jax import masking, models, moe
 
 # Three experts of two layers; every layer gets the same input here.
 MODEL = models.ByteLM(
@@ -21,6 +23,7 @@ MODEL = models.ByteLM(
     context=8,
   )
 )
+IDS = jax.random.randint(jax.random.key(1), (3, 8), 0, 256)
 # Its twin that does not rescale gates.
 OWN_GATES = models.Decoder(
   models.preset(
@@ -31,6 +34,31 @@ OWN_GATES = models.Decoder(
     router=models.RouterOptions(renormalise=False),
   )
 )
+
+
+@functools.cache
+def params():
+  return MODEL.init(jax.random.key(0))
+
+
+def see_hidden(tree, layer, output):
+  del tree
+  return layer.hidden, layer.routing.gates, output.output
+
+
+def see(reroute=None):
+  """What `see_hidden` sees of 24 tokens, and the activity; one program."""
+  return _see(params(), IDS, reroute)
+
+
+@jax.jit
+def _see(params, ids, reroute):
+  def both(tree, layer, output):
+    activity = masking.observe_activity()(layer, output)
+    return see_hidden(tree, layer, output), activity
+
+  observe = Partial(both, None)
+  return MODEL.apply(params, ids, reroute=reroute, observe=observe)[1]
 
 
 def layer(

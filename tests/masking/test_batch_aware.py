@@ -1,7 +1,6 @@
 import mask_cases
 import numpy as np
 import pytest
-from jax.tree_util import Partial
 from mask_cases import MODEL, choose
 
 from tanbr_jax import masking, moe
@@ -86,8 +85,10 @@ def test_after_masks_the_first_that_is_left_is_brought():
   assert experts(found) == [[0, 2], [3, 0], [2, 0]]
 
 
-def test_similarity_is_the_mean_cosine_of_all_experts_outputs(tiny_outputs):
-  params, hidden, found = tiny_outputs
+def test_similarity_is_the_mean_cosine_of_all_experts_outputs():
+  params = mask_cases.params()
+  found = masking.expert_similarity(MODEL, params, mask_cases.IDS)
+  (hidden, _, _), _ = mask_cases.see()
   for layer in range(2):
     stack = params["params"][f"layer_{layer}"]["experts"]["stack"]
     w_in, w_out = np.float64(stack.w_in), np.float64(stack.w_out)
@@ -98,14 +99,3 @@ def test_similarity_is_the_mean_cosine_of_all_experts_outputs(tiny_outputs):
     out /= np.where(norms == 0, 1, norms)  # an expert may give nothing
     expected = np.einsum("end,fnd->ef", out, out) / len(x)
     np.testing.assert_allclose(found[layer], expected, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def tiny_outputs():
-  import jax
-
-  params = MODEL.init(jax.random.key(0))
-  ids = jax.random.randint(jax.random.key(1), (2, 8), 0, 256)
-  see = Partial(lambda layer, output: layer.hidden)
-  _, hidden = MODEL.apply(params, ids, observe=see)
-  return params, hidden, masking.expert_similarity(MODEL, params, ids)

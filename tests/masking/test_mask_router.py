@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -21,7 +22,8 @@ def tiny_params():
 
 @functools.cache
 def compiled(name):
-  return jax.jit(getattr(TINY, name), static_argnames="capacity")
+  given = {"capacity": 6} if name == "prefill" else {}
+  return jax.jit(functools.partial(getattr(TINY, name), **given))
 
 
 def random_router(scale=1.0):
@@ -112,13 +114,10 @@ def test_masked_experts_are_not_read_and_training_is_inference():
   _, seen = run(params, IDS, reroute=masking.beam(router), observe=observe)
   assert (seen.num_pairs < 2 * 12).all() and (seen.num_pairs > 0).all()
   # A layer whose masks are all off reads none of its experts: NaN stays away.
-  shape = params["params"]["layer_1"]["experts"]["stack"]
-  stack = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), shape)
-  shared = params["params"]["layer_1"]["experts"]["stack"].shared
-  import dataclasses
-
-  stack = dataclasses.replace(stack, shared=shared)
   layer = params["params"]["layer_1"]
+  own = layer["experts"]["stack"]
+  stack = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), own)
+  stack = dataclasses.replace(stack, shared=own.shared)
   experts = {**layer["experts"], "stack": stack}
   broken = {**params["params"], "layer_1": {**layer, "experts": experts}}
   off = moe.mask_experts(jnp.array([[True] * 4, [False] * 4]))
@@ -134,7 +133,7 @@ def test_prefill_and_decoding_mask_as_the_whole_sequence_does():
     params, IDS, reroute=reroute, observe=observe
   )
   logits, cache, seen = compiled("prefill")(
-    params, IDS[:, :5], capacity=6, reroute=reroute, observe=observe
+    params, IDS[:, :5], reroute=reroute, observe=observe
   )
   np.testing.assert_allclose(logits, whole[:, 4], atol=2e-5)
   logits, cache, more = compiled("decode_step")(
