@@ -88,18 +88,27 @@ def test_gradients_are_those_of_the_closed_form():
   assert 0 < active < num_pairs
 
 
-def test_zero_masks_change_no_bit_and_above_masks_everything():
+def test_zero_masks_change_no_bit():
   run, params = compiled("apply"), tiny_params()
   zero = masking.init_mask_router(TINY)
   plain = run(params, IDS)
   for reroute in (masking.beam(zero), masking.beam_in_training(zero)):
     np.testing.assert_array_equal(run(params, IDS, reroute=reroute), plain)
-  above = masking.beam(zero, is_strict=True)
-  nothing = jnp.zeros((2, 4), bool)
-  np.testing.assert_array_equal(
-    run(params, IDS, reroute=above),
-    run(params, IDS, reroute=moe.mask_experts(nothing)),
-  )
+
+
+def test_a_mask_of_exactly_one_half_is_on_unless_it_has_to_be_more():
+  given = mask_cases.layer([[0.3, 0.5, 0.1, 0.1]])
+  router = masking.init_mask_router(mask_cases.MODEL)
+  chosen = {1: 5 / 9, 0: 3 / 9, 2: 1 / 9}
+  for is_strict, expected in ((False, chosen), (True, {})):
+    (found,) = mask_cases.choose(
+      masking.beam(router, is_strict=is_strict), given
+    )
+    assert found == pytest.approx(expected, rel=1e-6)
+    (gates,) = mask_cases.choose(
+      masking.beam_in_training(router, is_strict=is_strict), given
+    )
+    assert gates == pytest.approx(dict.fromkeys(chosen, 0.0) | expected)
 
 
 def test_masked_experts_are_not_read_and_training_is_inference():

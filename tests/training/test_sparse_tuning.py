@@ -33,6 +33,11 @@ def params():
   return MODEL.init(jax.random.key(0))
 
 
+@jax.jit
+def see(params, ids, reroute, observe):
+  return MODEL.apply(params, ids, reroute=reroute, observe=observe)
+
+
 def tune(config, path=None):
   return sparse_tuning.tune(
     config,
@@ -55,12 +60,9 @@ def tuned(tmp_path_factory):
 def test_the_budget_is_held(tuned):
   _, found = tuned
   windows = tiny_pretraining.windows("test", 8).reshape(-1, 9)
-  _, seen = MODEL.apply(
-    found.params,
-    windows[:, :-1].astype(jnp.int32),
-    reroute=found.reroute,
-    observe=masking.observe_activity(),
-  )
+  ids = windows[:, :-1].astype(jnp.int32)
+  observe = masking.observe_activity()
+  _, seen = see(found.params, ids, found.reroute, observe)
   # From three experts a token; twenty steps of a falling rate end near one.
   assert float(seen.mean_active.mean()) == pytest.approx(1.0, abs=0.35)
   assert found.beta != CONFIG.beta
@@ -117,17 +119,18 @@ def test_the_loss_is_the_sum_of_its_parts():
     )
 
   beta_ = jnp.float32(beta)
-  (total, figures), slope = jax.value_and_grad(loss, has_aux=True)(beta_)
+  grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  (total, figures), slope = grad(beta_)
   # The same windows, without any of the module's code.
   task_key, window_key = jax.random.split(key)
   tasks = jax.random.randint(task_key, (4,), 0, 3, jnp.int32)
   windows = data.sample_task_windows(window_key, TEXT, tasks, 9)
   ids = np.asarray(windows, np.int32)
-  logits, seen = MODEL.apply(
+  logits, seen = see(
     params(),
     ids[:, :-1],
-    reroute=masking.beam_in_training(mask_router),
-    observe=jax.tree_util.Partial(masking.observe_masks, mask_router),
+    masking.beam_in_training(mask_router),
+    jax.tree_util.Partial(masking.observe_masks, mask_router),
   )
   logits = np.float64(logits)
   chosen = np.take_along_axis(logits, ids[:, 1:, None], axis=-1)[..., 0]
