@@ -113,7 +113,8 @@ def write(
   """Writes the summary and the tables, and prints the tables."""
   summary = dict(figures) | summarise(rows)
   reporting.write_summary(folder, summary)
-  text = "\n\n".join([quality_table(summary), matched_table(rows)])
+  tables = quality_table(summary), matched_table(rows), anatomy_table(rows)
+  text = "\n\n".join(tables)
   atomic.write_text(Path(folder) / TABLE, text + "\n")
   print(text)
 
@@ -165,6 +166,38 @@ def matched_table(rows: Rows) -> str:
       cells.append("-" if found is None else _points(found))
     lines.append(cells)
   return readme_block.table(["points above, at equal active", *others], lines)
+
+
+def anatomy_table(rows: Rows) -> str:
+  """Where experts are kept: by rank, class of byte, task, layer; the balance.
+
+  A column a masked model, and the control; means over seeds.
+  """
+  found = by_seed(rows)
+  names = [
+    name
+    for name in found
+    if name in (CONTROL, FULL) or family(name).startswith("beam")
+  ]
+  lines: dict[str, list[str]] = {}
+  for name in names:
+    one = list(found[name].values())
+    cells: dict[str, float] = {}
+    for key, title in (("by_rank", "rank"), ("by_layer", "layer")):
+      for index, value in enumerate(np.mean([row[key] for row in one], axis=0)):
+        cells[f"{title} {index + 1}"] = value
+    for key in ("by_class", "active_by_task"):
+      for title in one[0].get(key, {}):
+        cells[title] = float(np.mean([row[key][title] for row in one]))
+    cells["largest load, even is 1"] = float(
+      np.mean([row["imbalance"] for row in one])
+    )
+    for title, value in cells.items():
+      lines.setdefault(title, []).append(f"{value:.2f}")
+  return readme_block.table(
+    ["active experts of", *names],
+    [[title, *cells] for title, cells in lines.items()],
+  )
 
 
 def draw(folder: str | os.PathLike[str], rows: Rows) -> None:
