@@ -163,7 +163,7 @@ def routed_loss(
   Returns:
     [] float32, nats a token.
   """
-  windows = _uniform_windows(key, text, batch_size, context)
+  windows = uniform_windows(key, text, batch_size, context)
   logits, losses = model.apply(
     params["model"],
     windows[:, :-1].astype(jnp.int32),
@@ -194,13 +194,14 @@ def dense_loss(
     context: S.
     batch_size: B.
   """
-  windows = _uniform_windows(key, text, batch_size, context)
+  windows = uniform_windows(key, text, batch_size, context)
   return jnp.mean(models.score(model, params, windows).loss)
 
 
-def _uniform_windows(
+def uniform_windows(
   key: jax.Array, text: data.TaskText, batch_size: int, context: int
 ) -> jax.Array:
+  """Draws windows [B, S + 1] of all tasks alike."""
   task_key, window_key = jax.random.split(key)
   num_tasks = text.lengths.shape[0]
   tasks = jax.random.randint(task_key, (batch_size,), 0, num_tasks, jnp.int32)
