@@ -10,13 +10,16 @@ from tanbr_jax.wireless.channels import (
   rate_bits_per_s,
   uplink_energy_j,
 )
-from tanbr_jax.wireless.instance import Infeasible
-from tanbr_jax.wireless.prefill import select_prefill, solve_prefill
+from tanbr_jax.wireless.decode import select_decode
+from tanbr_jax.wireless.instance import InfeasibleError
+from tanbr_jax.wireless.prefill import Choice, select_prefill, solve_prefill
 
 __all__ = [
-  "Infeasible",
+  "Choice",
+  "InfeasibleError",
   "path_gain",
   "rate_bits_per_s",
+  "select_decode",
   "select_prefill",
   "solve_prefill",
   "uplink_energy_j",

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from tanbr_jax.wireless import instance
-from tanbr_jax.wireless.instance import Infeasible
+from tanbr_jax.wireless.instance import InfeasibleError
 from tanbr_jax.wireless.prefill import Choice
 
 MOST_CHOICES = 2_000_000
@@ -23,7 +23,7 @@ def brute_force(
 
   Raises:
     ValueError: there are more than `MOST_CHOICES`.
-    Infeasible: none keeps the constraints.
+    InfeasibleError: none keeps the constraints.
   """
   one = instance.make(
     gates, expert_ids, dissimilarity, marginal_energy, budget=budget
@@ -52,6 +52,6 @@ def brute_force(
   energy = one.cumulative[np.arange(columns - 1), loads].sum(axis=1)
   best = int(energy.argmin())
   if not np.isfinite(energy[best]):
-    raise Infeasible(instance.explain(one, 0))
+    raise InfeasibleError(instance.explain(one, 0))
   ids = instance.to_ids(chosen[best].reshape(tokens, slots), columns - 1)
   return Choice(ids, float(energy[best]), float(energy[best]), "brute_force")

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import optimize
 
 from tanbr_jax.wireless import instance
-from tanbr_jax.wireless.instance import Infeasible
+from tanbr_jax.wireless.instance import InfeasibleError
 
 # Subsets that are enumerated; above it a mixed-integer programme decides.
 MOST_SUBSETS = 200_000
@@ -58,7 +58,7 @@ def select_decode(
 
   Raises:
     ValueError: an argument is not allowed.
-    Infeasible: no set of experts keeps the budget.
+    InfeasibleError: no set of experts keeps the budget.
   """
   gates = np.asarray(gates, np.float64)[None]
   ids = np.asarray(expert_ids)[None]
@@ -82,7 +82,7 @@ def select_decode(
   else:
     columns = _by_milp(deviation, energy, can, budget)
   if columns is None:
-    raise Infeasible(_explain(deviation, energy, budget))
+    raise InfeasibleError(_explain(deviation, energy, budget))
   used = np.unique(columns[columns < num_experts])
   ids = instance.to_ids(columns, num_experts)
   return TokenChoice(ids, float(energy[used].sum()))
@@ -95,7 +95,7 @@ def _one_slot(
   # Of equal costs the one that deviates least.
   column = int(np.lexsort((deviation, cost))[0])
   if not np.isfinite(cost[column]):
-    raise Infeasible(_explain(deviation[None], energy, budget))
+    raise InfeasibleError(_explain(deviation[None], energy, budget))
   ids = instance.to_ids(np.array([column]), len(energy))
   return TokenChoice(ids, float(cost[column]))
 

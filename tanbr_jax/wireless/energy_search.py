@@ -12,7 +12,7 @@ Letters: N tokens, E experts, C subcarriers.
 import numpy as np
 from scipy import optimize
 
-from tanbr_jax.wireless.instance import Infeasible
+from tanbr_jax.wireless.instance import InfeasibleError
 
 
 def cheapest_cover(
@@ -31,7 +31,7 @@ def cheapest_cover(
 
   Raises:
     ValueError: `most` is below 1 or a score or an energy is negative.
-    Infeasible: the `most` largest scores do not reach the quality.
+    InfeasibleError: the `most` largest scores do not reach the quality.
   """
   scores, energy = np.asarray(scores, float), np.asarray(energy_j, float)
   if most < 1 or not (scores >= 0).all() or not (energy >= 0).all():
@@ -41,7 +41,7 @@ def cheapest_cover(
     )
   can = np.flatnonzero(np.isfinite(energy) & (scores > 0))
   if np.sort(scores[can])[::-1][:most].sum() < quality:
-    raise Infeasible(
+    raise InfeasibleError(
       f"infeasible: quality={quality:g} is not reached by {most} of the "
       f"experts that can serve, {can.tolist()}"
     )
@@ -103,7 +103,7 @@ def with_subcarriers(
 
   Raises:
     ValueError: there are fewer subcarriers than experts.
-    Infeasible: as `cheapest_cover`.
+    InfeasibleError: as `cheapest_cover`.
   """
   num_experts, num_carriers = energy_j.shape
   if num_carriers < num_experts:

@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy import integrate, special, stats
+from scipy import integrate, special
 
 from tanbr_jax.wireless.units import check_not_negative, check_positive
 
@@ -40,26 +40,33 @@ class Fading:
     else:
       check_not_negative("direct_ratio", self.direct_ratio)
 
-  def _frozen(self) -> Any:
-    if self.shape is not None:
-      return stats.gamma(self.shape, scale=1 / self.shape)
-    # Twice the power over the scattered part is a non-central chi-square.
-    ratio = self.direct_ratio
-    if ratio == 0:
-      return stats.expon()
-    return stats.ncx2(2, 2 * ratio, scale=1 / (2 * (1 + ratio)))
-
   def draw(self, rng: np.random.Generator, size: Any = None) -> np.ndarray:
     """Draws independent gains of the size."""
-    return np.asarray(self._frozen().rvs(size=size, random_state=rng))
+    if self.shape is not None:
+      return np.asarray(rng.gamma(self.shape, 1 / self.shape, size))
+    # Twice the power over the scattered part is a non-central chi-square.
+    ratio = self.direct_ratio
+    draws = rng.noncentral_chisquare(2, 2 * ratio, size)
+    return np.asarray(draws / (2 * (1 + ratio)))
 
   def quantile(self, probability: Any) -> np.ndarray:
     """The gain that is not reached with the probability."""
-    return np.asarray(self._frozen().ppf(probability))
+    if self.shape is not None:
+      return special.gammaincinv(self.shape, probability) / self.shape
+    ratio = self.direct_ratio
+    return special.chndtrix(probability, 2, 2 * ratio) / (2 * (1 + ratio))
 
   def density(self, gain: Any) -> np.ndarray:
     """The probability density at a gain."""
-    return np.asarray(self._frozen().pdf(gain))
+    if self.shape is not None:
+      x = self.shape * np.asarray(gain)
+      logarithm = special.xlogy(self.shape - 1, x) - x
+      return self.shape * np.exp(logarithm - special.gammaln(self.shape))
+    # i0e(x) is I_0(x) e^-x: the exponents are joined, so that none overflows.
+    ratio, root = self.direct_ratio, np.sqrt(gain)
+    spread, direct = np.sqrt(1 + ratio), np.sqrt(ratio)
+    decay = np.exp(-((spread * root - direct) ** 2))
+    return (1 + ratio) * decay * special.i0e(2 * spread * direct * root)
 
   def mean_inverse(self, *, outage_probability: float = 0.0) -> float:
     """E[1/h], of the gains above the outage's.
@@ -94,11 +101,10 @@ class Fading:
       return float(self.shape / (self.shape - 1) * above)
     if self.shape == 1 or self.direct_ratio == 0:
       return float(special.exp1(least))
-    integrand = lambda h: self.density(h) / h  # noqa: E731
-    middle = max(1.0, 2 * float(least))
-    near = integrate.quad(integrand, least, middle, epsabs=0, epsrel=1e-11)[0]
-    far = integrate.quad(integrand, middle, np.inf, epsrel=1e-11)[0]
-    return float(near + far)
+    # In log h, where the density falls smoothly at both ends.
+    integrand = lambda x: self.density(np.exp(x))  # noqa: E731
+    end = np.log(self.quantile(1 - 1e-15)) + 1
+    return float(integrate.quad(integrand, np.log(least), end, epsrel=1e-10)[0])
 
   def levels(
     self, count: int, *, outage_probability: float = 0.0

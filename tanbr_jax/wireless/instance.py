@@ -13,7 +13,7 @@ import numpy as np
 from tanbr_jax.moe.routing import NO_EXPERT
 
 
-class Infeasible(ValueError):
+class InfeasibleError(ValueError):
   """No choice keeps all constraints; the message names the violated one."""
 
 

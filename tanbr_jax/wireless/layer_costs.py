@@ -167,9 +167,10 @@ def layer_costs(
   helper = up_j + link.counts_downlink * link.helper_power_w * down_s
   violated = np.where(up_s <= 0, DEADLINE, FEASIBLE)
   violated = np.where((up_s > 0) & (up_s < load_s), LOADING, violated)
-  most_power = np.inf if link.most_power_w is None else link.most_power_w
   # An energy beyond float64 is beyond every power.
-  too_strong = np.isinf(up_j) | (up_j > most_power * np.maximum(up_s, 0))
+  too_strong = np.isinf(up_j)
+  if link.most_power_w is not None:
+    too_strong |= up_j > link.most_power_w * np.maximum(up_s, 0)
   violated = np.where((violated == 0) & too_strong, POWER, violated)
   # The user's own: loading, then computing.
   late = load_s + compute_s > link.deadline_s

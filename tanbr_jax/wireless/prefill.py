@@ -66,7 +66,8 @@ def select_prefill(
 
   Raises:
     ValueError: an argument is not allowed.
-    Infeasible: (a ValueError) there is no such choice; names what is violated.
+    InfeasibleError: (a ValueError) there is no such choice; names what is
+      violated.
   """
   return solve_prefill(
     gates, expert_ids, dissimilarity, marginal_energy, budget=budget

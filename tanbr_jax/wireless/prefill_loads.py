@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from tanbr_jax.wireless import instance
-from tanbr_jax.wireless.instance import Infeasible, Instance
+from tanbr_jax.wireless.instance import InfeasibleError, Instance
 
 # Options of a token, and load vectors at a time, that are still quick.
 MOST_OPTIONS = 5_000
@@ -40,7 +40,7 @@ def solve(one: Instance, *, known_energy: float = np.inf) -> np.ndarray:
     known_energy: of a feasible choice; what is above it is left out.
 
   Raises:
-    Infeasible: no choice keeps the constraints.
+    InfeasibleError: no choice keeps the constraints.
   """
   num_experts = one.num_experts
   options = [_options(one, token) for token in range(len(one.deviation))]
@@ -60,7 +60,7 @@ def solve(one: Instance, *, known_energy: float = np.inf) -> np.ndarray:
     after = rest[place + 1] if place + 1 < len(order) else 0.0
     is_kept = np.isfinite(energy) & (energy + after <= limit)
     if not is_kept.any():
-      raise Infeasible(instance.explain(one, token))
+      raise InfeasibleError(instance.explain(one, token))
     states = grown[is_kept]
     steps.append((token, first[is_kept], len(loads)))
   return _trace_back(one, options, steps, states)

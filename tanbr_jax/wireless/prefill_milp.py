@@ -8,7 +8,7 @@ import numpy as np
 from scipy import optimize, sparse
 
 from tanbr_jax.wireless import instance
-from tanbr_jax.wireless.instance import Infeasible
+from tanbr_jax.wireless.instance import InfeasibleError
 from tanbr_jax.wireless.prefill import Choice
 
 
@@ -38,7 +38,7 @@ def prefill_milp(
     A `Choice` whose lower bound is HiGHS's.
 
   Raises:
-    Infeasible: there is no such choice, or none was found in time.
+    InfeasibleError: there is no such choice, or none was found in time.
   """
   one = instance.make(
     gates, expert_ids, dissimilarity, marginal_energy, budget=budget
@@ -109,8 +109,9 @@ def _solve(
     options={"mip_rel_gap": 0.0, "time_limit": most_seconds},
   )
   if found.x is None:
-    raise Infeasible(
-      f"infeasible: experts cannot take all pairs that keep budget={one.budget:g}"
+    raise InfeasibleError(
+      "infeasible: experts cannot take all pairs that keep "
+      f"budget={one.budget:g}"
       f" (finite marginal_energy, the deadline): {found.message}"
     )
   chosen = np.flatnonzero(found.x[:num_x] > 0.5)

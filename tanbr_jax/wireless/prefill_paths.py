@@ -13,7 +13,7 @@ Letters: N tokens, E experts.
 import numpy as np
 
 from tanbr_jax.wireless import instance
-from tanbr_jax.wireless.instance import Infeasible, Instance
+from tanbr_jax.wireless.instance import InfeasibleError, Instance
 
 
 def solve(one: Instance) -> np.ndarray:
@@ -23,7 +23,7 @@ def solve(one: Instance) -> np.ndarray:
     one: with K = 1 and ascending marginals.
 
   Raises:
-    Infeasible: a token cannot be served.
+    InfeasibleError: a token cannot be served.
   """
   num_experts = one.num_experts
   allowed = np.isfinite(one.deviation[:, 0])
@@ -44,7 +44,7 @@ def solve(one: Instance) -> np.ndarray:
     kind = kind_of[place]
     end, came = _search(kind, own[place], targets, at, next_cost, loads)
     if end is None:
-      raise Infeasible(instance.explain(one, token))
+      raise InfeasibleError(instance.explain(one, token))
     loads[end] += 1
     # Back along the path: each expert on it hands one token on.
     while came[end] is not None:

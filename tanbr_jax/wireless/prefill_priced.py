@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tanbr_jax.wireless import instance, token_options
-from tanbr_jax.wireless.instance import Infeasible, Instance
+from tanbr_jax.wireless.instance import InfeasibleError, Instance
 
 
 class Solution(NamedTuple):
@@ -48,17 +48,18 @@ def solve(one: Instance, *, steps: int = 12, sweeps: int = 4) -> Solution:
     sweeps: most passes over all tokens that improve.
 
   Raises:
-    Infeasible: no choice was found that keeps the constraints.
+    InfeasibleError: no choice was found that keeps the constraints.
   """
   best, energy, bound = None, np.inf, 0.0
-  spread = None  # the loads of all choices so far, averaged
+  spread = None  # loads between those of the choices so far
+  bounded = _bounded(one)
   price = one.marginal[:, 0]
   for _ in range(steps):
     value, columns = _at_prices(one, price)
     if not np.isfinite(value):
       # Even alone some token has nowhere to go: the bound proves it.
       wrong = int(np.argmax(~_has_option(one)))
-      raise Infeasible(instance.explain(one, wrong))
+      raise InfeasibleError(instance.explain(one, wrong))
     bound = max(bound, value)
     found = instance.energy_of(one, columns)
     if best is None or found < energy:
@@ -66,8 +67,8 @@ def solve(one: Instance, *, steps: int = 12, sweeps: int = 4) -> Solution:
     if energy <= bound * (1 + 1e-12):
       return Solution(best, energy, bound)
     loads = instance.loads_of(columns, one.num_experts).astype(np.float64)
-    spread = loads if spread is None else _between(one, spread, loads)
-    price = _slope(one, spread)
+    spread = loads if spread is None else _between(bounded, spread, loads)
+    price = _slope(one, bounded, spread)
   for _ in range(sweeps):
     columns = _improve(one, best)
     found = instance.energy_of(one, columns)
@@ -75,7 +76,7 @@ def solve(one: Instance, *, steps: int = 12, sweeps: int = 4) -> Solution:
       break
     best, energy = columns, found
   if not np.isfinite(energy):
-    raise Infeasible(
+    raise InfeasibleError(
       "infeasible as far as searched: experts cannot take all pairs that keep "
       f"budget={one.budget:g} (finite marginal_energy, the deadline)"
     )
@@ -105,7 +106,7 @@ def _at_prices(one: Instance, price: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _between(
-  one: Instance, spread: np.ndarray, loads: np.ndarray
+  bounded: np.ndarray, spread: np.ndarray, loads: np.ndarray
 ) -> np.ndarray:
   """The best point on the way from one load vector to another.
 
@@ -113,11 +114,10 @@ def _between(
   """
   shares = np.linspace(0, 1, 33)[1:, None]
   points = (1 - shares) * spread + shares * loads
-  low = np.minimum(points.astype(np.int64), one.marginal.shape[1] - 1)
-  rows = np.arange(one.num_experts)
-  rest = points - low
-  steps = _bounded(one)[rows, low]
-  energy = (_cumulative(one)[rows, low] + rest * steps).sum(axis=1)
+  low = np.minimum(points.astype(np.int64), bounded.shape[1] - 1)
+  rows = np.arange(len(bounded))
+  before = np.cumsum(bounded, axis=1)[rows, low] - bounded[rows, low]
+  energy = (before + (points - low) * bounded[rows, low]).sum(axis=1)
   return points[int(energy.argmin())]
 
 
@@ -128,13 +128,10 @@ def _bounded(one: Instance) -> np.ndarray:
   return np.where(finite, one.marginal, large)
 
 
-def _cumulative(one: Instance) -> np.ndarray:
-  return np.pad(np.cumsum(_bounded(one), axis=1), ((0, 0), (1, 0)))
-
-
-def _slope(one: Instance, spread: np.ndarray) -> np.ndarray:
+def _slope(
+  one: Instance, bounded: np.ndarray, spread: np.ndarray
+) -> np.ndarray:
   """Prices [E] at fractional loads: the marginals, mixed near whole loads."""
-  bounded = _bounded(one)
   rows, last = np.arange(one.num_experts), bounded.shape[1] - 1
   low = np.minimum(np.maximum(np.floor(spread - 0.5), 0), last).astype(int)
   high = np.minimum(low + 1, last)
