@@ -63,12 +63,10 @@ def test_uplink_energy_is_convex_in_the_number_of_states():
     )
     gain = channels.path_gain(rng.uniform(5, 150, 3)) * rng.gamma(2, 0.5, 3)
     costs = layer_costs.layer_costs(NODES, link, gain=gain, most_states=48)
-    energy = costs.energy_j[1:]
-    second = np.diff(energy, n=2, axis=1)
-    finite = np.isfinite(energy[:, 2:])
-    # Rounding of the energies themselves.
-    slack = 1e-12 * energy[:, 2:]
-    assert (second[finite] >= -slack[finite]).all()
+    for energy in costs.energy_j[1:]:
+      energy = energy[np.isfinite(energy)]
+      # Up to the rounding of the energies themselves.
+      assert (np.diff(energy, n=2) >= -1e-12 * energy[2:]).all()
     assert instance.is_convex(costs.marginal_j)
 
 
