@@ -5,6 +5,7 @@ every token's deviation stays within a budget. Formulas that its digest does not
 state are reconstructions, marked [R].
 """
 
+from tanbr_jax.wireless import layer_costs
 from tanbr_jax.wireless.channels import (
   path_gain,
   rate_bits_per_s,
@@ -17,6 +18,7 @@ from tanbr_jax.wireless.prefill import Choice, select_prefill, solve_prefill
 __all__ = [
   "Choice",
   "InfeasibleError",
+  "layer_costs",
   "path_gain",
   "rate_bits_per_s",
   "select_decode",

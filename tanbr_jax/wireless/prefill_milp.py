@@ -7,7 +7,7 @@ cost, many experts. Letters: N tokens, K experts per token, E experts, M pairs.
 import numpy as np
 from scipy import optimize, sparse
 
-from tanbr_jax.wireless import instance
+from tanbr_jax.wireless import instance, prefill_priced
 from tanbr_jax.wireless.instance import InfeasibleError
 from tanbr_jax.wireless.prefill import Choice
 
@@ -43,8 +43,12 @@ def prefill_milp(
   one = instance.make(
     gates, expert_ids, dissimilarity, marginal_energy, budget=budget
   )
+  try:
+    limit = prefill_priced.solve(one).energy
+  except InfeasibleError:
+    limit = np.inf
   for shrink in (0.0, 2e-6, 1e-4):
-    columns, bound = _solve(one, shrink, most_seconds)
+    columns, bound = _solve(one, shrink, limit, most_seconds)
     spent = np.take_along_axis(one.deviation, columns[:, :, None], axis=2)
     if (spent.sum(axis=(1, 2)) <= one.budget).all():
       break
@@ -54,12 +58,15 @@ def prefill_milp(
 
 
 def _solve(
-  one: instance.Instance, shrink: float, most_seconds: float
+  one: instance.Instance, shrink: float, limit: float, most_seconds: float
 ) -> tuple[np.ndarray, float]:
   num_experts, tokens = one.num_experts, len(one.own)
   # One variable for each pair's option, then one for each load step.
   token, slot, column = np.nonzero(np.isfinite(one.deviation))
-  expert, step = np.nonzero(np.isfinite(one.cumulative[:, 1:]))
+  # Loads beyond a known choice's energy are left out: their costs, many orders
+  # larger, would drown the others in HiGHS's tolerances.
+  is_open = one.cumulative[:, 1:] <= limit * (1 + 1e-9)
+  expert, step = np.nonzero(is_open & np.isfinite(one.marginal))
   num_x, num_y = len(token), len(expert)
   pair = token * one.own.shape[1] + slot
   scale = one.budget if one.budget > 0 else 1.0

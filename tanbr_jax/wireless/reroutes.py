@@ -9,7 +9,6 @@ Letters: L layers, R realisations, n tokens of each, N = R n, K experts per
 token, E experts, M pairs at most.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -23,11 +22,8 @@ from tanbr_jax.wireless import instance, policies
 from tanbr_jax.wireless.layer_costs import LayerCosts
 from tanbr_jax.wireless.units import check_not_negative
 
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class _Name:
-  name: str
+# A policy is a number inside of a program, so that all share one.
+_NAMES = sorted(policies.POLICIES)
 
 
 def reroute(
@@ -54,9 +50,7 @@ def reroute(
       negative.
   """
   if policy not in policies.POLICIES:
-    raise ValueError(
-      f"policy must be one of {sorted(policies.POLICIES)}, got {policy!r}"
-    )
+    raise ValueError(f"policy must be one of {_NAMES}, got {policy!r}")
   layers, experts = dissimilarity.shape[:2]
   if marginal_j.ndim != 4 or (
     marginal_j.shape[0] != layers or marginal_j.shape[2] != experts
@@ -77,17 +71,21 @@ def reroute(
       budget=np.broadcast_to(np.asarray(budgets, np.float32), (layers,)),
       knob=np.full(layers, knob, np.float32),
     )
-  return Partial(_reroute, _Name(policy), jax.tree.map(jnp.asarray, data))
+  index = np.full(layers, _NAMES.index(policy), np.int32)
+  return Partial(_reroute, *jax.tree.map(jnp.asarray, (index, data)))
 
 
-def _reroute(name: _Name, data: policies.Layer, layer: MoeInput) -> Routing:
+def _reroute(
+  index: jax.Array, data: policies.Layer, layer: MoeInput
+) -> Routing:
   routing = layer.routing
   ids, gates = jax.pure_callback(
-    Partial(_decide, name),
+    _decide,
     (
       jax.ShapeDtypeStruct(routing.expert_ids.shape, jnp.int32),
       jax.ShapeDtypeStruct(routing.gates.shape, jnp.float32),
     ),
+    index,
     routing.gates.astype(jnp.float32),
     routing.expert_ids,
     routing.probabilities,
@@ -100,13 +98,13 @@ def _reroute(name: _Name, data: policies.Layer, layer: MoeInput) -> Routing:
 
 
 def _decide(
-  name: _Name,
+  index: jax.Array,
   gates: jax.Array,
   expert_ids: jax.Array,
   probabilities: jax.Array,
   data: policies.Layer,
 ) -> tuple[np.ndarray, np.ndarray]:
-  policy = policies.POLICIES[name.name]
+  policy = policies.POLICIES[_NAMES[int(index)]]
   gates = np.asarray(gates, np.float64)
   ids, probabilities = np.asarray(expert_ids), np.asarray(probabilities)
   table = np.asarray(data.dissimilarity, np.float64)
@@ -120,13 +118,13 @@ def _decide(
     np.split(probabilities, realisations),
     strict=True,
   )
-  for index, part in enumerate(parts):
+  for place, part in enumerate(parts):
     new_ids, new_gates = policy(
       *part,
       policies.Layer(
         table,
-        marginal[index],
-        latency[index],
+        marginal[place],
+        latency[place],
         float(data.budget),
         float(data.knob),
       ),
