@@ -1,6 +1,6 @@
 """The study on the byte model at the size of one GPU.
 
-  python -m experiments.wireless --config=configs/wireless/gpu.py
+python -m experiments.wireless --config=configs/wireless/gpu.py
 """
 
 import ml_collections

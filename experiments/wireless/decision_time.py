@@ -2,9 +2,9 @@
 
   taskset -c 0 python -m experiments.wireless.decision_time --repeats=50
 
-Drawn layers of 64 tokens: 8 experts with K = 1 and K = 2, 32 with K = 4, loaded
-so that experts are scarce. Of the first `--proofs` of each, HiGHS finds its own
-bound within `--seconds`. Prints one JSON object a case.
+Drawn layers of 64 tokens: 8 experts with K = 1 and K = 2, 32 with K = 4, under
+the radio of the paper's three set-ups. Of the first `--proofs` of each, HiGHS
+finds its own bound within `--seconds`. Prints one JSON object a case.
 """
 
 import json
@@ -23,13 +23,13 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
       raise ValueError(f"unknown arguments {argv[1:]}")
     found = settings.read(quick.get_config())
-    for experts, slots in studies.DRAWN:
+    for shape in studies.DRAWN:
       rng = np.random.default_rng(0)
       layers = [
-        studies.drawn_layer(rng, found, experts=experts, slots=slots)
+        studies.drawn_layer(rng, found, *shape)
         for _ in range(flags.FLAGS.repeats)
       ]
-      row = studies.timed(f"{experts} experts, K={slots}", layers)
+      row = studies.timed(f"{shape[0]} experts, K={shape[1]}", layers)
       gaps = [
         studies.proven_gap(layer, most_seconds=flags.FLAGS.seconds)
         for layer in layers[: flags.FLAGS.proofs]

@@ -3,7 +3,6 @@
 Letters: L layers, R realisations, E experts, K experts per token.
 """
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -23,14 +22,20 @@ from tanbr_jax.wireless import (
   deviation,
   fading,
   fast_fading,
+  layer_costs,
   prefill_milp,
   propagation,
   reroutes,
 )
 
 STATISTICS = ("mean", "0.9", "max")
-# Experts and experts per token of the layers that are drawn.
-DRAWN = ((8, 1), (8, 2), (32, 4))
+# Experts, experts per token, state bits, bandwidth and deadline of the paper's
+# set-ups: Switch-base-8, Mixtral-8x7B, GPT-OSS-20B; 16 bits a value.
+DRAWN = (
+  (8, 1, 768 * 16, 1e6, 0.7),
+  (8, 2, 4096 * 16, 2e6, 0.074),
+  (32, 4, 2880 * 16, 0.8e6, 0.35),
+)
 
 
 class Ready(NamedTuple):
@@ -291,12 +296,12 @@ def timing(ready: Ready) -> list[dict[str, Any]]:
       ],
     )
   ]
-  for experts, slots in DRAWN:
+  for shape in DRAWN:
     layers = [
-      drawn_layer(rng, settings, experts=experts, slots=slots)
+      drawn_layer(rng, settings, *shape)
       for _ in range(settings.sweep.timing_repeats)
     ]
-    cases.append((f"{experts} experts, K={slots}, drawn", layers))
+    cases.append((f"{shape[0]} experts, K={shape[1]}, drawn", layers))
   return [timed(name, layers) for name, layers in cases]
 
 
@@ -310,12 +315,19 @@ def _routing(
 def drawn_layer(
   rng: np.random.Generator,
   settings: WirelessSettings,
-  *,
   experts: int,
   slots: int,
+  state_bits: float,
+  bandwidth_hz: float,
+  deadline_s: float,
+  *,
   tokens: int = 64,
 ) -> tuple[Any, ...]:
-  """A layer of a made-up model, loaded so that experts are scarce."""
+  """A layer of drawn gates and experts under the radio of a set-up. [R].
+
+  Its helpers have no load and no compute time, and the uplink's energy alone
+  counts, as nothing else is as convex.
+  """
   gates = rng.dirichlet(np.ones(slots), tokens)
   ids = np.argsort(rng.gumbel(size=(tokens, experts)), axis=1)[:, :slots]
   # Outputs of experts as random directions around a common one.
@@ -329,20 +341,23 @@ def drawn_layer(
     layers=1,
     experts=experts,
   )[0, 0]
-  # All experts on helpers, and the uplink alone: nothing else is as convex.
-  helpers = dataclasses.replace(settings.radio, num_local=0)
-  nodes = radio.make_nodes(helpers, experts)
-  share = tokens * slots / experts
-  # An even load takes 8 bits a second and hertz.
-  bandwidth, deadline = settings.radio.bandwidth_hz, settings.radio.deadline_s
-  link = wireless.layer_costs.Link(
-    state_bits=8 * bandwidth * deadline / share,
-    bandwidth_hz=bandwidth,
-    deadline_s=deadline,
-    counts_downlink=False,
-  )
-  costs = wireless.layer_costs.layer_costs(
-    nodes, link, gain=gains, most_states=tokens * slots
+  nothing = np.zeros(experts)
+  costs = layer_costs.layer_costs(
+    layer_costs.Nodes(
+      is_local=nothing > 0,
+      load_s=nothing,
+      compute_s=nothing,
+      load_j=nothing,
+      compute_j=nothing,
+    ),
+    layer_costs.Link(
+      state_bits=state_bits,
+      bandwidth_hz=bandwidth_hz,
+      deadline_s=deadline_s,
+      counts_downlink=False,
+    ),
+    gain=gains,
+    most_states=tokens * slots,
   )
   budget = 0.2 * table[:, -1].mean()
   return gates, ids, table, costs.marginal_j, budget

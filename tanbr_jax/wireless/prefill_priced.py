@@ -2,9 +2,11 @@
 
 Lagrangian of the loads: with a price for every expert the tokens are apart,
 each a small knapsack (`token_options`), and the sum of their prices less each
-expert's best profit is a lower bound of the energy, convex or not. Prices are
-moved towards the marginals at the loads that they cause; every such choice is a
-candidate, and the best one is improved token by token at true marginals. [R]
+expert's best profit is a lower bound of the energy, convex or not. Marginal
+energies spread over many orders of magnitude, so that the logarithms of prices
+are moved, towards where what the tokens want and what an expert would best
+serve agree. Every such choice is a candidate; the best one is improved, two
+slots of a token at a time, at true marginals. [R]
 
 Letters: N tokens, K experts per token, E experts, C = E + 1 columns.
 """
@@ -36,25 +38,49 @@ class Solution(NamedTuple):
     """How much more than the bound it may take, relative to the energy."""
     if self.energy <= self.lower_bound or self.energy == 0:
       return 0.0
+    if np.isinf(self.energy):
+      return 1.0
     return (self.energy - self.lower_bound) / self.energy
 
 
-def solve(one: Instance, *, steps: int = 12, sweeps: int = 4) -> Solution:
+def solve(one: Instance, *, steps: int = 4, sweeps: int = 1) -> Solution:
   """A good choice and its bound.
 
   Args:
     one: of any size.
-    steps: of the prices.
+    steps: of the prices, before the improvement and again after it, from the
+      marginals of the improved choice.
     sweeps: most passes over all tokens that improve.
 
   Raises:
     InfeasibleError: no choice was found that keeps the constraints.
   """
+  best = _descend(one, _first_price(one), steps)
+  for _ in range(sweeps):
+    if best.gap <= 1e-12:
+      break
+    columns = _improve(one, best.columns)
+    energy = instance.energy_of(one, columns)
+    if not energy < best.energy:
+      break
+    best = Solution(columns, energy, best.lower_bound)
+  if best.gap > 1e-12:
+    other = _descend(one, _prices_of(one, best.columns), steps)
+    bound = max(best.lower_bound, other.lower_bound)
+    best = min(best, other, key=lambda x: x.energy)
+    best = best._replace(lower_bound=min(bound, best.energy))
+  if not np.isfinite(best.energy):
+    raise InfeasibleError(
+      "infeasible as far as searched: experts cannot take all pairs that keep "
+      f"budget={one.budget:g} (finite marginal_energy, the deadline)"
+    )
+  return best
+
+
+def _descend(one: Instance, price: np.ndarray, steps: int) -> Solution:
+  """The best choice and bound of so many steps of the prices [E]."""
   best, energy, bound = None, np.inf, 0.0
-  spread = None  # loads between those of the choices so far
-  bounded = _bounded(one)
-  price = one.marginal[:, 0]
-  for _ in range(steps):
+  for step in range(steps):
     value, columns = _at_prices(one, price)
     if not np.isfinite(value):
       # Even alone some token has nowhere to go: the bound proves it.
@@ -65,21 +91,8 @@ def solve(one: Instance, *, steps: int = 12, sweeps: int = 4) -> Solution:
     if best is None or found < energy:
       best, energy = columns, found
     if energy <= bound * (1 + 1e-12):
-      return Solution(best, energy, bound)
-    loads = instance.loads_of(columns, one.num_experts).astype(np.float64)
-    spread = loads if spread is None else _between(bounded, spread, loads)
-    price = _slope(one, bounded, spread)
-  for _ in range(sweeps):
-    columns = _improve(one, best)
-    found = instance.energy_of(one, columns)
-    if not found < energy * (1 - 1e-12):
       break
-    best, energy = columns, found
-  if not np.isfinite(energy):
-    raise InfeasibleError(
-      "infeasible as far as searched: experts cannot take all pairs that keep "
-      f"budget={one.budget:g} (finite marginal_energy, the deadline)"
-    )
+    price = _moved(one, price, columns, rate=0.7 / (1 + step / 5))
   return Solution(best, energy, min(bound, energy))
 
 
@@ -105,39 +118,36 @@ def _at_prices(one: Instance, price: np.ndarray) -> tuple[float, np.ndarray]:
   return float(total.sum() - profit.sum()), columns
 
 
-def _between(
-  bounded: np.ndarray, spread: np.ndarray, loads: np.ndarray
-) -> np.ndarray:
-  """The best point on the way from one load vector to another.
-
-  A Frank-Wolfe step on the energies between whole loads.
-  """
-  shares = np.linspace(0, 1, 33)[1:, None]
-  points = (1 - shares) * spread + shares * loads
-  low = np.minimum(points.astype(np.int64), bounded.shape[1] - 1)
-  rows = np.arange(len(bounded))
-  before = np.cumsum(bounded, axis=1)[rows, low] - bounded[rows, low]
-  energy = (before + (points - low) * bounded[rows, low]).sum(axis=1)
-  return points[int(energy.argmin())]
+def _first_price(one: Instance) -> np.ndarray:
+  """[E] the marginal at which experts would take all pairs between them."""
+  finite = np.sort(one.marginal[np.isfinite(one.marginal)])
+  if not finite.size:
+    return one.marginal[:, 0]
+  level = finite[min(one.own.size, finite.size) - 1]
+  return np.where(
+    np.isfinite(one.marginal[:, 0]), np.maximum(level, 1e-300), np.inf
+  )
 
 
-def _bounded(one: Instance) -> np.ndarray:
-  """Marginals [E, M], large in the place of inf: of what cannot be served."""
-  finite = np.isfinite(one.marginal)
-  large = 10 * np.max(one.marginal, where=finite, initial=1e-300)
-  return np.where(finite, one.marginal, large)
-
-
-def _slope(
-  one: Instance, bounded: np.ndarray, spread: np.ndarray
-) -> np.ndarray:
-  """Prices [E] at fractional loads: the marginals, mixed near whole loads."""
-  rows, last = np.arange(one.num_experts), bounded.shape[1] - 1
-  low = np.minimum(np.maximum(np.floor(spread - 0.5), 0), last).astype(int)
-  high = np.minimum(low + 1, last)
-  rest = np.clip(spread - 0.5 - low, 0, 1)
-  price = (1 - rest) * bounded[rows, low] + rest * bounded[rows, high]
+def _prices_of(one: Instance, columns: np.ndarray) -> np.ndarray:
+  """Prices [E] between the last pair's marginal and the next one's."""
+  loads = instance.loads_of(columns, one.num_experts)
+  rows, last = np.arange(one.num_experts), one.marginal.shape[1] - 1
+  after = one.marginal[rows, np.minimum(loads, last)]
+  before = one.marginal[rows, np.maximum(loads - 1, 0)]
+  after = np.where(np.isfinite(after), after, before)
+  price = np.sqrt(np.maximum(before, 1e-300)) * np.sqrt(after)
   return np.where(np.isfinite(one.marginal[:, 0]), price, np.inf)
+
+
+def _moved(
+  one: Instance, price: np.ndarray, columns: np.ndarray, *, rate: float
+) -> np.ndarray:
+  """Prices [E] up where more is wanted than offered, and down."""
+  wanted = instance.loads_of(columns, one.num_experts)
+  offered = (one.marginal < price[:, None]).sum(axis=1)
+  middle = np.maximum((wanted + offered) / 2, 1)
+  return price * np.exp(rate * np.clip((wanted - offered) / middle, -1, 1))
 
 
 def _improve(one: Instance, columns: np.ndarray) -> np.ndarray:
