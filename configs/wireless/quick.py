@@ -85,16 +85,17 @@ def get_config() -> ml_collections.ConfigDict:
       "random": (0.1, 0.3, 0.7),
     }
   )
-  # Online: rounds of slots (0 leaves them out), requests of a slot, and what a
-  # joule a token costs in units of accuracy.
+  # Online: rounds of slots (0 leaves them out), requests of a slot, what a
+  # joule a token costs in units of accuracy, the mean budget of a layer, and
+  # the learners, of bandits.REGISTRY.
   config.slots = ml_collections.ConfigDict(
     {
-      "num_rounds": 0,
+      "num_rounds": 300,
       "num_seeds": 4,
       "requests": 8,
-      "joules_weight": 10.0,
+      "joules_weight": 40.0,
       "share": 0.2,
-      "methods": ("exponentiated_gradient",),
+      "methods": ("tanbr",),
     }
   )
   return config

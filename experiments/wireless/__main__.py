@@ -15,7 +15,7 @@ import numpy as np
 import tqdm
 
 from experiments.common import launch
-from experiments.wireless import figures, serving, studies
+from experiments.wireless import figures, serving, slots, studies
 from experiments.wireless.settings import read
 from tanbr_jax import data
 from tanbr_jax.online import estimates
@@ -29,6 +29,8 @@ COLUMNS = (
   tables.Column("accuracy", "accuracy", 3),
   tables.Column("energy_mj", "energy, mJ a token", 3),
   tables.Column("dropped", "pairs dropped", 3),
+  tables.Column("reward", "mean reward", 4),
+  tables.Column("last_quarter", "last quarter", 4),
 )
 
 
@@ -90,6 +92,13 @@ def run(
   for row in studies.timing(ready):
     name = row.pop("case")
     summary |= {f"time/{name}/{key}": value for key, value in row.items()}
+  if settings.slots.num_rounds:
+    played, flat = slots.play(ready, corpus, folder=folder, progress=progress)
+    arrays |= {
+      f"slots/{name}:reward": one.expected_reward
+      for name, one in played.items()
+    }
+    summary |= flat
   summary |= figures.headline(arrays)
   atomic.write_arrays(folder / RESULTS, arrays)
   reporting.write_summary(folder, summary)

@@ -113,8 +113,16 @@ def draw(folder: Path, arrays: Arrays) -> list[ReportFigure]:
       "Each token's deviation against its exact bound and the tables' "
       "estimates, and the output's against the sum over layers. [R]",
     ),
+    (
+      "slots",
+      _slots,
+      "Accuracy less the price of energy over slots, learner and radio alone "
+      "and together; running means, bands over seeds [R].",
+    ),
   ):
     file = f"{name}.png"
+    if name == "slots" and not any(key.startswith(name) for key in arrays):
+      continue
     with drawing.surviving(file):
       parts.save(figure(arrays), folder / file)
       made.append(ReportFigure(file, caption))
@@ -280,6 +288,21 @@ def _bounds(arrays: Arrays) -> Figure:
   axes[1].set_xlabel("sum over layers (estimate)")
   axes[1].set_ylabel("deviation of the logits")
   _legend(figure, axes[0])
+  return figure
+
+
+def _slots(arrays: Arrays) -> Figure:
+  figure, (axis,) = parts.make_figure(1, height=3.0)
+  names = [key for key in arrays if key.startswith("slots/")]
+  for index, key in enumerate(names):
+    rewards = arrays[key]
+    rounds = np.arange(1, rewards.shape[1] + 1)
+    running = np.cumsum(rewards, axis=1, dtype=np.float64) / rounds
+    label = key[len("slots/") :].rpartition(":")[0]
+    parts.band(axis, running, index, plain(label))
+  axis.set_xlabel("slot")
+  axis.set_ylabel("mean reward so far")
+  axis.legend(fontsize=7)
   return figure
 
 

@@ -85,15 +85,16 @@ class WirelessSettings(ranges.Checked):
   radio: RadioSettings
   sweep: SweepSettings
   slots: OnlineSlots
-  knobs: Mapping[str, tuple[float, ...]]
+  knobs: Mapping[str, Any]
   seed: Whole
   data_path: str | None
   cache_dir: str | None
 
   def __post_init__(self) -> None:
-    """Raises a ValueError if a policy is unknown."""
+    """Raises a ValueError if a policy is unknown or a knob out of range."""
     super().__post_init__()
-    for name in self.knobs:
+    for name, values in self.knobs.items():
+      Range(0).check(f"knobs.{name}", values)
       if name not in POLICIES:
         raise ValueError(
           f"unknown policy {name!r}{launch.suggest(name, POLICIES)}"

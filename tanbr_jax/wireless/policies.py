@@ -44,19 +44,22 @@ Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, Layer], Pairs]
 def sift(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
   """SiftMoE: `select_prefill` within `layer.budget`.
 
-  Where no choice is feasible the router's is taken, as far as it can be served.
+  Where no choice is feasible the budget grows by halves until one is [R]: at
+  the latest all pairs are skipped.
   """
-  try:
-    ids = prefill.select_prefill(
-      gates,
-      expert_ids,
-      layer.dissimilarity,
-      layer.marginal_j,
-      budget=layer.budget,
-    )
-  except InfeasibleError:
-    return practical_top_k(gates, expert_ids, probabilities, layer)
-  return ids, np.where(ids == NO_EXPERT, 0.0, gates)
+  del probabilities
+  table, budget = layer.dissimilarity, layer.budget
+  largest = float(gates.sum(axis=1).max(initial=0.0) * table.max(initial=0.0))
+  while True:
+    try:
+      ids = prefill.select_prefill(
+        gates, expert_ids, table, layer.marginal_j, budget=budget
+      )
+      return ids, np.where(ids == NO_EXPERT, 0.0, gates)
+    except InfeasibleError:
+      if budget > largest:
+        raise
+      budget = max(1.5 * budget, 0.01 * largest)
 
 
 def ideal_top_k(gates, expert_ids, probabilities, layer: Layer) -> Pairs:

@@ -54,8 +54,17 @@ def test_choices_worked_out_by_hand():
   assert ids_of("des", knob=0.5) == [[0, -1], [2, -1]]
   assert ids_of("siftmoe", budget=0.05) == [[0, 0], [2, 0]]
   assert ids_of("siftmoe", budget=2.0) == [[-1, -1], [-1, -1]]
-  # Nothing feasible within 0: as practical top-K.
-  assert ids_of("siftmoe", marginal_j=LATE) == [[0, 1], [-1, -1]]
+
+
+def test_siftmoe_s_budget_grows_until_something_is_feasible():
+  # Expert 2 cannot serve, expert 1 one pair. Token 1 has to leave expert 2 for
+  # 0.72 (to 1) or 0.81 (to 0): 0.01 grows by halves to 0.865. Then token 0 needs
+  # one pair for 1, token 1 two at expert 0 or one at expert 1, for 2 either way.
+  ids = np.array(ids_of("siftmoe", marginal_j=LATE))
+  spent = np.where(ids == IDS, 0.0, GATES * TABLE[IDS, ids]).sum(axis=1)
+  assert (spent <= 0.01 * 1.5**11).all()
+  zeros, ones = (ids == 0).sum(), (ids == 1).sum()
+  assert zeros + 2 * ones == 3 and ones <= 1 and not (ids == 2).any()
 
 
 def test_des_scales_the_gates_of_its_own_members():
