@@ -24,16 +24,27 @@ def replacement(tiny):
   return Partial(replace, jnp.asarray(drawn, jnp.int32))
 
 
+@pytest.fixture(scope="module")
+def run(tiny):
+  """What an observer sees, compiled once for each kind."""
+  model, params, ids = tiny
+
+  @jax.jit
+  def apply(reroute, observe):
+    return model.apply(params, ids, reroute=reroute, observe=observe)
+
+  return apply
+
+
 def observe_layer(tree, layer, output):
   del tree
   return layer.hidden, layer.routing.gates, layer.routing.expert_ids, output[0]
 
 
 @pytest.fixture(scope="module")
-def states(tiny):
+def states(run):
   """hidden, gates, ids and output of every layer, float64."""
-  model, params, ids = tiny
-  seen = model.apply(params, ids, observe=Partial(observe_layer, ()))[1]
+  seen = run(None, Partial(observe_layer, ()))[1]
   return [np.asarray(part, np.float64) for part in seen]
 
 
@@ -48,11 +59,13 @@ def outputs_by_loop(params, states, layer):
   )
 
 
-def test_bound_and_deviation_of_every_token_by_loop(tiny, states, replacement):
+def test_bound_and_deviation_of_every_token_by_loop(
+  tiny, run, states, replacement
+):
   model, params, ids = tiny
   table = np.random.default_rng(1).uniform(size=(2, 4, 5))
   observe = deviation.observe_deviations(replacement, table)
-  found = model.apply(params, ids, observe=observe)[1]
+  found = run(None, observe)[1]
   new = np.asarray(jax.tree.leaves(replacement)[0])
   for layer in range(2):
     outputs = outputs_by_loop(params, states, layer)
@@ -83,20 +96,17 @@ def test_the_bound_is_an_equality_with_one_expert(tiny):
   drawn = np.random.default_rng(2).integers(-1, 4, (2, ids.size, 1))
   reroute = Partial(replace, jnp.asarray(drawn, jnp.int32))
   observe = deviation.observe_deviations(reroute, np.zeros((2, 4, 5)))
-  found = model.apply(params, ids, observe=observe)[1]
+  found = jax.jit(lambda o: model.apply(params, ids, observe=o)[1])(observe)
   np.testing.assert_allclose(found.measured, found.bound, rtol=1e-5)
 
 
 def test_the_measured_deviation_is_that_of_the_layer_s_output(
-  tiny, states, replacement
+  run, states, replacement
 ):
   # Layer 0 sees the same states with and without the reroute.
-  model, params, ids = tiny
   observe = deviation.observe_deviations(replacement, np.zeros((2, 4, 5)))
-  found = model.apply(params, ids, observe=observe)[1]
-  after = model.apply(
-    params, ids, reroute=replacement, observe=Partial(observe_layer, ())
-  )[1][3]
+  found = run(None, observe)[1]
+  after = run(replacement, Partial(observe_layer, ()))[1][3]
   change = np.linalg.norm(np.asarray(after[0]) - states[3][0], axis=1)
   np.testing.assert_allclose(found.measured[0], change, rtol=1e-4, atol=1e-5)
 
@@ -132,14 +142,14 @@ def test_tables_are_statistics_over_the_tokens_routed_to_an_expert(
 
 
 def test_a_table_of_maxima_covers_the_tokens_that_it_was_made_of(
-  tiny, replacement
+  tiny, run, replacement
 ):
   model, params, ids = tiny
   tables = deviation.calibrate(model, params, ids, statistics=("mean", "max"))
   covered = {}
   for name, one in tables.items():
     observe = deviation.observe_deviations(replacement, one.values)
-    found = model.apply(params, ids, observe=observe)[1]
+    found = run(None, observe)[1]
     estimate = np.asarray(found.estimate) * (1 + 1e-5)
     covered[name] = deviation.coverage(found.measured, estimate)
   assert covered["max"] == 1.0 and 0.3 < covered["mean"] < 1.0
@@ -165,14 +175,15 @@ def test_bad_tables_are_refused(tiny):
     deviation.calibrate(dense, params, ids)
 
 
-def test_propagation_is_what_the_logits_say(tiny, replacement):
+def test_propagation_is_what_the_logits_say(tiny, run, replacement):
   model, params, ids = tiny
   found = propagation.measure(model, params, ids, replacement)
-  plain = np.asarray(model.apply(params, ids))
+  nothing = Partial(observe_layer, ())
+  plain = np.asarray(run(None, nothing)[0])
   new = jax.tree.leaves(replacement)[0]
 
   def norms(reroute):
-    after = np.asarray(model.apply(params, ids, reroute=reroute))
+    after = np.asarray(run(reroute, nothing)[0])
     return np.linalg.norm((after - plain).reshape(2, -1), axis=1)
 
   np.testing.assert_allclose(found.together, norms(replacement), rtol=1e-4)
@@ -190,7 +201,7 @@ def test_propagation_is_what_the_logits_say(tiny, replacement):
   first = Partial(first_only, (new, jnp.array([True, False])))
   np.testing.assert_allclose(found.alone[0], norms(first), rtol=1e-4)
   observe = deviation.observe_deviations(replacement, np.zeros((2, 4, 5)))
-  seen = model.apply(params, ids, observe=observe)[1].measured
+  seen = run(None, observe)[1].measured
   layers = np.linalg.norm(np.asarray(seen).reshape(2, 2, -1), axis=2)
   np.testing.assert_allclose(found.layers, layers, rtol=1e-5)
   # The largest ratio: the sum of one layer's is a bound for it.

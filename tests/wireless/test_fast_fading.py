@@ -49,7 +49,7 @@ def random_policy(rng, slots, levels, units):
 
 
 def test_the_programme_takes_at_most_what_any_causal_policy_takes():
-  # 2,000 random channels, each against three policies of its own.
+  # 2,000 random channels, each against two policies of its own.
   rng = np.random.default_rng(0)
   for _ in range(2000):
     levels, units, slots = 2, 3, int(rng.integers(1, 4))
@@ -64,17 +64,18 @@ def test_the_programme_takes_at_most_what_any_causal_policy_takes():
     )
     best = fast_fading.solve(cost, chain, num_slots=slots)
     sizes = {"num_slots": slots, "num_levels": levels, "num_units": units}
-    at_once = np.tile(np.arange(units + 1), (slots, levels, 1))
-    at_last = np.where(np.arange(slots)[:, None, None] < slots - 1, 0, at_once)
     for send in (
       fast_fading.uniform_bits(**sizes),
       random_policy(rng, slots, levels, units),
-      at_last,
     ):
       other = fast_fading.evaluate(send, cost, chain)
       assert (best.expected_j <= other.expected_j * (1 + 1e-12)).all()
-    again = fast_fading.evaluate(best.send, cost, chain)
-    np.testing.assert_allclose(again.expected_j, best.expected_j, rtol=1e-12)
+
+
+def test_evaluating_the_programme_s_own_policy_gives_its_energy():
+  best = fast_fading.solve(COST, CHAIN, num_slots=3)
+  again = fast_fading.evaluate(best.send, COST, CHAIN)
+  np.testing.assert_allclose(again.energy_j, best.energy_j, rtol=1e-12)
 
 
 def test_the_surrogate_is_the_expected_energy_of_uniform_bits():

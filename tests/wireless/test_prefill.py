@@ -35,9 +35,9 @@ def solve_both(solver, arguments, budget):
     (4, 1, 3, True, 1200, "paths"),
     (3, 1, 4, True, 800, "paths"),
     (4, 1, 3, False, 500, "loads"),
-    (2, 2, 3, True, 700, "loads"),
-    (3, 2, 2, False, 700, "loads"),
-    (1, 3, 4, True, 600, "loads"),
+    (2, 2, 3, True, 500, "loads"),
+    (3, 2, 2, False, 500, "loads"),
+    (1, 3, 4, True, 500, "loads"),
   ],
 )
 def test_exact_methods_find_the_least_energy(
@@ -64,7 +64,7 @@ def test_priced_bounds_hold_and_the_energy_is_near_the_least():
 
   def priced(*arguments, budget):
     one = instance.make(*arguments, budget=budget)
-    found = prefill_priced.solve(one, steps=2, sweeps=1)
+    found = prefill_priced.solve(one, steps=1, sweeps=1)
     ids = instance.to_ids(found.columns, one.num_experts)
     bounds.append(found.lower_bound)
     return wireless.Choice(ids, found.energy, found.lower_bound, "priced")
@@ -77,8 +77,8 @@ def test_priced_bounds_hold_and_the_energy_is_near_the_least():
       assert bounds[0] <= best * (1 + RELATIVE) + 1e-300
       assert energy >= best * (1 - RELATIVE)
       best_found += energy <= best * (1 + RELATIVE)
-  # Not exact, even in few steps mostly right on instances this small.
-  assert best_found > 1500
+  # Not exact, in one step still mostly right on instances this small.
+  assert best_found > 1300
 
 
 def test_milp_and_brute_force_agree_with_all_choices():
