@@ -11,7 +11,7 @@ from tanbr_jax.data.batching import (
   token_ids,
 )
 from tanbr_jax.data.corpus import Corpus, load_corpus
-from tanbr_jax.data.tokens import load_tokens
+from tanbr_jax.data.tokens import load_tokens, tokenise_corpus
 from tanbr_jax.storage.cache import cache_dir
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
   "sample_task_windows",
   "sample_windows",
   "token_ids",
+  "tokenise_corpus",
 ]

@@ -22,7 +22,9 @@ from tanbr_jax.models.fine_tunes import (
 )
 from tanbr_jax.models.generation import generate
 from tanbr_jax.models.huggingface.dense_writing import save_dense
+from tanbr_jax.models.huggingface.expert_form import expert_form
 from tanbr_jax.models.huggingface.fine_tunes import from_finetunes
+from tanbr_jax.models.huggingface.gguf_file import find_smollm2
 from tanbr_jax.models.huggingface.merged_reading import merge_pretrained
 from tanbr_jax.models.huggingface.reading import from_pretrained
 from tanbr_jax.models.huggingface.tokenizer import read_tokenizer
@@ -68,6 +70,8 @@ __all__ = [
   "dense_form",
   "difference_table",
   "expert_bytes",
+  "expert_form",
+  "find_smollm2",
   "from_finetunes",
   "from_pretrained",
   "generate",

@@ -1,0 +1,111 @@
+"""A tiny Llama in a GGUF file, its values drawn by name."""
+
+import gguf
+import hf_cases
+import numpy as np
+
+D, F, LAYERS, HEADS, KV_HEADS = 32, 64, 2, 4, 2
+# Byte pairs of the tokenizer, spelt as GPT-2 spells bytes.
+MERGES = ("Ġ t", "h e", "Ġt he", "i n")
+SPECIAL = ("<|end|>", "<|start|>")
+# Every kind of tensor that the file of SmolLM2 has, and halves.
+KINDS = gguf.GGMLQuantizationType
+TYPES = {"ffn_down": KINDS.Q8_0, "attn_output": KINDS.F16}
+
+
+def letters():
+  """The 256 bytes as GPT-2 spells them (Radford et al., 2019, encoder.py)."""
+  plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+  rest = [byte for byte in range(256) if byte not in plain]
+  return {b: chr(b) for b in plain} | {
+    b: chr(256 + i) for i, b in enumerate(rest)
+  }
+
+
+def tokens():
+  spelt = letters()
+  return [
+    *SPECIAL,
+    *(spelt[byte] for byte in range(256)),
+    *(pair.replace(" ", "") for pair in MERGES),
+  ]
+
+
+def shapes(*, is_tied=True, has_bias=False):
+  """Every tensor's name and shape, as NumPy has it."""
+  kv = D // HEADS * KV_HEADS
+  layer = {
+    "attn_norm.weight": (D,),
+    "ffn_norm.weight": (D,),
+    "attn_q.weight": (D, D),
+    "attn_k.weight": (kv, D),
+    "attn_v.weight": (kv, D),
+    "attn_output.weight": (D, D),
+    "ffn_gate.weight": (F, D),
+    "ffn_up.weight": (F, D),
+    "ffn_down.weight": (D, F),
+  }
+  if has_bias:
+    layer |= {f"attn_{n}.bias": (D if n == "q" else kv,) for n in "qkv"}
+    layer["attn_output.bias"] = (D,)
+  found = {"token_embd.weight": (len(tokens()), D), "output_norm.weight": (D,)}
+  if not is_tied:
+    found["output.weight"] = (len(tokens()), D)
+  for index in range(LAYERS):
+    found |= {f"blk.{index}.{name}": shape for name, shape in layer.items()}
+  return found
+
+
+def write(path, *, changes=None, extra=(), **options):
+  """Writes the file; returns the values that it stands for by their names.
+
+  Args:
+    path: the file.
+    changes: keys with other values, None for those to leave out.
+    extra: names of further tensors, of 32 zeros.
+    **options: of `shapes`.
+  """
+  writer = gguf.GGUFWriter(path, "llama")
+  keys = {
+    "llama.block_count": LAYERS,
+    "llama.context_length": 512,
+    "llama.embedding_length": D,
+    "llama.feed_forward_length": F,
+    "llama.attention.head_count": HEADS,
+    "llama.attention.head_count_kv": KV_HEADS,
+    "llama.rope.dimension_count": D // HEADS,
+    "llama.rope.freq_base": 1e5,
+    "llama.attention.layer_norm_rms_epsilon": 1e-5,
+    "llama.vocab_size": len(tokens()),
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "smollm",
+    "tokenizer.ggml.bos_token_id": 1,
+    "tokenizer.ggml.eos_token_id": 0,
+  } | (changes or {})
+  for name, value in keys.items():
+    if isinstance(value, float):
+      writer.add_float32(name, value)
+    elif isinstance(value, str):
+      writer.add_string(name, value)
+    elif value is not None:
+      writer.add_uint32(name, value)
+  writer.add_array("tokenizer.ggml.tokens", tokens())
+  kinds = [3] * len(SPECIAL) + [1] * (len(tokens()) - len(SPECIAL))
+  writer.add_array("tokenizer.ggml.token_type", kinds)
+  writer.add_array("tokenizer.ggml.merges", list(MERGES))
+  values = {}
+  for name, shape in shapes(**options).items():
+    array = hf_cases.values(name.replace("token_embd", "embed_tokens"), shape, 0)
+    kind = KINDS.F32
+    if len(shape) > 1:
+      kind = TYPES.get(name.split(".")[-2], KINDS.Q4_1)
+    stored = gguf.quants.quantize(array, kind)
+    values[name] = gguf.quants.dequantize(stored, kind)
+    writer.add_tensor(name, stored, raw_dtype=kind)
+  for name in extra:
+    writer.add_tensor(name, np.zeros(32, np.float32))
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+  return values
