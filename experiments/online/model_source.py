@@ -166,20 +166,21 @@ class OfCheckpoint:
     return self.settings.context
 
   def read_text(self, path: str | None, cache_dir: Path) -> data.Corpus:
-    """The tokens of a folder of tasks."""
-    if path is None:
-      raise ValueError(
-        "data.path must be a folder of tasks for a model that is read, got "
-        f"data.path='' with model.path={self.settings.path!r}"
-      )
-    return data.load_tokens(
-      path,
-      self.tokenizer,
-      vocab_size=self.vocab_size,
-      context=self.context,
-      min_windows={"validation": VALIDATION_PARTS, "test": 1},
-      cache_dir=cache_dir,
-    )
+    """The tokens of a folder of tasks, or of the built-in domains.
+
+    Of the domains the splits are those that `experiments.upcycle` trains,
+    chooses and scores on: "train" is not served.
+    """
+    given = {
+      "vocab_size": self.vocab_size,
+      "context": self.context,
+      "min_windows": {"validation": VALIDATION_PARTS, "test": 1},
+      "cache_dir": cache_dir,
+    }
+    if path is not None:
+      return data.load_tokens(path, self.tokenizer, **given)
+    corpus = data.load_corpus(None, cache_dir, context=self.context)
+    return data.tokenise_corpus(corpus, self.tokenizer, **given)
 
   def check_tasks(self, num_tasks: int) -> None:
     """Any number will do."""
