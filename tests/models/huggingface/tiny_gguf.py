@@ -95,7 +95,8 @@ def write(path, *, changes=None, extra=(), **options):
   writer.add_array("tokenizer.ggml.merges", list(MERGES))
   values = {}
   for name, shape in shapes(**options).items():
-    array = hf_cases.values(name.replace("token_embd", "embed_tokens"), shape, 0)
+    key = name.replace("token_embd", "embed_tokens")
+    array = hf_cases.values(key, shape, 0)
     kind = KINDS.F32
     if len(shape) > 1:
       kind = TYPES.get(name.split(".")[-2], KINDS.Q4_1)
