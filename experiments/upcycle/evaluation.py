@@ -145,17 +145,26 @@ def continue_prompts(
     weights: of `choose`; empty for the model as it is alone.
     task_names: of the text.
   """
+  # Padded to one length, so that each form is compiled once.
+  prompts = {
+    task: tokenizer.encode(t).ids for task, t in settings.prompts.items()
+  }
+  longest = max((len(ids) for ids in prompts.values()), default=0)
   found: dict[str, dict[str, str]] = {}
 
   def add(form: str, task: str, one: models.Model, own: models.Params) -> None:
-    ids = tokenizer.encode(settings.prompts[task]).ids
+    room = longest - len(prompts[task])
     new = models.generate(
-      one, own, jnp.array([ids]), max_new_tokens=settings.new_tokens
+      one,
+      own,
+      jnp.array([[0] * room + prompts[task]]),
+      attention_mask=jnp.arange(longest)[None] >= room,
+      max_new_tokens=settings.new_tokens,
     )
     text = tokenizer.decode(np.asarray(new)[0].tolist())
     found.setdefault(form, {})[task] = text
 
-  for task in settings.prompts:
+  for task in prompts:
     add("itself", task, model, params)
     if weights:
       rows = {"uniform": weights["uniform"][0]}

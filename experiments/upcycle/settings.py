@@ -35,7 +35,7 @@ class UpcycleSettings(ranges.Checked):
   other_windows: Count
   search_steps: Count
   search_learning_rate: Positive
-  new_tokens: Whole
+  new_tokens: Count
   prompts: Mapping[str, str]
 
   @property
