@@ -67,14 +67,15 @@ def first_table(
     mixing: share of the uniform point in a learnt table's first rows.
   """
   if kind == "identity":
-    weights = np.eye(num_tasks, dtype=np.float32)
-  else:
-    weights = far_anchors(
-      seed,
-      num_tasks=num_tasks,
-      num_experts=num_experts,
-      concentration=concentration,
-    )
+    # No weight at all: Adam would make whole steps of however small a share.
+    alone = np.eye(num_tasks, dtype=bool)
+    return jnp.where(alone, jnp.float32(0), jnp.float32(-jnp.inf))
+  weights = far_anchors(
+    seed,
+    num_tasks=num_tasks,
+    num_experts=num_experts,
+    concentration=concentration,
+  )
   if kind == "learnt":
     weights += mixing * (1 / num_experts - weights)
   return jnp.log(jnp.asarray(weights) + 1e-9)

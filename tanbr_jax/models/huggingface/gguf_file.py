@@ -39,6 +39,7 @@ _KNOWN = {
   "rope.freq_base": False,
   "vocab_size": False,
 }
+_NUMBERS = ("attention.layer_norm_rms_epsilon", "rope.freq_base")
 # Theirs outside of layers, and in a layer after "blk.0.", but for the ending.
 _OUTSIDE = {
   "token_embd": "model.embed_tokens",
@@ -199,7 +200,18 @@ def _config(
     is_harmless = name == "rope.scaling.type" and value == "none"
     if name not in _KNOWN and not is_harmless:
       raise error(f"{kind}.{name} is not understood, got {value!r}")
+    is_size = name in _KNOWN and name not in _NUMBERS
+    if is_size and (type(value) is not int or value < 1):
+      raise error(f"{kind}.{name} must be a positive integer, got {value!r}")
+    if name in _NUMBERS and not (type(value) is float and 0 < value < np.inf):
+      raise error(f"{kind}.{name} must be a positive number, got {value!r}")
   heads, width = own["attention.head_count"], own["embedding_length"]
+  kv_heads = own.get("attention.head_count_kv", heads)
+  if heads % kv_heads:
+    raise error(
+      f"{kind}.attention.head_count must be a multiple of head_count_kv, got "
+      f"{heads} and {kv_heads}"
+    )
   head_dim = own.get("attention.key_length", width // heads)
   for name in ("attention.value_length", "rope.dimension_count"):
     if own.get(name, head_dim) != head_dim:
@@ -220,7 +232,7 @@ def _config(
     "mlp_bias": "blk.0.ffn_up.bias" in tensors,
     "num_attention_heads": heads,
     "num_hidden_layers": own["block_count"],
-    "num_key_value_heads": own.get("attention.head_count_kv", heads),
+    "num_key_value_heads": kv_heads,
     "rms_norm_eps": _decimal(own["attention.layer_norm_rms_epsilon"]),
     "rope_theta": _decimal(own.get("rope.freq_base", 10_000.0)),
     "tie_word_embeddings": "output.weight" not in tensors,

@@ -148,7 +148,10 @@ def test_halves_are_read_where_they_are_asked_for(file, tiny):
     ),
     ({"general.architecture": "qwen3"}, "must be 'llama' to be read, got"),
     ({"llama.block_count": 3}, "lacks the tensor 'model.layers.2"),
-    ({"llama.embedding_length": 64}, "'model.embed_tokens.weight' must be"),
+    ({"llama.vocab_size": 99}, r"'model.embed_tokens.weight' must be .99, 32."),
+    ({"llama.block_count": 0}, "block_count must be a positive integer, got 0"),
+    ({"llama.attention.head_count_kv": 3}, "head_count_kv, got 4 and 3"),
+    ({"llama.rope.freq_base": 0.0}, "must be a positive number, got 0.0"),
   ],
 )
 def test_other_models_are_refused_in_one_line(changes, message, tmp_path):
