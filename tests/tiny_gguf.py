@@ -32,7 +32,7 @@ def tokens():
   ]
 
 
-def shapes(*, is_tied=True, has_bias=False):
+def shapes(*, layers=LAYERS, is_tied=True, has_bias=False):
   """Every tensor's name and shape, as NumPy has it."""
   kv = D // HEADS * KV_HEADS
   layer = {
@@ -52,7 +52,7 @@ def shapes(*, is_tied=True, has_bias=False):
   found = {"token_embd.weight": (len(tokens()), D), "output_norm.weight": (D,)}
   if not is_tied:
     found["output.weight"] = (len(tokens()), D)
-  for index in range(LAYERS):
+  for index in range(layers):
     found |= {f"blk.{index}.{name}": shape for name, shape in layer.items()}
   return found
 
@@ -70,18 +70,19 @@ def draw(name, shape):
   return np.float32(1.2 * shape[-1] ** -0.5) * noise
 
 
-def write(path, *, changes=None, extra=(), **options):
+def write(path, *, layers=LAYERS, changes=None, extra=(), **options):
   """Writes the file; returns the values that it stands for by their names.
 
   Args:
     path: the file.
+    layers: how many.
     changes: keys with other values, None for those to leave out.
     extra: names of further tensors, of 32 zeros.
     **options: of `shapes`.
   """
   writer = gguf.GGUFWriter(path, "llama")
   keys = {
-    "llama.block_count": LAYERS,
+    "llama.block_count": layers,
     "llama.context_length": 512,
     "llama.embedding_length": D,
     "llama.feed_forward_length": F,
@@ -108,7 +109,7 @@ def write(path, *, changes=None, extra=(), **options):
   writer.add_array("tokenizer.ggml.token_type", kinds)
   writer.add_array("tokenizer.ggml.merges", list(MERGES))
   values = {}
-  for name, shape in shapes(**options).items():
+  for name, shape in shapes(layers=layers, **options).items():
     array = draw(name, shape)
     kind = KINDS.F32
     if len(shape) > 1:
