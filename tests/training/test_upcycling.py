@@ -120,7 +120,7 @@ def test_the_control_learns_the_text(dense, text):
 
 
 def test_the_merged_recipe_learns_its_table_and_all_may_be_trained(dense, text):
-  found = run(dense, text, "merged", num_steps=2, routed_every=2, trained="all")
+  found = run(dense, text, "merged", num_steps=3, routed_every=3, trained="all")
   assert changed(found, dense) >= {"embedding", "attention", "experts"}
   first = objectives.first_table(
     "learnt", 3, num_tasks=2, num_experts=2, concentration=0.5, mixing=0.3
