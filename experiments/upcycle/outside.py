@@ -4,10 +4,11 @@
     --merged=runs/merged_python --task=python
 
 Merges a checkpoint of `experiments.upcycle` with the table's weights of a task
-into a dense folder, unless it is there, and prints the perplexity of that
-folder on the task's test text here and in transformers, both in float32; then
-the slot's latency, routed and merged, and the bytes that are resident. Tokens a
-second: `experiments.merge_checkpoint.generation` on the same two folders.
+into a dense folder, unless it is there. Prints the bytes and the latency of a
+slot, merged and routed, then the perplexity of that folder on the task's test
+text here and in transformers, both in float32. Peak bytes are those of the form
+alone, hence told where the folder was there. Tokens a second are measured by
+`experiments.merge_checkpoint.generation` on the same two folders.
 """
 
 import json
@@ -83,33 +84,62 @@ def their_loss(folder: Path, windows: np.ndarray) -> float:
   return float(np.mean(losses))
 
 
+def print_costs(
+  merged: Path,
+  checkpoint: Path,
+  input_ids: np.ndarray,
+  *,
+  repeats: int,
+  has_peaks: bool,
+) -> None:
+  """Bytes of each form alone, the merged one first, then a slot's times."""
+  input_ids = jnp.asarray(input_ids)
+  for name, folder in (("merged", merged), ("routed", checkpoint)):
+    model, params = models.from_pretrained(folder)
+    forward = jax.jit(lambda p, ids, m=model: m.apply(p, input_ids=ids))
+    jax.block_until_ready(forward(params, input_ids))
+    print(f"{name}/parameter_bytes: {_num_bytes(params):,}")
+    if has_peaks:
+      stats = jax.local_devices()[0].memory_stats() or {}
+      print(f"{name}/peak_bytes: {stats.get('peak_bytes_in_use')}")
+    if name == "merged":
+      del params
+  experts = model.config.num_experts
+  costs = serving.slot_costs(
+    model,
+    params,
+    merge_weights=jnp.full(experts, 1 / experts, jnp.float32),
+    input_ids=input_ids,
+    repeats=repeats,
+  )
+  for name, value in costs.items():
+    print(f"{name}: {value:,.4f}")
+
+
+def _num_bytes(params: models.Params) -> int:
+  return sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+
+
 def main(argv: Sequence[str]) -> None:
   with launch.guarded():
     if len(argv) > 1:
       raise ValueError(f"unknown arguments {argv[1:]}")
     given = flags.FLAGS
     checkpoint, merged = Path(given.checkpoint), Path(given.merged)
-    if not merged.exists():
+    has_peaks = merged.exists()
+    if not has_peaks:
       write_merged(checkpoint, merged, given.task)
     windows = test_windows(merged, given.task, given.windows, given.length + 1)
+    print_costs(
+      merged,
+      checkpoint,
+      windows[:8, :-1],
+      repeats=given.repeats,
+      has_peaks=has_peaks,
+    )
     for name, loss in (("tanbr_jax", our_loss), ("transformers", their_loss)):
       found = loss(merged, windows)
       print(f"{name}: loss {found:.6f}, perplexity {math.exp(found):.5f}")
-    model, params = models.from_pretrained(checkpoint)
-    experts = model.config.num_experts
-    costs = serving.slot_costs(
-      model,
-      params,
-      merge_weights=jnp.full(experts, 1 / experts, jnp.float32),
-      input_ids=jnp.asarray(windows[:8, :-1]),
-      repeats=given.repeats,
-    )
-    for name, value in costs.items():
-      print(f"{name}: {value:,.4f}")
-    sizes = {"routed": params, "merged": models.from_pretrained(merged)[1]}
-    for name, tree in sizes.items():
-      total = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-      print(f"{name}/parameter_bytes: {total:,}")
 
 
 if __name__ == "__main__":
