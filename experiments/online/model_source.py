@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from experiments.common import launch
 from tanbr_jax import data, models
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import Count
@@ -110,12 +111,14 @@ class ModelSettings(ranges.Checked):
     finetunes: folders of fine-tunes or of adapters, a comma list; may be empty.
     dtype: of parameters and computation; empty for the checkpoint's.
     context: tokens of a window that are read.
+    tasks: of the built-in domains, a comma list; empty for all.
   """
 
   path: str
   finetunes: str
   dtype: str
   context: Count
+  tasks: str = ""
 
   def __post_init__(self) -> None:
     """Raises a ValueError if a value is not allowed."""
@@ -180,6 +183,11 @@ class OfCheckpoint:
     if path is not None:
       return data.load_tokens(path, self.tokenizer, **given)
     corpus = data.load_corpus(None, cache_dir, context=self.context)
+    if self.settings.tasks:
+      names = launch.names(
+        self.settings.tasks, known=corpus.task_names, kind="task"
+      )
+      corpus = data.select_tasks(corpus, names)
     return data.tokenise_corpus(corpus, self.tokenizer, **given)
 
   def check_tasks(self, num_tasks: int) -> None:

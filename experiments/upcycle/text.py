@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.common import launch
 from experiments.upcycle.settings import UpcycleSettings
 from tanbr_jax import data
 
@@ -47,8 +48,12 @@ def read(
     ValueError: a task has too little text.
   """
   length = settings.upcycle.context + 1
+  corpus = data.load_corpus(settings.data_path, cache, context=length)
+  if settings.tasks:
+    names = launch.names(settings.tasks, known=corpus.task_names, kind="task")
+    corpus = data.select_tasks(corpus, names)
   corpus = data.tokenise_corpus(
-    data.load_corpus(settings.data_path, cache, context=length),
+    corpus,
     tokenizer,
     vocab_size=vocab_size,
     context=settings.upcycle.context,

@@ -14,6 +14,7 @@ context.
 
 import dataclasses
 import functools
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,6 +46,7 @@ class UpcycleConfig(ranges.Checked):
       "routed" alone, as parts of an FFN do not average.
     noise: of the experts' copies, relative.
     trained: "experts" (and routers), or "all" parameters.
+    last_layers: of "experts", in how many of the last layers; 0 for all.
     dtype: of the computation; parameters are trained in float32.
     context: S.
     batch_size: B, windows a step.
@@ -69,6 +71,7 @@ class UpcycleConfig(ranges.Checked):
   parts: Count = 1
   noise: NonNegative = 0.0
   trained: str = "experts"
+  last_layers: Whole = 0
   dtype: str = "float32"
   context: Count = 256
   batch_size: Count = 32
@@ -231,7 +234,7 @@ def train(
 
   trained = run(
     trained,
-    lambda name: _is_trained(name, config, recipe),
+    lambda name: _is_trained(name, config, recipe, master.config.num_layers),
     "experts",
     config.num_steps,
     which,
@@ -313,11 +316,17 @@ def _is_router(name: str) -> bool:
   return "['router']" in name
 
 
-def _is_trained(name: str, config: UpcycleConfig, recipe: str) -> bool:
+def _is_trained(
+  name: str, config: UpcycleConfig, recipe: str, num_layers: int
+) -> bool:
   """Whether a leaf is trained in a recipe's own steps."""
   if name == "['table']":
     return recipe == "merged"
-  return config.trained == "all" or "['experts']" in name
+  if config.trained == "all":
+    return True
+  first = num_layers - config.last_layers if config.last_layers else 0
+  layer = re.search(r"\['layer_(\d+)'\]\['experts'\]", name)
+  return layer is not None and int(layer[1]) >= first
 
 
 def _cast(params: models.Params, model: models.Decoder) -> models.Params:
