@@ -21,7 +21,10 @@ def get_config() -> ml_collections.ConfigDict:
   """
   config = gpu.get_config()
   config.model.update(
-    path="runs/upcycle_smollm2/domains_0", dtype="bfloat16", context=128
+    path="runs/upcycle_smollm2/domains_0",
+    dtype="bfloat16",
+    context=128,
+    scanned=True,
   )
   config.oracle.update(windows=8, search_windows=8, error_mixes=2)
   config.requests = 8

@@ -112,6 +112,7 @@ class ModelSettings(ranges.Checked):
     dtype: of parameters and computation; empty for the checkpoint's.
     context: tokens of a window that are read.
     tasks: of the built-in domains, a comma list; empty for all.
+    scanned: whether the layers, all alike, are compiled as one loop.
   """
 
   path: str
@@ -119,6 +120,7 @@ class ModelSettings(ranges.Checked):
   dtype: str
   context: Count
   tasks: str = ""
+  scanned: bool = False
 
   def __post_init__(self) -> None:
     """Raises a ValueError if a value is not allowed."""
@@ -205,6 +207,8 @@ class OfCheckpoint:
       found = models.from_finetunes(path, self.settings.folders, dtype=dtype)
     else:
       found = models.from_pretrained(path, dtype=dtype)
+      if self.settings.scanned:
+        found = (models.scanned(found[0]), found[1])
     jax.block_until_ready(found[1])
     return Made(*found, None, {"read_seconds": time.perf_counter() - start})
 

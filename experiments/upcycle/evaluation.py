@@ -15,7 +15,7 @@ from experiments.upcycle.settings import UpcycleSettings
 from experiments.upcycle.text import OTHER, Text
 from tanbr_jax import models
 from tanbr_jax.models.scoring import Score
-from tanbr_jax.training import mergeability
+from tanbr_jax.simplex.search import maximise_on_simplex
 
 # A form's scores: "loss" and "accuracy", each [V + 1], the last of no task.
 Scores = dict[str, list[float]]
@@ -31,10 +31,32 @@ def _score(
 
 def score(model: models.Model, params: models.Params, text: Text) -> Scores:
   """Scores of a model as it is, routed or dense."""
-  found = [_score(model, params, windows) for windows in text.test]
+  one_loop = models.scanned(model)
+  found = [_score(one_loop, params, windows) for windows in text.test]
   return {
     name: [float(getattr(one, name)) for one in found] for name in Score._fields
   }
+
+
+@functools.partial(jax.jit, static_argnames=("model", "steps", "learning_rate"))
+def _search(
+  model: models.Model,
+  params: models.Params,
+  windows: jax.Array,
+  starts: jax.Array,
+  *,
+  steps: int,
+  learning_rate: float,
+) -> jax.Array:
+  """The best weights [E] for text [n, S + 1], from starts [R, E]."""
+
+  def objective(x: jax.Array) -> jax.Array:
+    dense, merged = models.merge(model, params, x)
+    return -jnp.mean(models.score(dense, merged, windows).loss)
+
+  return maximise_on_simplex(
+    objective, starts, steps=steps, learning_rate=learning_rate
+  )[0]
 
 
 def choose(
@@ -50,27 +72,26 @@ def choose(
     "uniform" and "static" (the best for all tasks together) [1, E]; "own" (the
     best for each task) [V, E]; "table" (the training's) [V, E] if there is one.
   """
-  num_tasks, num_experts = text.validation.shape[0], model.config.num_experts
-  search = jax.jit(
-    functools.partial(
-      mergeability.search,
-      model=model,
-      steps=settings.search_steps,
-      learning_rate=settings.search_learning_rate,
-    )
+  num_experts = model.config.num_experts
+  search = functools.partial(
+    _search,
+    models.scanned(model),
+    params,
+    steps=settings.search_steps,
+    learning_rate=settings.search_learning_rate,
   )
   uniform = jnp.full((1, num_experts), 1 / num_experts, jnp.float32)
   guesses = task_weights
   if guesses is None:
-    usage = models.task_usage(model, params, text.validation)
+    one_loop = models.scanned(model)
+    usage = models.task_usage(one_loop, params, text.validation)
     guesses = usage / jnp.sum(usage, axis=1, keepdims=True)
-  even = jnp.full(num_tasks, 1 / num_tasks, jnp.float32)
   middle = jnp.mean(guesses, axis=0, keepdims=True)
   starts = jnp.concatenate([uniform, middle])
-  static = search(params, text.validation, even, starts)[None]
-  alone = jnp.ones(1, jnp.float32)
+  length = text.validation.shape[-1]
+  static = search(text.validation.reshape(-1, length), starts)[None]
   own = [
-    search(params, windows[None], alone, jnp.concatenate([static, guess[None]]))
+    search(windows, jnp.concatenate([static, guess[None]]))
     for windows, guess in zip(text.validation, guesses, strict=True)
   ]
   found = {"uniform": uniform, "static": static, "own": jnp.stack(own)}
@@ -98,7 +119,9 @@ def score_merged(
   found: dict[str, list] = {name: [] for name in Score._fields}
   others = []
   for task, row in enumerate(weights):
-    dense, merged = models.merge(model, params, jnp.asarray(row))
+    dense, merged = models.merge(
+      models.scanned(model), params, jnp.asarray(row)
+    )
     own = range(num_tasks) if len(weights) == 1 else [task]
     for index in own:
       one = _score(dense, merged, text.test[index])

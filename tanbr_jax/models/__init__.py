@@ -36,6 +36,7 @@ from tanbr_jax.models.merging import (
   upcycle,
 )
 from tanbr_jax.models.scale_matching import match_scale
+from tanbr_jax.models.scanned import ScannedDecoder, scanned
 from tanbr_jax.models.scoring import (
   Score,
   mean_over_scored,
@@ -65,6 +66,7 @@ __all__ = [
   "Reroute",
   "RotaryOptions",
   "RouterOptions",
+  "ScannedDecoder",
   "Score",
   "align_experts",
   "dense_form",
@@ -85,6 +87,7 @@ __all__ = [
   "read_tokenizer",
   "save_dense",
   "save_pretrained",
+  "scanned",
   "score",
   "score_logits",
   "task_usage",

@@ -44,9 +44,11 @@ def merge(
   sharding = getattr(model, "sharding", None)
   names = [f"layer_{layer}" for layer in model.config.moe_layers]
   stacks = [layers[name]["experts"]["stack"] for name in names]
-  for name, block in zip(
-    names, _merge_all(stacks, weights, sharding), strict=True
-  ):
+  if hasattr(model, "merge_layers"):
+    blocks = model.merge_layers(stacks, weights)
+  else:
+    blocks = _merge_all(stacks, weights, sharding)
+  for name, block in zip(names, blocks, strict=True):
     layers[name] = {**layers[name], "experts": {"stack": block}}
   return dense_form(model), {"params": layers}
 

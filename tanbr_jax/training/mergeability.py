@@ -77,7 +77,7 @@ def score_choices(
   mixes = concentrated_mixes(num_tasks)
   find = jax.jit(
     functools.partial(
-      search, model=model, steps=steps, learning_rate=learning_rate
+      _search, model=model, steps=steps, learning_rate=learning_rate
     )
   )
   # The searches start from uniform weights and from a guess for each mix.
@@ -153,7 +153,7 @@ def summarise(found: Mergeability) -> dict[str, float]:
   return summary
 
 
-def search(
+def _search(
   params: models.Params,
   windows: jax.Array,
   mix: jax.Array,
@@ -163,7 +163,6 @@ def search(
   steps: int,
   learning_rate: float,
 ) -> jax.Array:
-  """The best weights [E] for a mix [V] of text [V, n, S + 1]."""
   flat = windows.reshape(-1, windows.shape[-1])
 
   def objective(x: jax.Array) -> jax.Array:

@@ -182,7 +182,7 @@ def train(
       concentration=0.5,
       mixing=0.3,
     )
-  losses = _losses(config, recipe, computing, text, seed)
+  losses = _losses(config, recipe, models.scanned(computing), text, seed)
 
   def run(
     trained: Any,
