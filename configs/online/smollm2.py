@@ -33,8 +33,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Learners from gradients with and without a rate, from scalar rewards, from
   # the router's usage; then those that are told everything or nothing.
   config.bandits = (
-    "meta_gradient,adam_3,table_1,tanbr,multitask_ts,lin_ucb,follow_usage,"
-    "follow_task_mix,uniform,best_static,routed"
+    "best_static,meta_gradient,tanbr,uniform,routed,multitask_ts,follow_usage,"
+    "follow_task_mix,lin_ucb,adam_3,table_1"
   )
   config.methods.update(
     {

@@ -79,7 +79,8 @@ def run(
           settings, recipe, seed, dense, dense_params, found, folder, progress
         )
       if settings.evaluates and not (folder / f"{name}.json").exists():
-        _evaluate(settings, name, tokenizer, found, folder)
+        is_first = seed == settings.first_seed
+        _evaluate(settings, name, tokenizer, found, folder, is_first)
   if settings.evaluates:
     summary = summarise(settings, folder)
     summary["task_names"] = tables.csv_line(found.task_names)
@@ -162,8 +163,9 @@ def _evaluate(
   tokenizer: Any,
   found: Text,
   folder: Path,
+  continues: bool,
 ) -> None:
-  """Reads a checkpoint as anybody would, and scores it."""
+  """Reads a checkpoint as anybody would, scores it, may continue prompts."""
   record = reporting.read_json(folder / name / RECORD)
   model, params = models.from_pretrained(folder / name)
   table = record["task_weights"]
@@ -174,16 +176,16 @@ def _evaluate(
     weights: Mapping[str, np.ndarray] = {}
   else:
     scores, weights = evaluation.forms(settings, model, params, found, table)
-  written = evaluation.continue_prompts(
-    settings, model, params, tokenizer, weights, found.task_names
-  )
-  record = {
+  result = {
     "forms": scores,
     "weights": weights,
     "seconds": record["seconds"],
-    "continued": written,
   }
-  atomic.write_json(folder / f"{name}.json", atomic.jsonable(record))
+  if continues:
+    result["continued"] = evaluation.continue_prompts(
+      settings, model, params, tokenizer, weights, found.task_names
+    )
+  atomic.write_json(folder / f"{name}.json", atomic.jsonable(result))
 
 
 def summarise(settings: UpcycleSettings, folder: Path) -> dict[str, Any]:
