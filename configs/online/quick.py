@@ -23,9 +23,18 @@ def get_config() -> ml_collections.ConfigDict:
   # Another model, which is read and not trained: the folder of a checkpoint
   # with experts, or of the dense base whose fine-tunes or adapters, a comma
   # list of folders, are the experts. Then the dtype, empty for the
-  # checkpoint's, and the tokens of a window.
+  # checkpoint's, the tokens of a window, which of the built-in domains it
+  # serves, a comma list, empty for all, and whether layers that are alike are
+  # compiled as one loop: a deep model takes minutes else.
   config.model = ml_collections.ConfigDict(
-    {"path": "", "finetunes": "", "dtype": "", "context": 256}
+    {
+      "path": "",
+      "finetunes": "",
+      "dtype": "",
+      "context": 256,
+      "tasks": "",
+      "scanned": False,
+    }
   )
   # A folder with one sub-folder of text for each task; empty for built-in text.
   # For a checkpoint also files of JSON lines, see `data.load_tokens`.

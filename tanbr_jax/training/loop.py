@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
@@ -140,6 +141,8 @@ def train(
     OSError: a checkpoint cannot be written; names its folder.
   """
   # The first state, or the last one that was saved.
+  # A copy, as each step's state takes the place of the one before.
+  params = jax.tree.map(jnp.copy, params)
   state = TrainState(params, jax.jit(_promoting(optimiser.init))(params))
   update = _make_update(optimiser)
   about = {"name": name, "seed": seed, "numerics": numerics()}
@@ -264,7 +267,7 @@ def _make_update(optimiser: optax.GradientTransformation) -> Callable[..., Any]:
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, optimiser_state), found
 
-  return jax.jit(_promoting(update))
+  return jax.jit(_promoting(update), donate_argnums=1)
 
 
 def _check(

@@ -27,6 +27,7 @@ from configs.regret import latency as decision_config
 from configs.regret import quick as regret_config
 from configs.regret import ternary as ternary_config
 from configs.regret import tune as tune_config
+from configs.upcycle import smollm2 as upcycle_config
 from configs.wireless import quick as wireless_config
 from experiments import decision_latency, pretrain, ternary
 from experiments.bandit_speed import settings as bandit_speed
@@ -39,6 +40,7 @@ from experiments.merge_checkpoint import command as merge_checkpoint
 from experiments.model_latency import settings as model_latency
 from experiments.online import model_source
 from experiments.online import settings as online
+from experiments.upcycle import settings as upcycle
 from experiments.wireless import settings as wireless
 from tanbr_jax import bandits, models, monitor
 from tanbr_jax.bandits import wrappers
@@ -75,6 +77,7 @@ STUDIES = {
   "ternary": (ternary_config, ternary.read),
   "tune": (tune_config, synthetic_study),
   "wireless": (wireless_config, wireless.read),
+  "upcycle": (upcycle_config, upcycle.read),
 }
 # Options of constructors, which have their own ranges below.
 OF_CONSTRUCTORS = {
