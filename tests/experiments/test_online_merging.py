@@ -261,6 +261,7 @@ def test_bad_values(field, value, message, tmp_path):
   "field, value, message",
   [
     ("mix_options.drift.rate", -1.0, "rate must be .*, got rate=-1.0"),
+    ("paying_tasks", "a,c", "unknown task 'c'"),
     ("pretrain.table", "identity", "num_experts=3, num_tasks=2"),
     ("pretrain.context", 60, "at least"),
   ],
@@ -285,6 +286,7 @@ def test_what_does_not_fit_the_text_is_refused_before_training(
     ({"bandit": "tanbrr"}, "unknown bandit 'tanbrr'.*did you mean 'tanbr"),
     ({}, "unknown bandit 'mine' of method 'mine'"),
     ({"bandit": "lin_ucb", "explor": 1.0}, "'mine'.*explor"),
+    ({"bandit": "tanbr", "delay": 0}, "delay must be at least 1, got delay=0"),
   ],
 )
 def test_bad_options_of_a_method(options, message, tmp_path):

@@ -14,8 +14,8 @@ from tanbr_jax import models
 from tanbr_jax.environments.oracle.merged_reward import task_rewards
 from tanbr_jax.simplex.points import dirichlet_half
 
-# A step goes so far towards a drawn point, at first and at last.
-_LONGEST, _SHORTEST = 0.5, 0.05
+# The share of the way to a drawn point that a step goes, at first and at last.
+_LONGEST, _SHORTEST = 1.0, 0.05
 
 
 @functools.partial(jax.jit, static_argnames=("model", "rounds"))
@@ -33,9 +33,9 @@ def climb(
   """Moves each mix's best candidate by steps that the reward itself accepts.
 
   In a round a point is proposed for each mix, a part of the way from its best
-  weights towards a point drawn from Dirichlet(1/2); the parts shrink from a
-  half to a twentieth. All proposals are measured on all tasks, and each mix
-  takes the best of all where that is better than what it has.
+  weights towards a point drawn from Dirichlet(1/2); the parts shrink from
+  all of it to a twentieth. All proposals are measured on all tasks, and each
+  mix takes the best of all where that is better than what it has.
 
   Args:
     key: random key, consumed.
