@@ -166,7 +166,7 @@ def make_oracle(stream: model_stream.ModelStream) -> bandits.Bandit:
   return bandits.oracle(
     num_experts=num_experts,
     num_tasks=num_tasks,
-    policy=model_stream.policy(stream.table),
+    policy=model_stream.policy(stream),
   )
 
 
@@ -235,6 +235,9 @@ def draw(folder: Path) -> None:
   reward = {
     "accuracy": f"next-{unit} accuracy",
     "log_likelihood": f"log-likelihood (nats a {unit})",
+    "whole_words": "share of whole words",
+    "plain_letters": "share of letters and spaces predicted",
+    "judge": "agreement with the routed model",
   }[config["reward"]]
   what = "a mixture-of-experts model"
   if model.get("finetunes"):

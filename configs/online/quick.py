@@ -52,6 +52,9 @@ def get_config() -> ml_collections.ConfigDict:
       "error_mixes": 4,
       "error_starts": 2,
       "error_steps": 24,
+      # Of a search without derivatives, for a reward that the log-likelihood
+      # does not tell.
+      "climb_rounds": 0,
     }
   )
   config.num_rounds = 600
@@ -66,8 +69,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.signal = "log_likelihood"
   config.merges = 2
   config.spread = 0.3
-  # "accuracy" or "log_likelihood" of the next byte, or token.
+  # "accuracy" or "log_likelihood" of the next byte, or token; "judge", the
+  # agreement with the routed model; of bytes also "whole_words", of which every
+  # byte is right, and "plain_letters", whether the answer is plain text.
   config.reward = "accuracy"
+  # A comma list of the tasks that earn a reward, empty for all: the requests of
+  # others are served, and their text gives the same gradients, for nothing.
+  config.paying_tasks = ""
   config.mix = "drift"
   config.mix_options = ml_collections.ConfigDict(
     {
