@@ -4,6 +4,7 @@ Letters: S seeds, C rounds a chunk, V tasks, E experts.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -65,7 +66,7 @@ def _strong(leaf: jax.Array) -> jax.Array:
   return jnp.asarray(leaf, leaf.dtype)
 
 
-@functools.partial(jax.jit, static_argnames=("chunk_size", "loop"))
+@functools.partial(jax.jit, static_argnames=("chunk_size", "loop", "mesh"))
 def play(
   bandit: Bandit,
   environment: Environment,
@@ -75,6 +76,7 @@ def play(
   *,
   chunk_size: int,
   loop: str,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Carry, dict[str, Any]]:
   """Plays C rounds for every seed.
 
@@ -85,24 +87,66 @@ def play(
     seeds: [S] int32.
     start: [] int32, the first round.
     chunk_size: C.
-    loop: "vmap" or "map" over the seeds.
+    loop: "vmap" or "map" over the seeds of a device.
+    mesh: of one axis, over whose devices the seeds are spread in equal parts;
+      None for the one device where JAX computes.
 
   Returns:
     The carry, and the per-round fields of `Trace` as arrays of [S, C, ...].
   """
 
-  def play_seed(
-    carry_and_seed: tuple[Carry, jax.Array],
+  def play_seeds(
+    bandit: Bandit,
+    environment: Environment,
+    start: jax.Array,
+    carry: Carry,
+    seeds: jax.Array,
   ) -> tuple[Carry, dict[str, Any]]:
-    carry, seed = carry_and_seed
     rounds = start + jnp.arange(chunk_size, dtype=jnp.int32)
-    return jax.lax.scan(
-      functools.partial(_round, bandit, environment, seed), carry, rounds
-    )
 
-  if loop == "map":
-    return jax.lax.map(play_seed, (carry, seeds))
-  return jax.vmap(lambda c, s: play_seed((c, s)))(carry, seeds)
+    def play_seed(
+      carry_and_seed: tuple[Carry, jax.Array],
+    ) -> tuple[Carry, dict[str, Any]]:
+      carry, seed = carry_and_seed
+      return jax.lax.scan(
+        functools.partial(_round, bandit, environment, seed), carry, rounds
+      )
+
+    if loop == "map":
+      return jax.lax.map(play_seed, (carry, seeds))
+    return jax.vmap(lambda c, s: play_seed((c, s)))(carry, seeds)
+
+  return _spread(play_seeds, mesh, shared=3)(
+    bandit, environment, start, carry, seeds
+  )
+
+
+def _spread(
+  function: Callable[..., Any], mesh: jax.sharding.Mesh | None, *, shared: int
+) -> Callable[..., Any]:
+  """Lets every device of the mesh compute on its own part of the seeds.
+
+  Seeds never meet, hence no device waits for another. Whether a loop's carry
+  begins as it goes on, in the axes along which it varies, is not checked: an
+  environment need not know that there are devices.
+
+  Args:
+    function: of arguments that all devices share, then of others whose leaves
+      have a leading [S].
+    mesh: None for no devices but one.
+    shared: how many arguments are shared.
+  """
+  if mesh is None:
+    return function
+  whole, parts = jax.P(), jax.P(mesh.axis_names)
+
+  def spread(*args: Any) -> Any:
+    specs = tuple(whole if i < shared else parts for i in range(len(args)))
+    return jax.shard_map(
+      function, mesh=mesh, in_specs=specs, out_specs=parts, check_vma=False
+    )(*args)
+
+  return spread
 
 
 def _round(
