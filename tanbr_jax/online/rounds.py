@@ -33,22 +33,35 @@ def _stream(seed: jax.Array, stream: int) -> jax.Array:
   return jax.random.fold_in(jax.random.key(seed), stream)
 
 
-@jax.jit
-def init(bandit: Bandit, environment: Environment, seeds: jax.Array) -> Carry:
-  """The carry before round 0, for seeds [S] int32."""
+@functools.partial(jax.jit, static_argnames=("mesh",))
+def init(
+  bandit: Bandit,
+  environment: Environment,
+  seeds: jax.Array,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Carry:
+  """The carry before round 0, for seeds [S] int32; the mesh is `play`'s."""
 
-  def init_seed(seed: jax.Array) -> Carry:
-    # Round t uses fold_in(stream, t + 1), hence 0 is free for `init`.
-    return Carry(
-      environment.init(
-        jax.random.fold_in(_stream(seed, _ENVIRONMENT_STREAM), 0)
-      ),
-      bandit.init(jax.random.fold_in(_stream(seed, _BANDIT_STREAM), 0)),
-    )
+  def init_seeds(
+    bandit: Bandit, environment: Environment, seeds: jax.Array
+  ) -> Carry:
+    return jax.vmap(functools.partial(_init_seed, bandit, environment))(seeds)
 
   # A weakly typed leaf would leave the first chunk strongly typed, and the
   # second chunk would compile again.
-  return jax.tree.map(_strong, jax.vmap(init_seed)(seeds))
+  spread = _spread(init_seeds, mesh, shared=2)
+  return jax.tree.map(_strong, spread(bandit, environment, seeds))
+
+
+def _init_seed(
+  bandit: Bandit, environment: Environment, seed: jax.Array
+) -> Carry:
+  # Round t uses fold_in(stream, t + 1), hence 0 is free for `init`.
+  return Carry(
+    environment.init(jax.random.fold_in(_stream(seed, _ENVIRONMENT_STREAM), 0)),
+    bandit.init(jax.random.fold_in(_stream(seed, _BANDIT_STREAM), 0)),
+  )
 
 
 @jax.jit
