@@ -50,8 +50,8 @@ def init(
 
   # A weakly typed leaf would leave the first chunk strongly typed, and the
   # second chunk would compile again.
-  spread = _spread(init_seeds, mesh, shared=2)
-  return jax.tree.map(_strong, spread(bandit, environment, seeds))
+  carry = spread(init_seeds, mesh, shared=2)(bandit, environment, seeds)
+  return jax.tree.map(_strong, carry)
 
 
 def _init_seed(
@@ -129,12 +129,12 @@ def play(
       return jax.lax.map(play_seed, (carry, seeds))
     return jax.vmap(lambda c, s: play_seed((c, s)))(carry, seeds)
 
-  return _spread(play_seeds, mesh, shared=3)(
+  return spread(play_seeds, mesh, shared=3)(
     bandit, environment, start, carry, seeds
   )
 
 
-def _spread(
+def spread(
   function: Callable[..., Any], mesh: jax.sharding.Mesh | None, *, shared: int
 ) -> Callable[..., Any]:
   """Lets every device of the mesh compute on its own part of the seeds.
@@ -153,13 +153,13 @@ def _spread(
     return function
   whole, parts = jax.P(), jax.P(mesh.axis_names)
 
-  def spread(*args: Any) -> Any:
+  def on_devices(*args: Any) -> Any:
     specs = tuple(whole if i < shared else parts for i in range(len(args)))
     return jax.shard_map(
       function, mesh=mesh, in_specs=specs, out_specs=parts, check_vma=False
     )(*args)
 
-  return spread
+  return on_devices
 
 
 def _round(

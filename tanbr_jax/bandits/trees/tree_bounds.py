@@ -14,7 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from tanbr_jax.bandits.trees import tree_statistics
-from tanbr_jax.bandits.trees.tree_statistics import UNBOUNDED, Forest, Plan
+from tanbr_jax.bandits.trees.tree_statistics import (
+  NO_OWNER,
+  UNBOUNDED,
+  Forest,
+  Plan,
+)
 from tanbr_jax.partition import Tree
 from tanbr_jax.simplex.varying import alike
 
@@ -131,9 +136,9 @@ def back_up(
   return bounds.at[path].set(jnp.minimum(high, low), mode="drop")
 
 
-def is_due(forest: Forest, index: jax.Array) -> jax.Array:
-  """Whether the round that comes is a power of two in a tree, [] bool."""
-  coming = forest.rounds[index] + 1
+def is_due(forest: Forest) -> jax.Array:
+  """Whether the round that comes is a power of two, [] bool."""
+  coming = forest.num_rounds + 1
   return (coming & (coming - 1)) == 0
 
 
@@ -142,13 +147,14 @@ def rebuild(
   uppers: jax.Array,
   bounds: jax.Array,
   uppers_of: Callable[..., jax.Array],
-  index: jax.Array,
   due: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes U and B anew in all nodes of a tree.
+  """Computes U and B anew in all nodes of all trees.
 
   A loop of no step does nothing. A `cond` would be a select under `vmap`, which
-  copies all arrays in every round.
+  copies all arrays in every round. All trees take their turn in the same round:
+  if each had its own, then under `vmap`, where all seeds wait for any of them,
+  hardly a round would pass without a turn.
 
   Args:
     forest: the trees.
@@ -156,7 +162,6 @@ def rebuild(
     bounds: [M] float32, B.
     uppers_of: `uppers_of(means, visits, depths) -> U` of nodes [M], UNBOUNDED
       without visits.
-    index: [] int32, the tree.
     due: [] bool; if false, nothing changes.
 
   Returns:
@@ -179,11 +184,12 @@ def rebuild(
       (rows, number)
     )
     fresh = uppers_of(means, visits, depths)
-    uppers = jnp.where(owners == index, fresh, uppers)
+    is_node = owners != NO_OWNER
+    uppers = jnp.where(is_node, fresh, uppers)
     below = jnp.max(bounds[children], axis=1)
     below = jnp.where(children[:, 0] != Tree.NO_CHILD, below, UNBOUNDED)
     found = jnp.minimum(uppers, below)
-    return uppers, jnp.where(owners == index, found, bounds)
+    return uppers, jnp.where(is_node, found, bounds)
 
   # After step s the B of the nodes less than s above all leaves are right.
   steps = jnp.where(due, forest.max_depth + 1, 0)
