@@ -3,8 +3,8 @@
   python play_in_processes.py PORT PROCESS FOLDER [CHUNK]
 
 With a CHUNK it plays a run until that chunk is saved, says so and waits to be
-killed. Otherwise it goes on with that run, writes FOLDER/<process>.npz, its trace, and
-FOLDER/<process>.json, what else was refused or returned.
+killed. Otherwise it goes on with that run, writes FOLDER/<process>.npz, its
+trace, and FOLDER/<process>.json, what else was refused or returned.
 """
 
 import json

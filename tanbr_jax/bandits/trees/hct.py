@@ -161,13 +161,17 @@ def _update(
   # The split, and what a round that is a power of two computes anew.
   splits = seen & (visits >= _threshold(numbers, depth, log_term))
   forest, bounds = tree_bounds.expand(forest, bounds, plan, node, splits)
+  # All trees in the same round: if each had a clock of its own, then under
+  # `vmap`, where every seed waits for any of them, hardly a round would be free
+  # of this.
   log_term = _log_term(numbers, forest.num_rounds + 1)
   uppers, bounds = tree_bounds.rebuild(
     forest,
     uppers,
     bounds,
     functools.partial(upper_of, log_term),
-    seen & tree_bounds.is_due(forest),
+    forest.owners != tree_statistics.NO_OWNER,
+    seen & tree_bounds.is_due(forest.num_rounds),
   )
   return HctState(forest, bounds, uppers)
 
