@@ -44,7 +44,7 @@ def play(folder=None, **changes):
 def refusal(function, *args, **changes):
   try:
     function(*args, **changes)
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     return str(error)
   return None
 
