@@ -16,7 +16,7 @@ import numpy as np
 _AXIS = "seeds"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Placement:
   """The seeds of this process, and its devices.
 

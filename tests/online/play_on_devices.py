@@ -1,8 +1,12 @@
 """Run by `test_devices` in another process, which has four CPU devices.
 
-Writes FOLDER/traces.npz, the trace of each run below by its name.
+  python play_on_devices.py FOLDER [BANDIT...]
+
+Writes FOLDER/traces.npz, the trace of each run below by its name. With bandits
+of the registry these play, one seed after the other, on one device and on four.
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -28,7 +32,6 @@ RUN = {
   "chunk_size": 6,
   "progress": False,
 }
-BANDITS = ("lin_ucb", "tanbr", "thompson")
 SIZES = {"num_experts": 3, "num_tasks": 3}
 
 
@@ -40,37 +43,40 @@ def play(**options):
   return rollout.run(toy.bandit(), toy.environment(), **RUN, **options)
 
 
-def main(folder):
+def play_toys(folder):
   played = {}
-  for loop in rollout.LOOPS:
+  for loop, counts in (("vmap", (3, 4)), ("map", (4,))):
     played[f"{loop} without"] = play(loop=loop)
-    for count in (1, 3, 4):
+    for count in counts:
       played[f"{loop} {count}"] = play(loop=loop, mesh=mesh(count))
   square = np.array(jax.devices()).reshape(2, 2)
   played["vmap square"] = play(mesh=jax.sharding.Mesh(square, ("a", "b")))
   # Stopped after two chunks on two devices, gone on with on three.
-  with interrupted(after=1):
-    try:
-      play(mesh=mesh(2), workdir=folder / "run")
-    except KeyboardInterrupt:
-      pass
+  with interrupted(after=1), contextlib.suppress(KeyboardInterrupt):
+    play(mesh=mesh(2), workdir=folder / "run")
   played["vmap resumed"] = play(mesh=mesh(3), workdir=folder / "run")
   played["vmap read"] = play(workdir=folder / "run")
-  # A model, an ascent and a tree; draws of many kinds.
+  return played
+
+
+def play_bandits(names):
   environment = synthetic.synthetic(
     "quadratic", task_mix=mixes.drift(num_tasks=3), **SIZES
   )
-  for name in BANDITS:
-    for count in (1, 4):
-      played[f"{name} {count}"] = rollout.run(
-        bandits.REGISTRY[name](**SIZES),
-        environment,
-        **RUN,
-        loop="map",
-        mesh=mesh(count),
-      )
-  trace.save(folder / "traces.npz", played)
+  return {
+    f"{name} {count}": rollout.run(
+      bandits.REGISTRY[name](**SIZES),
+      environment,
+      **RUN,
+      loop="map",
+      mesh=mesh(count),
+    )
+    for name in names
+    for count in (1, 4)
+  }
 
 
 if __name__ == "__main__":
-  main(Path(sys.argv[1]))
+  folder, *names = sys.argv[1:]
+  played = play_bandits(names) if names else play_toys(Path(folder))
+  trace.save(Path(folder) / "traces.npz", played)

@@ -9,9 +9,9 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 
 
-def start(script, *arguments):
+def start(script, *arguments, **variables):
   """A process of a script in this folder, whose output can be read."""
-  env = dict(os.environ, JAX_PLATFORMS="cpu")
+  env = dict(os.environ, JAX_PLATFORMS="cpu", **variables)
   env["PYTHONPATH"] = os.pathsep.join([str(TESTS), str(TESTS.parent)])
   command = [sys.executable, str(Path(__file__).with_name(script))]
   return subprocess.Popen(
