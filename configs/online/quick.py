@@ -112,5 +112,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.chunk_size = 100
   # Seeds one after the other: each has weights, hence a model, of its own.
   config.loop = "map"
+  # "all", or how many devices of a machine share the seeds.
+  config.devices = "1"
   config.latency_repeats = 40
   return config
