@@ -24,7 +24,7 @@ OF_MODEL = ("best_static", "follow_task_mix", "oracle", "routed")
 OF_ROUTER = ("follow_task_mix", "routed")
 # The judge is the routed model itself.
 REWARDS = (*rewards.NAMED, "judge")
-MONITORS = ("moving_average", "count_min_sketch")
+MONITORS = ("adaptive_average", "moving_average", "count_min_sketch")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,8 @@ class StreamSettings(ranges.Checked):
 
   def make_monitor(self, num_tasks: int) -> monitor.Monitor:
     """The estimator of the mix; its options are checked here."""
+    if self.monitor == "adaptive_average":
+      return monitor.adaptive_moving_average(num_tasks=num_tasks)
     if self.monitor == "moving_average":
       return monitor.exponential_moving_average(
         num_tasks=num_tasks, decay=self.monitor_decay

@@ -107,6 +107,7 @@ CONSTRUCTORS = {
   **{f"bandits.{name}": one for name, one in bandits.REGISTRY.items()},
   **{f"mixes.{name}": one for name, one in mixes.PROCESSES.items()},
   **{f"families.{name}": one for name, one in FAMILIES.items()},
+  "monitor.adaptive_average": monitor.adaptive_moving_average,
   "monitor.moving_average": monitor.exponential_moving_average,
   "monitor.sketch": monitor.count_min_sketch,
   "noise.create": noise.create,
