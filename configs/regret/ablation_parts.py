@@ -25,6 +25,8 @@ PARTS = {
   "no ascent": {"num_ascent_steps": 0},
   "UCB for sampling": {"rule": "ucb"},
   "greedy": {"exploration": 0.0},
+  "flat prior mean": {"concavity": 0.0},
+  "full exploration at once": {"least_exploration": 1.0},
   "tree leaves and draws": {"bandit": "tanbr"},
   "tree leaves alone": {"bandit": "tanbr", "num_fresh": 0},
   "boxes and draws": {"bandit": "tanbr", "cells": "box"},

@@ -23,8 +23,10 @@ class FixedFeatures(NamedTuple):
 
   Attributes:
     basis: [E, E - 1] orthonormal tangent basis.
-    scales: [3] prior standard deviations of the constant, the linear and the
-      quadratic coefficients (0-length groups are dropped by shape).
+    scales: [4] prior standard deviations of the constant, the linear, the
+      quadratic and the Fourier coefficients (0-length groups are dropped by
+      shape).
+    radii: [0] or [1], whether |u|^2 is a feature.
     rows: [Q] int32, the first tangent coordinate of each product.
     columns: [Q] int32, the second one.
     frequencies: [E - 1, F] of the random Fourier features.
@@ -33,6 +35,7 @@ class FixedFeatures(NamedTuple):
 
   basis: jax.Array
   scales: jax.Array
+  radii: jax.Array
   rows: jax.Array
   columns: jax.Array
   frequencies: jax.Array
@@ -53,6 +56,7 @@ def num_features(features: FixedFeatures) -> int:
   return (
     1
     + features.basis.shape[1]
+    + features.radii.shape[0]
     + features.rows.shape[0]
     + features.phases.shape[0]
   )
@@ -62,9 +66,10 @@ def fixed_features(
   num_experts: int,
   *,
   quadratic: bool = True,
+  radial: bool = False,
   num_fourier: int = 0,
   length_scale: float = 0.5,
-  scales: tuple[float, float, float] = (1.0, 1.0, 1.0),
+  scales: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
   seed: int = 0,
 ) -> FixedFeatures:
   """Returns constant, linear, quadratic and random Fourier features.
@@ -77,9 +82,12 @@ def fixed_features(
   Args:
     num_experts: E.
     quadratic: whether products of tangent coordinates are taken.
+    radial: whether their sum of squares is, the one curvature that can be
+      learnt where there are too many products.
     num_fourier: number of random Fourier features.
     length_scale: of the squared-exponential kernel, in units of the weights.
-    scales: prior standard deviation of constant, linear, quadratic part.
+    scales: prior standard deviations of the constant, the linear, the quadratic
+      and the Fourier coefficients.
     seed: of the random frequencies.
   """
   dim = num_experts - 1
@@ -95,6 +103,7 @@ def fixed_features(
   return FixedFeatures(
     basis=as_f32(tangent_basis(num_experts)),
     scales=as_f32(scales),
+    radii=as_f32(np.ones(int(radial))),
     rows=jnp.asarray(rows, jnp.int32),
     columns=jnp.asarray(columns, jnp.int32),
     frequencies=as_f32(frequencies),
@@ -109,11 +118,12 @@ def apply_features(features: FixedFeatures, weights: chex.Array) -> jax.Array:
   parts = [
     features.scales[:1],
     features.scales[1] * coordinates,
+    features.scales[2] * features.radii * jnp.sum(coordinates**2),
     features.scales[2] * products,
   ]
   count = features.phases.shape[0]
   if count:
     angles = coordinates @ features.frequencies + features.phases
     amplitude = jnp.float32(np.sqrt(2 / count))
-    parts.append(amplitude * jnp.cos(angles))
+    parts.append(features.scales[3] * amplitude * jnp.cos(angles))
   return jnp.concatenate(parts)

@@ -14,7 +14,7 @@ def test_tangent_basis_is_orthonormal_and_sums_to_zero():
 
 
 def test_polynomial_part_is_constant_linear_and_products():
-  features = polynomial.fixed_features(4, scales=(2.0, 3.0, 0.5))
+  features = polynomial.fixed_features(4, scales=(2.0, 3.0, 0.5, 1.0))
   x = np.array([0.4, 0.3, 0.2, 0.1])
   u = x @ polynomial.tangent_basis(4)
   products = [u[i] * u[j] for i in range(3) for j in range(i, 3)]

@@ -68,7 +68,7 @@ def lin_ucb(
       quadratic=features == "quadratic",
       num_fourier=_NUM_FOURIER if features == "fourier" else 0,
       length_scale=_LENGTH_SCALE,
-      scales=(constant_scale, 1.0, 1.0),
+      scales=(constant_scale, 1.0, 1.0, 1.0),
     ),
     num_tasks=num_tasks,
     exploration=exploration,

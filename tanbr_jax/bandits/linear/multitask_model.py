@@ -21,6 +21,10 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
+from tanbr_jax.bandits.linear.concave_prior import with_concave_prior
+from tanbr_jax.bandits.linear.earned_exploration import (
+  with_earned_exploration,
+)
 from tanbr_jax.bandits.linear.gradient_model import with_gradients
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.checks import ranges
@@ -31,6 +35,7 @@ from tanbr_jax.checks.ranges import (
   NonNegative,
   Positive,
   PositiveOrInf,
+  Share,
   Whole,
 )
 from tanbr_jax.regression import multitask_ridge, polynomial
@@ -92,7 +97,7 @@ def multitask_model(
   *,
   num_experts: AtLeastTwo,
   num_tasks: Count,
-  exploration: NonNegative = 0.6,
+  exploration: NonNegative = 0.7,
   rule: str = "thompson",
   num_fourier: Whole = 64,
   length_scale: Positive = 0.6,
@@ -100,11 +105,16 @@ def multitask_model(
   common_precision: PositiveOrInf = 0.03,
   prior_strength: PositiveOrInf = 0.5,
   forgetting: Chance = 1.0,
+  least_exploration: Share | None = None,
+  concavity: NonNegative = 4.0,
+  linear_scale: Positive | None = None,
+  fourier_scale: Positive | None = None,
   gradients: bool = False,
 ) -> RewardModel:
   """Returns the multi-task reward model; for its arguments see `multitask_ts`.
 
-  Above `polynomial.MOST_EXPERTS_OF_PRODUCTS` experts the products are left out.
+  Above `polynomial.MOST_EXPERTS_OF_PRODUCTS` experts the products are left out,
+  but for the sum of squares.
 
   Raises:
     ValueError: if the rule is not known or a number out of range.
@@ -114,14 +124,24 @@ def multitask_model(
       f"rule must be one of {sorted(EXPLORATION_RULES)}, got {rule=}"
     )
   # The model is linear in these fixed features of the merge weights.
+  has_products = num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS
+  narrow = min(1.0, 8 / num_experts)
   features = polynomial.fixed_features(
     num_experts,
-    quadratic=num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS,
+    quadratic=has_products,
+    radial=not has_products,
     num_fourier=num_fourier,
     length_scale=length_scale,
+    scales=(
+      1.0,
+      narrow if linear_scale is None else linear_scale,
+      1.0,
+      0.5 * narrow**2 if fourier_scale is None else fourier_scale,
+    ),
   )
-  # A prior scale for each of: constant, linear, products, Fourier features.
-  sizes = 1, num_experts - 1, len(features.rows), len(features.phases)
+  # A prior scale for each of: constant, linear, curvature, Fourier features.
+  curvatures = len(features.radii) + len(features.rows)
+  sizes = 1, num_experts - 1, curvatures, len(features.phases)
   prior = multitask_ridge.make_prior(
     np.repeat(np.arange(4), sizes),
     task_precision=task_precision,
@@ -136,4 +156,9 @@ def multitask_model(
     Partial(_estimate, structure, features, jnp.float32(exploration)),
     Partial(_update, features, prior),
   )
-  return with_gradients(model, features) if gradients else model
+  if gradients:
+    model = with_gradients(model, features)
+  model = with_concave_prior(model, concavity)
+  return with_earned_exploration(
+    model, least_exploration, num_experts=num_experts
+  )

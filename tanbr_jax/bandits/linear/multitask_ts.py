@@ -27,6 +27,7 @@ from tanbr_jax.checks.ranges import (
   NonNegative,
   Positive,
   PositiveOrInf,
+  Share,
   Whole,
 )
 
@@ -40,7 +41,7 @@ def multitask_ts(
   num_starts: Count = 4,
   num_ascent_steps: Whole = 12,
   candidate_growth: Positive = 0.1,
-  exploration: NonNegative = 0.6,
+  exploration: NonNegative = 0.7,
   rule: str = "thompson",
   num_fourier: Whole = 64,
   length_scale: Positive = 0.6,
@@ -48,6 +49,10 @@ def multitask_ts(
   common_precision: PositiveOrInf = 0.03,
   prior_strength: PositiveOrInf = 0.5,
   forgetting: Chance = 1.0,
+  least_exploration: Share | None = None,
+  concavity: NonNegative = 4.0,
+  linear_scale: Positive | None = None,
+  fourier_scale: Positive | None = None,
   gradients: bool = False,
 ) -> Bandit:
   """Multi-task Thompson sampling with a learnt prior and ascent.
@@ -72,6 +77,17 @@ def multitask_ts(
     prior_strength: pseudo-counts of the first guesses; infinity keeps them.
     forgetting: factor of what was learnt, each slot; below 1 for rewards that
       drift, 1 / (1 - forgetting) slots are then remembered.
+    least_exploration: share of the exploration before anything was earned by
+      it, see `earned_exploration`; 1 explores in full always; None for .2 with
+      up to 8 experts and .2 sqrt(8 / E) with more.
+    concavity: how steeply the prior mean falls away from the centre, in units
+      of the first slot's spread (see `concave_prior` and `standardised`).
+    linear_scale: prior standard deviation of the linear coefficients where that
+      of a curvature is 1; None for 1 with up to 8 experts and 8 / E with more,
+      so that a draw's slope shrinks as those of the experts' mean do.
+    fourier_scale: that of the Fourier features' coefficients; None for half the
+      square of the linear one's default, as few frequencies say little about
+      many directions.
     gradients: whether the slots' gradients are learnt from too, as E - 1 more
       observations of the same model (see `gradient_model`), and needed.
 
@@ -92,6 +108,10 @@ def multitask_ts(
     common_precision=common_precision,
     prior_strength=prior_strength,
     forgetting=forgetting,
+    least_exploration=least_exploration,
+    concavity=concavity,
+    linear_scale=linear_scale,
+    fourier_scale=fourier_scale,
     gradients=gradients,
   )
   bandit = model_ascent(

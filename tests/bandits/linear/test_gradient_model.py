@@ -11,7 +11,10 @@ from tanbr_jax.bandits.linear.multitask_model import multitask_model
 
 E, V = 4, 2
 CENTRES = np.array([[0.7, 0.1, 0.1, 0.1], [0.1, 0.2, 0.6, 0.1]], np.float32)
-MODEL = multitask_model(num_experts=E, num_tasks=V, gradients=True)
+MODEL = multitask_model(
+  num_experts=E, num_tasks=V, gradients=True, concavity=0.5
+)
+KEY = jax.random.key(0)
 MIX = jnp.asarray([0.25, 0.75], jnp.float32)
 
 
@@ -37,9 +40,9 @@ def learn(noise, points):
   def step(state, slot):
     weights, extra = slot
     feedback = told(weights, extra - jnp.mean(extra))
-    return MODEL.update(None, state, MIX, weights, feedback), None
+    return MODEL.update(KEY, state, MIX, weights, feedback), None
 
-  return jax.lax.scan(step, MODEL.init(None), (points, noise))[0]
+  return jax.lax.scan(step, MODEL.init(KEY), (points, noise))[0]
 
 
 @jax.jit
@@ -75,31 +78,35 @@ def test_it_learns_the_size_of_the_noise(size):
   state = learn(noise, draw_points(150))
   # An average of about 150 normal directions: a deviation of sqrt(2 / 150) =
   # 12 % of the variance, and the first slots' innovations have not faded whole.
-  np.testing.assert_allclose(np.sqrt(state.noise), size, rtol=0.3)
+  np.testing.assert_allclose(np.sqrt(state.model.noise), size, rtol=0.3)
 
 
 def test_a_slot_without_a_gradient_teaches_its_rewards_alone():
   point, other = draw_points(2)
   state = learn(jnp.zeros((1, E), jnp.float32), point[None])
-  plain = multitask_model(num_experts=E, num_tasks=V)
+  plain = multitask_model(num_experts=E, num_tasks=V, concavity=0.5)
   update = jax.jit(MODEL.update)
   expected = jax.jit(plain.update)(
-    None, state.posterior, MIX, other, told(other, 0.0)
+    KEY,
+    state._replace(model=state.model.posterior),
+    MIX,
+    other,
+    told(other, 0.0),
   )
   for feedback in (
     told(other, 0.0, gradient_count=0),
     told(other, jnp.nan),
     told(other, jnp.inf),
   ):
-    after = update(None, state, MIX, other, feedback)
+    after = update(KEY, state, MIX, other, feedback)
     # Two programs: rounding alone.
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-      after.posterior,
-      expected,
+      after.model.posterior,
+      expected.model,
     )
-    assert float(after.num_gradients) == 1
-    assert float(after.noise) == float(state.noise)
+    assert float(after.model.num_gradients) == 1
+    assert float(after.model.noise) == float(state.model.noise)
 
 
 @pytest.mark.parametrize("name", ["multitask_ts", "tanbr"])

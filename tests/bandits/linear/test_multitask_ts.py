@@ -10,7 +10,6 @@ from tanbr_jax import bandits
 from tanbr_jax.bandits import Context, Feedback
 from tanbr_jax.bandits.candidates import ascent_starts
 from tanbr_jax.bandits.linear.multitask_model import multitask_model
-from tanbr_jax.regression import multitask_ridge, polynomial
 
 E, V = 3, 2
 
@@ -106,7 +105,14 @@ def test_starts_are_added_one_by_one():
 
 def test_rewards_in_other_units_change_nothing_but_the_units():
   def model_after(scale):
-    model = multitask_model(num_experts=E, num_tasks=V, num_fourier=3)
+    # The concavity has the rewards' unit.
+    model = multitask_model(
+      num_experts=E,
+      num_tasks=V,
+      num_fourier=3,
+      rule="ucb",
+      concavity=4 * scale,
+    )
     mix = jnp.full(V, 1 / V, jnp.float32)
     state = model.init(jax.random.key(0))
     starts = ascent_starts(jax.random.key(3), jnp.full(E, 1 / E), 10)
@@ -115,9 +121,7 @@ def test_rewards_in_other_units_change_nothing_but_the_units():
       reward = scale * jnp.stack([x[0] - x[1], 1 + x[2] ** 2])
       feedback = Feedback(reward, jnp.ones(V, jnp.int32))
       state = update(jax.random.key(0), state, mix, x, feedback)
-    features = polynomial.apply_features(model.estimate.args[1], starts[0])
-    mean = jnp.dot(multitask_ridge.mean(state, mix), features)
-    width = jnp.sqrt(multitask_ridge.variance(state, features, mix))
+    mean, width = model.estimate(jax.random.key(0), state, mix)(starts[0])
     return float(mean), float(width)
 
   one, hundred = model_after(1.0), model_after(100.0)
