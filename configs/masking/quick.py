@@ -71,7 +71,7 @@ def get_config() -> ml_collections.ConfigDict:
       expert_dim=128,
       num_experts=16,
       num_selected=4,
-      num_steps=400,
+      num_steps=300,
       routed_every=1,
     )
   )
@@ -88,14 +88,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.first_seed = 0
   # Windows of each task that are scored, and tokens of a decoding step that
   # distinct experts are counted of.
-  config.test_windows = 32
+  config.test_windows = 16
   config.batch_size = 16
   # Windows of each task that rivals are calibrated on.
   config.calibration_windows = 4
   # What all fine-tunings share, see `sparse_tuning.TuningConfig`.
   config.tuning = dataclasses.asdict(
     sparse_tuning.TuningConfig(
-      num_steps=150, learning_rate=1e-3, added_learning_rate=1e-2
+      num_steps=100, learning_rate=1e-3, added_learning_rate=1e-2
     )
   )
   config.tuned = ml_collections.ConfigDict(

@@ -76,7 +76,7 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
       found = time_layer(settings, shape, num_tokens)
       summary |= {f"{name}/{num_tokens}/{k}": v for k, v in found.items()}
       reporting.write_summary(folder, summary)
-    print(table(name, settings, summary))
+    print(table(name, summary))
 
 
 def time_layer(
@@ -112,15 +112,14 @@ def time_layer(
   return found
 
 
-def table(name: str, settings: LayerSettings, summary: dict[str, Any]) -> str:
+def table(name: str, summary: dict[str, Any]) -> str:
   """Lines of Markdown: a row a form, a column a number of tokens."""
-  forms = dict.fromkeys(
-    key.split("/")[2] for key in summary if key.startswith(f"{name}/")
-  )
+  keys = [key.split("/") for key in summary if key.startswith(f"{name}/")]
+  counts = dict.fromkeys(int(count) for _, count, *_ in keys)
   lines = []
-  for form in forms:
+  for form in dict.fromkeys(form for _, _, form, _ in keys):
     cells = [form]
-    for count in settings.num_tokens:
+    for count in counts:
       at = f"{name}/{count}"
       took = summary[f"{at}/{form}/microseconds"]
       ratio = took / summary[f"{at}/{FULL}/microseconds"]
@@ -130,7 +129,7 @@ def table(name: str, settings: LayerSettings, summary: dict[str, Any]) -> str:
         f"{summary[f'{at}/{form}/distinct']:.1f} experts"
       )
     lines.append(cells)
-  titles = [f"N={count}" for count in settings.num_tokens]
+  titles = [f"N={count}" for count in counts]
   return f"**{name}**\n\n{readme_block.table(['form', *titles], lines)}"
 
 

@@ -4,7 +4,8 @@ A decoding step reads every expert that any of its tokens chose, and its time
 follows that number and not the pairs. Three methods of the literature, all
 without training. With `num_steps` = S the tokens of a batch [B, S] stand for S
 steps of B sequences each, which gives the steps' choices without decoding.
-They can follow another reroute (`after`), such as BEAM's masks.
+They can follow another reroute (`after`), such as BEAM's masks: a token then
+has as many experts as that one left it, and none that it skipped.
 
 Letters: L layers with experts, N tokens, S steps, E experts, K experts per
 token.
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax import moe
+from tanbr_jax import kernels, moe
 from tanbr_jax.checks.ranges import Range, Share
 from tanbr_jax.kernels import selection
 from tanbr_jax.masking import pairs
@@ -25,6 +26,7 @@ from tanbr_jax.masking.activity import by_step
 from tanbr_jax.models import Model, Params
 from tanbr_jax.moe import NO_EXPERT, MoeInput, MoeOutput, Routing, feed_forward
 from tanbr_jax.moe.routing import is_active, is_expert
+from tanbr_jax.moe.scores import pick
 
 
 class _Rule(NamedTuple):
@@ -47,15 +49,16 @@ def oea(
   """Experts that the batch reads anyway are used, others are not.
 
   Opportunistic Expert Activation (arXiv 2511.02237, 2025): each token brings
-  its first k0 experts; of its others it keeps those that some token of the
-  step brought.
+  its first k0 experts; it is served by the K of largest probability among all
+  that some token of the step brought.
 
   Args:
     model: with experts.
     num_own: k0, in [1, K].
     num_steps: S.
     after: a reroute whose choice this one starts from; None for the model's.
-    keeps_gates: whether gates are not scaled to their old sum.
+    keeps_gates: whether gates are not scaled to their old sum, as they are not
+      after another reroute.
 
   Raises:
     ValueError: if a number is out of range.
@@ -78,15 +81,16 @@ def xshare(
   """The M experts of the largest gates in the step serve all its tokens.
 
   XShare (arXiv 2602.07265, 2026): the set of at most M experts that holds the
-  most of the batch's gates; a sum over experts, so the M largest hold it. The
-  pairs outside of the set are skipped [R].
+  most of the batch's gates; a sum over experts, so the M largest hold it. Each
+  token is served by the K of largest probability in the set.
 
   Args:
     model: with experts.
     num_read: M, in [1, E].
     num_steps: S.
     after: a reroute whose choice this one starts from; None for the model's.
-    keeps_gates: whether gates are not scaled to their old sum.
+    keeps_gates: whether gates are not scaled to their old sum, as they are not
+      after another reroute.
 
   Raises:
     ValueError: if a number is out of range.
@@ -191,7 +195,8 @@ def _make(
   keeps_gates: bool,
 ) -> Partial:
   Range(1).check("num_steps", num_steps, is_integer=True)
-  rescales = pairs.rescales_gates(model) and not keeps_gates
+  # Gates of masked pairs are not given to the others.
+  rescales = pairs.rescales_gates(model) and not keeps_gates and after is None
   rule = _Rule(
     pairs.by_layer(model, value, dtype),
     pairs.by_layer(model, rescales, bool),
@@ -238,8 +243,7 @@ def _brought(
 def _oea(rule: _Rule, layer: MoeInput, *, num_steps: int) -> Routing:
   routing, is_pair = _start(rule, layer)
   is_read = _brought(rule, routing, is_pair, num_steps)
-  is_kept = jnp.any(is_pair & is_read[:, None, :], axis=-1)
-  return pairs.keep(routing, is_kept, rule.rescales)
+  return _select_again(rule, layer, routing, is_read)
 
 
 def _xshare(rule: _Rule, layer: MoeInput, *, num_steps: int) -> Routing:
@@ -248,8 +252,43 @@ def _xshare(rule: _Rule, layer: MoeInput, *, num_steps: int) -> Routing:
   mass = jnp.sum(jnp.where(is_pair, gates, 0), axis=1)
   mass = _over_step(mass, num_steps, jnp.sum)
   is_read = selection.ranks(mass) < rule.value
-  is_kept = jnp.any(is_pair & is_read[:, None, :], axis=-1)
-  return pairs.keep(routing, is_kept, rule.rescales)
+  return _select_again(rule, layer, routing, is_read)
+
+
+def _select_again(
+  rule: _Rule, layer: MoeInput, routing: Routing, is_read: jax.Array
+) -> Routing:
+  """The best experts [N, K] among those that are read [N, E]."""
+  before = layer.routing
+  # What `after` skipped stays skipped, and as many experts as it left are used.
+  was_chosen = jnp.any(is_expert(before), axis=1)
+  is_left = jnp.any(is_expert(routing), axis=1)
+  is_open = is_read & (is_left | ~was_chosen)
+  num_left = jnp.sum(is_active(routing), axis=1, dtype=jnp.int32)
+  scores = jnp.where(is_open, before.probabilities, -jnp.inf)
+  ids = kernels.largest_ids(scores, before.expert_ids.shape[1])
+  shares = pick(scores, ids)
+  rank = jnp.arange(ids.shape[1], dtype=jnp.int32)
+  is_used = (shares > -jnp.inf) & (rank[None] < num_left[:, None])
+  shares = jnp.where(is_used, shares, 0)
+  # The model's own gates are these probabilities times a number of the token.
+  own = jnp.where(
+    is_active(before), pairs.of_pairs(before.probabilities, before), 0
+  )
+  total = lambda x: jnp.sum(x, axis=1, keepdims=True)  # noqa: E731
+  gates = shares * _over(total(before.gates), total(own))
+  rescaled = gates * _over(total(before.gates), total(gates))
+  return Routing(
+    jnp.where(is_used, ids, NO_EXPERT),
+    jnp.where(rule.rescales, rescaled, gates),
+    before.probabilities,
+  )
+
+
+def _over(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+  """The quotient; 0 / 0 is 0."""
+  is_zero = denominator == 0
+  return numerator / jnp.where(is_zero, jnp.ones_like(denominator), denominator)
 
 
 def _sere(rule: _Rule, layer: MoeInput, *, num_steps: int) -> Routing:

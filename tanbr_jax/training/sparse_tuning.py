@@ -96,8 +96,8 @@ class TuningConfig(ranges.Checked):
   alpha: NonNegative = 1e-3
   beta: NonNegative = 0.1
   budget: Positive | None = None
-  budget_rate: Positive = 0.02
-  budget_gain: NonNegative = 1.0
+  budget_rate: Positive = 0.05
+  budget_gain: NonNegative = 4.0
   penalty: str = "l1"
   form: str = "hard"
   last_temperature: Positive = 1.0

@@ -18,11 +18,15 @@ def experts(chosen):
   return [list(token) for token in chosen]
 
 
-def test_oea_keeps_what_the_step_reads_anyway():
-  # The firsts are 0, 3 and 1: expert 2 is not read.
+def test_oea_serves_with_what_the_step_reads_anyway():
+  # The firsts are 0, 3 and 1: expert 2 is not read, the next best is taken.
   found = choose(masking.oea(MODEL, 1), LAYER)
-  assert experts(found) == [[0, 1], [3, 1, 0], [1, 0]]
-  assert found[0] == pytest.approx({0: 4 / 7, 1: 3 / 7})
+  assert experts(found) == [[0, 1, 3], [3, 1, 0], [1, 0, 3]]
+  assert found[0] == pytest.approx({0: 0.4 / 0.8, 1: 0.3 / 0.8, 3: 0.1 / 0.8})
+  # A family that does not rescale has the probabilities themselves.
+  own = mask_cases.layer(TOKENS, renormalise=False)
+  found = choose(masking.oea(mask_cases.OWN_GATES, 1), own)
+  assert found[2] == pytest.approx({1: 0.5, 0: 0.1, 3: 0.1})
 
 
 def test_steps_do_not_share_what_they_read():
@@ -37,7 +41,7 @@ def test_steps_do_not_share_what_they_read():
   assert float(seen.num_distinct) == 2 + 1
   assert float(seen.num_pairs) == 2 + 1 + 2 + 1
   assert float(seen.mean_distinct) == 1.5 and float(seen.mean_active) == 1.5
-  np.testing.assert_array_equal(seen.num_by_rank, [4, 1, 1])
+  np.testing.assert_array_equal(seen.num_by_rank, [4, 2, 0])
   np.testing.assert_array_equal(seen.num_by_expert, [2, 2, 0, 2])
   with pytest.raises(ValueError, match="num_steps=2, tokens=3"):
     masking.observe_activity(2)(LAYER, None)
@@ -81,8 +85,10 @@ def test_after_masks_the_first_that_is_left_is_brought():
   mask[:, 1] = False
   after = moe.mask_experts(mask)
   found = choose(masking.oea(MODEL, 1, after=after), LAYER)
-  # The last token's first is expert 1, masked: it brings 2.
+  # The last token's first is expert 1, masked: it brings 2. Nobody gets expert
+  # 1, nor more experts than were left; gates are over the old sum.
   assert experts(found) == [[0, 2], [3, 0], [2, 0]]
+  assert found[1] == pytest.approx({3: 0.4 / 0.9, 0: 0.2 / 0.9})
 
 
 def test_similarity_is_the_mean_cosine_of_all_experts_outputs():
