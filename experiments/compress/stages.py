@@ -275,10 +275,13 @@ def calibrate(
     is_text = np.ones(read.inputs.shape, bool)
     if read.is_text is not None:
       is_text = np.asarray(read.is_text)
-    size = min(study.settings.batch_size, len(rows))
+    # Whole batches, the last one with padding: one program for any number.
+    size = study.settings.batch_size
+    room = ((0, -len(rows) % size), (0, 0))
+    inputs, is_text = np.pad(read.inputs, room), np.pad(is_text, room)
     batches = [
-      (np.asarray(read.inputs[i : i + size]), is_text[i : i + size])
-      for i in range(0, len(rows), size)
+      (inputs[i : i + size], is_text[i : i + size])
+      for i in range(0, len(inputs), size)
     ]
     found.append(
       compress.calibrate(
