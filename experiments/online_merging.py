@@ -8,12 +8,15 @@ Pre-trains a small mixture-of-experts model of bytes (once, kept in the cache),
 finds the best weights of every mix beforehand, then lets every method serve the
 same stream of requests and prints one table. Writes the run's folder with
 figures and `report.html`; started again with the same `--workdir` it resumes.
+`--config.devices=all` spreads the seeds over the devices of this machine, and
+the same command on each of N hosts over theirs, with `--distributed
+--coordinator=HOST:PORT --num_processes=N --process_id=I`.
 With `--config.model.path` the model is a checkpoint that is read, its tokens
 those of the tokenizer beside it; with `--config.model.finetunes=A,B` too the
 experts are fine-tunes or adapters of the dense model there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -30,7 +33,7 @@ from experiments.online.settings import (
 )
 from tanbr_jax import bandits, data
 from tanbr_jax.environments import Environment
-from tanbr_jax.online import estimates, regret, trace
+from tanbr_jax.online import estimates, processes, regret, trace
 from tanbr_jax.online.trace import Trace
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
@@ -98,8 +101,23 @@ def run(
       one = play(method, learner, served)
       traces[method] = regret.against(one, oracle)
   traces["oracle"] = regret.against(oracle, oracle)
+  processes.first_alone(
+    lambda: conclude(
+      folder, settings, stream, traces, task_names=corpus.task_names
+    )
+  )
+
+
+def conclude(
+  folder: Path,
+  settings: OnlineSettings,
+  stream: model_stream.ModelStream,
+  traces: Mapping[str, Trace],
+  *,
+  task_names: Sequence[str],
+) -> None:
+  """Measures what serving costs, writes summary, figures and report."""
   trace.save(folder / reporting.TRACE, traces)
-  # What serving costs, then the summary, the figures and the report.
   costs = serving.slot_costs(
     stream.model,
     stream.params,
@@ -108,7 +126,7 @@ def run(
     repeats=settings.latency_repeats,
   )
   summary = summarise(traces, costs) | stream.figures
-  summary["task_names"] = tables.csv_line(corpus.task_names)
+  summary["task_names"] = tables.csv_line(task_names)
   reporting.write_summary(folder, summary)
   draw(folder)
 
@@ -166,7 +184,7 @@ def make_oracle(stream: model_stream.ModelStream) -> bandits.Bandit:
   return bandits.oracle(
     num_experts=num_experts,
     num_tasks=num_tasks,
-    policy=model_stream.policy(stream.table),
+    policy=model_stream.policy(stream),
   )
 
 
@@ -235,6 +253,9 @@ def draw(folder: Path) -> None:
   reward = {
     "accuracy": f"next-{unit} accuracy",
     "log_likelihood": f"log-likelihood (nats a {unit})",
+    "whole_words": "share of whole words",
+    "plain_letters": "share of letters and spaces predicted",
+    "judge": "agreement with the routed model",
   }[config["reward"]]
   what = "a mixture-of-experts model"
   if model.get("finetunes"):
@@ -279,4 +300,5 @@ if __name__ == "__main__":
     config="configs/online/quick.py",
     workdir="runs/online_quick",
     has_bars=True,
+    spreads=True,
   )

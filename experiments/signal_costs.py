@@ -1,11 +1,12 @@
-"""What a slot costs that tells more than its rewards.
+"""What a slot costs that tells more than its rewards, and what learners cost.
 
   python -m experiments.signal_costs
   python -m experiments.signal_costs --config=configs/online/gpu.py
 
 Times a slot of the main job's size, compiled, on a model that is drawn and not
 trained: merging, serving and all that the slot tells. The gradient is taken of
-1, 2, 4, ... of the requests. All kinds of slots take turns. Writes
+1, 2, 4, ... of the requests. A learner's time is that of one decision and one
+update, of a state that has learnt nothing yet. All of these take turns. Writes
 `signal_costs.json` and prints one table, in milliseconds and in units of the
 merged slot that tells its rewards alone.
 """
@@ -23,9 +24,11 @@ import numpy as np
 from experiments.common import launch
 from experiments.online import settings as online_settings
 from experiments.online.settings import OnlineSettings
-from tanbr_jax import data
+from experiments.online_merging import make_learners
+from tanbr_jax import bandits, data
 from tanbr_jax.environments import Environment, mixes, moe_slots
 from tanbr_jax.environments.oracle.table import OracleTable
+from tanbr_jax.online import signals
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
@@ -33,7 +36,10 @@ from tanbr_jax.timing import latency
 
 FILE = "signal_costs.json"
 PLAIN = "merged"
-NUM_TASKS = 2
+# As the built-in text has; learners keep statistics of each.
+NUM_TASKS = 8
+# Of the name of a row that is a learner's.
+LEARNER = "learner, "
 
 
 def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
@@ -83,7 +89,7 @@ def options(requests: int) -> dict[str, dict[str, Any]]:
 def measure(
   settings: OnlineSettings, *, clock: Callable[[], float] = time.perf_counter
 ) -> list[dict[str, Any]]:
-  """One row a kind of slot.
+  """One row a kind of slot, then one a learner of the config.
 
   Args:
     settings: of the main job, for the sizes of its model and slots.
@@ -98,6 +104,15 @@ def measure(
     environment = make(**given)
     functions[name] = functools.partial(
       _slot, environment, key, environment.init(key), weights
+    )
+  # What learners are told comes from one slot that tells everything.
+  learners = make_learners(settings, num_tasks=NUM_TASKS)
+  told = make(gradient_requests=settings.stream.requests, usage=True)
+  context = told.context(told.init(key))
+  feedback = _slot(told, key, told.init(key), weights)
+  for name, bandit in learners.items():
+    functions[LEARNER + name] = functools.partial(
+      _learn, bandit, key, bandit.init(key), context, feedback
     )
   found = latency.wall_times(
     functions, repeats=settings.latency_repeats, clock=clock
@@ -143,6 +158,19 @@ def _slot(
   environment: Environment, key: jax.Array, state: Any, weights: jax.Array
 ) -> Any:
   return environment.step(key, state, weights)[0]
+
+
+@jax.jit
+def _learn(
+  bandit: bandits.Bandit,
+  key: jax.Array,
+  state: Any,
+  context: bandits.Context,
+  feedback: bandits.Feedback,
+) -> Any:
+  decision = bandit.select(key, state, context)
+  shown, _ = signals.shown(feedback, bandit.needs)
+  return decision, bandit.update(key, state, context, decision, shown)
 
 
 if __name__ == "__main__":

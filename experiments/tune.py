@@ -4,7 +4,8 @@
 
 Each method has a grid of equally many hyper-parameters; all points of a grid,
 and all seeds, advance together under `vmap`, or with `--config.loop=map` one
-after the other, which is faster on a CPU. The score is the mean over
+after the other, which is faster on a CPU; `--config.devices=all` shares the
+points among the devices. The score is the mean over
 streams and seeds of the log expected regret. Tuning seeds lie apart from
 those of `configs/regret/`. Writes `tune.json` and prints the best points; what
 it holds already is not played again.
@@ -26,6 +27,7 @@ from tanbr_jax import bandits
 from tanbr_jax.environments import Environment, mixes
 from tanbr_jax.environments.landscapes.families import FAMILIES
 from tanbr_jax.online import rounds
+from tanbr_jax.online.placement import place
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
@@ -110,11 +112,15 @@ def tune(
 def final_regrets(
   stacked: bandits.Bandit, environment: Environment, settings: RunSettings
 ) -> np.ndarray:
-  """Final expected regrets [G, S] of G stacked bandits."""
-  seeds = np.asarray(settings.seeds, np.int32)
+  """Final expected regrets [G, S] of G stacked bandits.
 
-  @jax.jit
-  def finals(stacked: bandits.Bandit, environment: Environment) -> jax.Array:
+  Each of the settings' devices plays its part of the G points, with all seeds.
+  """
+  seeds = np.asarray(settings.seeds, np.int32)
+  (num_points,) = {len(leaf) for leaf in jax.tree.leaves(stacked)}
+  placement = place(num_points, settings.mesh)
+
+  def finals(environment: Environment, stacked: bandits.Bandit) -> jax.Array:
     def one(bandit: bandits.Bandit) -> jax.Array:
       carry = rounds.init(bandit, environment, seeds)
       _, record = rounds.play(
@@ -134,7 +140,9 @@ def final_regrets(
       return jax.lax.map(one, stacked)
     return jax.vmap(one)(stacked)
 
-  return np.asarray(finals(stacked, environment))
+  spread = jax.jit(rounds.spread(finals, placement.mesh, shared=1))
+  found = spread(placement.share(environment), placement.spread(stacked))
+  return np.asarray(placement.collect(found))
 
 
 if __name__ == "__main__":

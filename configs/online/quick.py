@@ -23,9 +23,18 @@ def get_config() -> ml_collections.ConfigDict:
   # Another model, which is read and not trained: the folder of a checkpoint
   # with experts, or of the dense base whose fine-tunes or adapters, a comma
   # list of folders, are the experts. Then the dtype, empty for the
-  # checkpoint's, and the tokens of a window.
+  # checkpoint's, the tokens of a window, which of the built-in domains it
+  # serves, a comma list, empty for all, and whether layers that are alike are
+  # compiled as one loop: a deep model takes minutes else.
   config.model = ml_collections.ConfigDict(
-    {"path": "", "finetunes": "", "dtype": "", "context": 256}
+    {
+      "path": "",
+      "finetunes": "",
+      "dtype": "",
+      "context": 256,
+      "tasks": "",
+      "scanned": False,
+    }
   )
   # A folder with one sub-folder of text for each task; empty for built-in text.
   # For a checkpoint also files of JSON lines, see `data.load_tokens`.
@@ -43,6 +52,9 @@ def get_config() -> ml_collections.ConfigDict:
       "error_mixes": 4,
       "error_starts": 2,
       "error_steps": 24,
+      # Of a search without derivatives, for a reward that the log-likelihood
+      # does not tell.
+      "climb_rounds": 0,
     }
   )
   config.num_rounds = 600
@@ -57,8 +69,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.signal = "log_likelihood"
   config.merges = 2
   config.spread = 0.3
-  # "accuracy" or "log_likelihood" of the next byte, or token.
+  # "accuracy" or "log_likelihood" of the next byte, or token; "judge", the
+  # agreement with the routed model; of bytes also "whole_words", of which every
+  # byte is right, and "plain_letters", whether the answer is plain text.
   config.reward = "accuracy"
+  # A comma list of the tasks that earn a reward, empty for all: the requests of
+  # others are served, and their text gives the same gradients, for nothing.
+  config.paying_tasks = ""
   config.mix = "drift"
   config.mix_options = ml_collections.ConfigDict(
     {
@@ -95,5 +112,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.chunk_size = 100
   # Seeds one after the other: each has weights, hence a model, of its own.
   config.loop = "map"
+  # "all", or how many devices of a machine share the seeds.
+  config.devices = "1"
   config.latency_repeats = 40
   return config

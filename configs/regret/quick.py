@@ -62,6 +62,8 @@ def get_config() -> ml_collections.ConfigDict:
   # "vmap" advances the seeds together, "map" one after the other: faster for
   # methods whose seeds take different branches.
   config.loop = "vmap"
+  # "all", or how many devices of a machine share the seeds.
+  config.devices = "1"
   # Comma list of experiments.regret.figures.FIGURES.
   config.figures = "streams"
   # Whether regret is drawn on logarithmic axes: for methods far apart.

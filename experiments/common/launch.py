@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import os
 import runpy
 import signal
 import sys
@@ -21,7 +22,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(
-  run: Callable[..., Any], *, config: str, workdir: str, has_bars: bool = False
+  run: Callable[..., Any],
+  *,
+  config: str,
+  workdir: str,
+  has_bars: bool = False,
+  spreads: bool = False,
 ) -> None:
   """Parses the flags and calls `run(config, workdir=...)`.
 
@@ -33,13 +39,15 @@ def start(
     config: the default of `--config`, relative to the repository.
     workdir: the default of `--workdir`, relative to the current folder.
     has_bars: whether `run` also takes `progress`, which `--progress` decides.
+    spreads: whether several processes may share the run, see `join_processes`.
+      All of them but the first are silent.
   """
 
   def parse(argv: Sequence[str]) -> list[str]:
     # -h shows the flags of the program and not those of every library.
     bare = ["--helpshort" if a in ("-h", "--help") else a for a in argv]
     try:
-      _define(config, workdir, has_bars)
+      _define(config, workdir, has_bars, spreads)
       left = list(flags.FLAGS(bare))
       if len(left) > 1:
         _stop(f"unknown arguments {left[1:]}")
@@ -58,7 +66,16 @@ def start(
     if found.verbosity <= 0:
       logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
     options = {"progress": found.progress} if has_bars else {}
-    with guarded():
+    with guarded(), contextlib.ExitStack() as stack:
+      if spreads and not join_processes(
+        found.distributed,
+        coordinator=found.coordinator,
+        num_processes=found.num_processes,
+        process_id=found.process_id,
+      ):
+        silent = stack.enter_context(open(os.devnull, "w"))
+        stack.enter_context(contextlib.redirect_stdout(silent))
+        options = {name: False for name in options}
       run(found.config, workdir=found.workdir, **options)
 
   with guarded():
@@ -101,6 +118,52 @@ def _text(error: ValueError | OSError) -> str:
   if isinstance(error, OSError) and error.filename is not None:
     return f"{error.filename}: {error.strerror}"
   return str(error)
+
+
+def join_processes(
+  distributed: bool,
+  *,
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> bool:
+  """Joins the other processes of a run, and tells whether this is the first.
+
+  Args:
+    distributed: whether there are others; False joins nobody.
+    coordinator: host:port of process 0; None, as the two below, where JAX finds
+      it in the environment (Slurm, Open MPI, Kubernetes, Cloud TPU).
+    num_processes: of the run.
+    process_id: from 0.
+
+  Raises:
+    ValueError: the numbers are not those of a process, or the processes do not
+      find each other.
+  """
+  given = (coordinator, num_processes, process_id)
+  if not distributed:
+    if given != (None, None, None):
+      raise ValueError(
+        "coordinator, num_processes and process_id need --distributed"
+      )
+    return True
+  if None in given and given != (None, None, None):
+    raise ValueError(
+      "coordinator, num_processes and process_id go together, got "
+      f"coordinator={coordinator!r}, num_processes={num_processes}, "
+      f"process_id={process_id}"
+    )
+  if None not in given and not 0 <= process_id < num_processes:
+    raise ValueError(
+      "process_id must be in [0, num_processes), got "
+      f"process_id={process_id}, num_processes={num_processes}"
+    )
+  try:
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+  except (ValueError, RuntimeError) as error:
+    text = " ".join(str(error).split())
+    raise ValueError(f"the processes do not find each other: {text}") from error
+  return jax.process_index() == 0
 
 
 def names(text: str, *, known: Iterable[str], kind: str) -> list[str]:
@@ -146,7 +209,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
   return f"{hint} (known: {', '.join(known)})"
 
 
-def _define(config: str, workdir: str, has_bars: bool) -> None:
+def _define(config: str, workdir: str, has_bars: bool, spreads: bool) -> None:
   """Defines the flags, which -h then names.
 
   They are defined when an experiment starts, not when its module is imported:
@@ -159,7 +222,14 @@ def _define(config: str, workdir: str, has_bars: bool) -> None:
   flags.DEFINE_string("workdir", workdir, "The run's folder.")
   if has_bars:
     flags.DEFINE_bool("progress", True, "Draw progress bars.")
-  for name in ("config", "workdir", "progress")[: 2 + has_bars]:
+  shown = ["config", "workdir"] + ["progress"] * has_bars
+  if spreads:
+    flags.DEFINE_bool("distributed", False, "One of several processes.")
+    flags.DEFINE_string("coordinator", None, "host:port of process 0.")
+    flags.DEFINE_integer("num_processes", None, "Processes of the run.")
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+    shown += ["distributed", "coordinator", "num_processes", "process_id"]
+  for name in shown:
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 

@@ -3,14 +3,16 @@
 import dataclasses
 from typing import Annotated, Any, TypeVar
 
+import jax
 import ml_collections
+import numpy as np
 
 from experiments.common import launch
 from tanbr_jax.bandits import Bandit
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import Count, Range, Whole
 from tanbr_jax.environments import Environment
-from tanbr_jax.online import rollout
+from tanbr_jax.online import placement, rollout
 from tanbr_jax.online.trace import Trace
 
 Record = TypeVar("Record")
@@ -71,13 +73,23 @@ def read_section(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings(ranges.Checked):
-  """Rounds, seeds and chunks of a run; see `rollout.run`."""
+  """Rounds, seeds and chunks of a run; see `rollout.run`.
+
+  Attributes:
+    num_rounds: T.
+    num_seeds: S.
+    first_seed: the others follow it.
+    chunk_size: rounds between two saves.
+    loop: "vmap" or "map".
+    devices: "all", or how many devices of each process share the seeds.
+  """
 
   num_rounds: Count
   num_seeds: Annotated[int, Range(1, 1_000_000, "[]")]
   first_seed: Whole
   chunk_size: Count
   loop: str
+  devices: str = "1"
 
   def __post_init__(self) -> None:
     """Raises a ValueError if a value is not allowed."""
@@ -88,17 +100,46 @@ class RunSettings(ranges.Checked):
         f"first_seed={self.first_seed}, num_seeds={self.num_seeds}"
       )
     rollout.check(**self._arguments())
+    placement.place(self.num_seeds, self.mesh)
 
   @property
   def seeds(self) -> range:
     """The seeds: so many numbers, from the first on."""
     return range(self.first_seed, self.first_seed + self.num_seeds)
 
+  @property
+  def mesh(self) -> jax.sharding.Mesh | None:
+    """The devices of all processes that share the seeds; None for one device.
+
+    Raises:
+      ValueError: `devices` is neither "all" nor a number of devices of this
+        machine.
+    """
+    if self.devices == "1" and jax.process_count() == 1:
+      return None
+    here = jax.local_device_count()
+    wanted = here
+    if self.devices != "all":
+      if not (self.devices.isdecimal() and int(self.devices)):
+        raise ValueError(
+          "devices must be 'all' or a positive number, got "
+          f"devices={self.devices!r}"
+        )
+      wanted = int(self.devices)
+    if wanted > here:
+      raise ValueError(
+        f"devices must be at most {here}, those of this machine, got {wanted}"
+      )
+    by_process = np.reshape(jax.devices(), (jax.process_count(), -1))
+    return jax.sharding.Mesh(by_process[:, :wanted].flatten(), ("seeds",))
+
   def play(
     self, bandit: Bandit, environment: Environment, **options: Any
   ) -> Trace:
     """Calls `rollout.run` with these settings and the options."""
-    return rollout.run(bandit, environment, **self._arguments(), **options)
+    return rollout.run(
+      bandit, environment, mesh=self.mesh, **self._arguments(), **options
+    )
 
   def _arguments(self) -> dict[str, Any]:
     names = ("num_rounds", "seeds", "chunk_size", "loop")

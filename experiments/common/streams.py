@@ -70,7 +70,8 @@ def construct(
 
   Args:
     method: its name, unless `options` has another under "bandit".
-    options: of its constructor.
+    options: of its constructor; and "delay", so many slots later it learns
+      from a slot.
     num_experts: E.
     num_tasks: V.
 
@@ -79,15 +80,19 @@ def construct(
   """
   options = dict(options)
   name = options.pop("bandit", method)
+  delay = options.pop("delay", None)
   if name not in bandits.REGISTRY:
     known = launch.suggest(name, bandits.REGISTRY)
     raise ValueError(f"unknown bandit {name!r} of method {method!r}{known}")
   try:
-    return bandits.REGISTRY[name](
+    found = bandits.REGISTRY[name](
       num_experts=num_experts, num_tasks=num_tasks, **options
     )
   except TypeError as error:
     raise ValueError(f"method {method!r}: {error}") from error
+  if delay is None:
+    return found
+  return bandits.delayed(found, delay=delay, num_tasks=num_tasks)
 
 
 def make_environment(

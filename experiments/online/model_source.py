@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from experiments.common import launch
 from tanbr_jax import data, models
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import Count
@@ -110,12 +111,16 @@ class ModelSettings(ranges.Checked):
     finetunes: folders of fine-tunes or of adapters, a comma list; may be empty.
     dtype: of parameters and computation; empty for the checkpoint's.
     context: tokens of a window that are read.
+    tasks: of the built-in domains, a comma list; empty for all.
+    scanned: whether the layers, all alike, are compiled as one loop.
   """
 
   path: str
   finetunes: str
   dtype: str
   context: Count
+  tasks: str = ""
+  scanned: bool = False
 
   def __post_init__(self) -> None:
     """Raises a ValueError if a value is not allowed."""
@@ -166,20 +171,26 @@ class OfCheckpoint:
     return self.settings.context
 
   def read_text(self, path: str | None, cache_dir: Path) -> data.Corpus:
-    """The tokens of a folder of tasks."""
-    if path is None:
-      raise ValueError(
-        "data.path must be a folder of tasks for a model that is read, got "
-        f"data.path='' with model.path={self.settings.path!r}"
+    """The tokens of a folder of tasks, or of the built-in domains.
+
+    Of the domains the splits are those that `experiments.upcycle` trains,
+    chooses and scores on: "train" is not served.
+    """
+    given = {
+      "vocab_size": self.vocab_size,
+      "context": self.context,
+      "min_windows": {"validation": VALIDATION_PARTS, "test": 1},
+      "cache_dir": cache_dir,
+    }
+    if path is not None:
+      return data.load_tokens(path, self.tokenizer, **given)
+    corpus = data.load_corpus(None, cache_dir, context=self.context)
+    if self.settings.tasks:
+      names = launch.names(
+        self.settings.tasks, known=corpus.task_names, kind="task"
       )
-    return data.load_tokens(
-      path,
-      self.tokenizer,
-      vocab_size=self.vocab_size,
-      context=self.context,
-      min_windows={"validation": VALIDATION_PARTS, "test": 1},
-      cache_dir=cache_dir,
-    )
+      corpus = data.select_tasks(corpus, names)
+    return data.tokenise_corpus(corpus, self.tokenizer, **given)
 
   def check_tasks(self, num_tasks: int) -> None:
     """Any number will do."""
@@ -196,6 +207,8 @@ class OfCheckpoint:
       found = models.from_finetunes(path, self.settings.folders, dtype=dtype)
     else:
       found = models.from_pretrained(path, dtype=dtype)
+      if self.settings.scanned:
+        found = (models.scanned(found[0]), found[1])
     jax.block_until_ready(found[1])
     return Made(*found, None, {"read_seconds": time.perf_counter() - start})
 

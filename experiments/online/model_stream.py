@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from experiments.online.model_source import VALIDATION_PARTS, Made
 from experiments.online.settings import OnlineSettings
 from tanbr_jax import data, models
-from tanbr_jax.environments import moe_slots
+from tanbr_jax.environments import moe_slots, rewards
 from tanbr_jax.environments.base import Environment
 from tanbr_jax.environments.mixes import MixProcess
 from tanbr_jax.environments.oracle import error as oracle_error
@@ -35,12 +35,14 @@ class Ingredients(NamedTuple):
     test: text that is served.
     task_mix: the process of task mixes.
     monitor: estimates the mix.
+    task_values: [V] factors of the tasks' rewards, None for 1.
   """
 
   validation: list[data.TaskText]
   test: data.TaskText
   task_mix: MixProcess
   monitor: Monitor
+  task_values: jax.Array | None
 
 
 class ModelStream(NamedTuple):
@@ -50,6 +52,8 @@ class ModelStream(NamedTuple):
     model: the model with experts.
     params: its parameters.
     table: the oracle's.
+    reward: of a request.
+    task_values: [V] factors of the tasks' rewards, None for 1.
     search_text: text that weights are searched on.
     select_windows: [V, n, S + 1] tokens, text that they are selected on.
     usage: [V, E] how much the router sends each task to each expert; None
@@ -66,6 +70,8 @@ class ModelStream(NamedTuple):
   model: models.Model
   params: models.Params
   table: oracle.OracleTable
+  reward: Partial
+  task_values: jax.Array | None
   search_text: data.TaskText
   select_windows: jax.Array
   usage: jax.Array | None
@@ -92,6 +98,7 @@ def collect(settings: OnlineSettings, corpus: data.Corpus) -> Ingredients:
   """
   num_tasks = len(corpus.task_names)
   settings.source.check_tasks(num_tasks)
+  values = settings.stream.task_values(corpus.task_names)
   make = functools.partial(
     data.from_arrays,
     min_length=settings.source.context + 1,
@@ -105,6 +112,7 @@ def collect(settings: OnlineSettings, corpus: data.Corpus) -> Ingredients:
     make(corpus.splits["test"]),
     settings.stream.make_mix(num_tasks),
     settings.stream.make_monitor(num_tasks),
+    None if values is None else jnp.asarray(values, jnp.float32),
   )
 
 
@@ -138,6 +146,8 @@ def prepare(
     made.model,
     made.params,
     table,
+    make_reward(settings, made),
+    ingredients.task_values,
     parts[0],
     windows,
     usage,
@@ -145,6 +155,13 @@ def prepare(
     input_ids=flat[:: max(1, flat.shape[0] // requests)][:requests],
     figures={"oracle_search_error": error, **made.figures},
   )
+
+
+def make_reward(settings: OnlineSettings, made: Made) -> Partial:
+  """The reward of a request; "judge" is the routed model of the run."""
+  if settings.stream.reward == "judge":
+    return rewards.judged_by(made.model, made.params)
+  return rewards.as_reward(settings.stream.reward)
 
 
 def best_weights(
@@ -158,6 +175,8 @@ def best_weights(
   """
   num_experts = stream.table.weights.shape[1]
   uniform = jnp.full(num_experts, 1 / num_experts)
+  mix = moe_slots.valued(mix, stream.task_values)
+  mix = mix / jnp.sum(mix)
   starts = jnp.stack([uniform, oracle.choose(stream.table, mix)[0]])
   found = oracle.search(
     jax.random.key(settings.oracle.seed),
@@ -176,18 +195,20 @@ def best_weights(
     stream.params,
     jnp.concatenate([starts, found]),
     windows=stream.select_windows,
-    reward=settings.stream.reward,
+    reward=stream.reward,
   )
   return oracle.choose(candidates, mix)[0]
 
 
-def policy(table: oracle.OracleTable) -> Partial:
+def policy(stream: ModelStream) -> Partial:
   """Mix [V] -> weights [E], the table's choice."""
-  return Partial(_choose_weights, table)
+  return Partial(_choose_weights, stream.table, stream.task_values)
 
 
-def _choose_weights(table: oracle.OracleTable, mix: jax.Array) -> jax.Array:
-  return oracle.choose(table, mix)[0]
+def _choose_weights(
+  table: oracle.OracleTable, task_values: jax.Array | None, mix: jax.Array
+) -> jax.Array:
+  return oracle.choose(table, moe_slots.valued(mix, task_values))[0]
 
 
 def _environments(
@@ -209,7 +230,8 @@ def _environments(
     optimal_table=table,
     requests_per_slot=stream.requests,
     context=settings.source.context,
-    reward=stream.reward,
+    reward=make_reward(settings, made),
+    task_values=ingredients.task_values,
     # The oracle's own run is the yardstick, see `regret.against`.
     paired=False,
   )
@@ -271,7 +293,7 @@ def _search_oracle(
   parts: list[data.TaskText],
 ) -> tuple[oracle.OracleTable, float]:
   """Searches the table, then estimates its error on other text."""
-  sizes, reward = settings.oracle, settings.stream.reward
+  sizes, reward = settings.oracle, make_reward(settings, made)
   table_key, mix_key, error_key = jax.random.split(
     jax.random.key(sizes.seed), 3
   )
@@ -289,6 +311,7 @@ def _search_oracle(
     guesses=guesses,
     steps=sizes.steps,
     search_windows=sizes.search_windows,
+    climb_rounds=sizes.climb_rounds,
     reward=reward,
   )
   num_tasks = table.rewards.shape[1]
@@ -308,7 +331,9 @@ def _search_oracle(
   return table, error.mean
 
 
-def _guess_weights(made: Made, windows: jax.Array, *, reward: str) -> jax.Array:
+def _guess_weights(
+  made: Made, windows: jax.Array, *, reward: Partial
+) -> jax.Array:
   """Weights [V, E] that may suit each task, where training tells none.
 
   The router's usage; of fine-tunes the one that is best on the task.

@@ -1,7 +1,7 @@
 """The config of the main job as records, whose values are checked."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -13,9 +13,8 @@ from tanbr_jax import bandits, monitor
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.names import check_name
 from tanbr_jax.checks.ranges import Chance, Count, Decay, Whole
-from tanbr_jax.environments import mixes, slot_signals
+from tanbr_jax.environments import mixes, rewards, slot_signals
 from tanbr_jax.environments.mixes import MixProcess
-from tanbr_jax.environments.oracle import merged_reward
 from tanbr_jax.online import signals
 from tanbr_jax.training.pretraining import PretrainConfig
 
@@ -23,6 +22,8 @@ from tanbr_jax.training.pretraining import PretrainConfig
 OF_MODEL = ("best_static", "follow_task_mix", "oracle", "routed")
 # Of these the ones that a model without a router cannot make.
 OF_ROUTER = ("follow_task_mix", "routed")
+# The judge is the routed model itself.
+REWARDS = (*rewards.NAMED, "judge")
 MONITORS = ("moving_average", "count_min_sketch")
 
 
@@ -38,6 +39,7 @@ class OracleSettings(ranges.Checked):
     error_mixes: drawn mixes of the estimate.
     error_starts: ascents of each of them.
     error_steps: of each of these ascents.
+    climb_rounds: of the search without derivatives.
   """
 
   seed: Whole
@@ -47,6 +49,7 @@ class OracleSettings(ranges.Checked):
   error_mixes: Count
   error_starts: Count
   error_steps: Count
+  climb_rounds: Whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,7 @@ class StreamSettings(ranges.Checked):
   merges: Count
   spread: Chance
   reward: str
+  paying_tasks: str
   mix: str
   mix_options: Mapping[str, Mapping[str, Any]]
   monitor: str
@@ -68,7 +72,10 @@ class StreamSettings(ranges.Checked):
   def __post_init__(self) -> None:
     """Raises a ValueError if a number is out of range or a name unknown."""
     super().__post_init__()
-    merged_reward.check_reward(self.reward)
+    if self.reward not in REWARDS:
+      raise ValueError(
+        f"reward must be one of {list(REWARDS)}, got {self.reward!r}"
+      )
     for name, known in (("mix", self.mix_options), ("monitor", MONITORS)):
       if getattr(self, name) not in known:
         raise ValueError(
@@ -81,6 +88,17 @@ class StreamSettings(ranges.Checked):
     if self.gradient_requests is None:
       return self.requests
     return self.gradient_requests
+
+  def task_values(self, task_names: Sequence[str]) -> list[float] | None:
+    """1 for each task that pays and 0 for the others; None where all pay.
+
+    Raises:
+      ValueError: a name is not one of the tasks'.
+    """
+    if not self.paying_tasks:
+      return None
+    paying = launch.names(self.paying_tasks, known=task_names, kind="task")
+    return [float(name in paying) for name in task_names]
 
   def check_needs(self, needs: bandits.Needs, *, method: str) -> None:
     """Raises a ValueError if the stream lacks what a method needs."""
@@ -139,6 +157,17 @@ class OnlineSettings(ranges.Checked):
       raise ValueError(
         "signal='agreement' is with the routed model, and fine-tunes have no "
         "router"
+      )
+    if self.stream.reward == "judge" and not self.source.has_router:
+      raise ValueError(
+        "reward='judge' is of the routed model, and fine-tunes have no router"
+      )
+    if self.stream.reward in rewards.OF_BYTES and not isinstance(
+      self.source, model_source.OfBytes
+    ):
+      raise ValueError(
+        f"reward={self.stream.reward!r} is of bytes, and a checkpoint reads "
+        "other tokens"
       )
     if ignored := sorted(set(self.methods) & set(OF_MODEL)):
       raise ValueError(f"methods made of the model take no options: {ignored}")

@@ -9,4 +9,5 @@ if __name__ == "__main__":
     config="configs/regret/quick.py",
     workdir="runs/regret_quick",
     has_bars=True,
+    spreads=True,
   )

@@ -5,9 +5,14 @@
 Compares the named bandits on families of rewards times kinds of task mix times
 settings of the config, all on the same landscapes, streams and seeds; writes
 the run's folder (trace.npz, summary.json, figures, report.html) and prints one
-table. A run that is started again with the same `--workdir` resumes. Streams
-may run in processes of their own, each with a workdir of its own, and be put
-together by `experiments.merge_runs`.
+table. A run that is started again with the same `--workdir` resumes.
+`--config.devices=all` spreads the seeds over the devices of this machine, and
+the same command on each of N hosts over theirs, with
+
+  --distributed --coordinator=HOST:PORT --num_processes=N --process_id=I
+
+Or streams run in processes of their own, each with a workdir of its own, and
+are put together by `experiments.merge_runs`.
 """
 
 import dataclasses
@@ -27,7 +32,7 @@ from tanbr_jax import bandits
 from tanbr_jax.checks.names import check_name
 from tanbr_jax.environments import Environment, mixes
 from tanbr_jax.environments.landscapes.families import FAMILIES
-from tanbr_jax.online import estimates, regret, trace
+from tanbr_jax.online import estimates, processes, regret, trace
 from tanbr_jax.online.trace import Trace
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
@@ -66,9 +71,13 @@ def run(
     traces[name] = settings.play(
       job.bandit, job.environment, workdir=folder, name=name, progress=progress
     )
-  trace.save(folder / reporting.TRACE, traces)
-  reporting.write_summary(folder, summarise(traces, config.baseline))
-  draw(folder)
+
+  def conclude() -> None:
+    trace.save(folder / reporting.TRACE, traces)
+    reporting.write_summary(folder, summarise(traces, config.baseline))
+    draw(folder)
+
+  processes.first_alone(conclude)
 
 
 def build(config: ml_collections.ConfigDict) -> list[Job]:

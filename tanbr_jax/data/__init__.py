@@ -10,8 +10,8 @@ from tanbr_jax.data.batching import (
   sample_windows,
   token_ids,
 )
-from tanbr_jax.data.corpus import Corpus, load_corpus
-from tanbr_jax.data.tokens import load_tokens
+from tanbr_jax.data.corpus import Corpus, load_corpus, select_tasks
+from tanbr_jax.data.tokens import load_tokens, tokenise_corpus
 from tanbr_jax.storage.cache import cache_dir
 
 __all__ = [
@@ -26,5 +26,7 @@ __all__ = [
   "read_windows",
   "sample_task_windows",
   "sample_windows",
+  "select_tasks",
   "token_ids",
+  "tokenise_corpus",
 ]

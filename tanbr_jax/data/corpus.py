@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -75,6 +75,31 @@ def make_corpus(
     for split in splits.SPLITS
   }
   return Corpus(names, parts, fingerprint(names, parts), messages, stride)
+
+
+def select_tasks(corpus: Corpus, names: Sequence[str]) -> Corpus:
+  """Returns the corpus of some of its tasks, in the order of the names.
+
+  Raises:
+    ValueError: a task is unknown or named twice, or there are fewer than two.
+  """
+  unknown = [name for name in names if name not in corpus.task_names]
+  if unknown or len(set(names)) < max(2, len(names)):
+    raise ValueError(
+      f"tasks must be at least 2 different ones of {list(corpus.task_names)}, "
+      f"got {list(names)}"
+    )
+  places = [corpus.task_names.index(name) for name in names]
+  parts = {
+    split: tuple(texts[place] for place in places)
+    for split, texts in corpus.splits.items()
+  }
+  return dataclasses.replace(
+    corpus,
+    task_names=tuple(names),
+    splits=parts,
+    fingerprint=fingerprint(tuple(names), parts),
+  )
 
 
 def _version(package: str) -> str:

@@ -94,6 +94,61 @@ def load_tokens(
   return dataclasses.replace(found, messages=messages + found.messages)
 
 
+def tokenise_corpus(
+  corpus: Corpus,
+  tokenizer: Any,
+  *,
+  vocab_size: int,
+  context: int,
+  min_windows: Mapping[str, int],
+  cache_dir: str | os.PathLike[str] | None = None,
+) -> Corpus:
+  """Makes tokens of a corpus of bytes, split by split.
+
+  Args:
+    corpus: of `load_corpus`.
+    tokenizer: as for `load_tokens`.
+    vocab_size: of the model.
+    context: S.
+    min_windows: split -> windows of S + 1 tokens that each task needs in it.
+    cache_dir: as for `load_tokens`.
+
+  Returns:
+    The corpus of uint32 tokens, its splits those of the bytes.
+
+  Raises:
+    ValueError: too little text, or tokens that the model does not have.
+  """
+  tokenizer.no_truncation()
+  tokenizer.no_padding()
+  key = {
+    "code": CODE_VERSION,
+    "tokenizer": _digest(tokenizer.to_str()),
+    "corpus": corpus.fingerprint,
+  }
+  file = f"tokens-{_digest(json.dumps(key))[:16]}.npz"
+  file = cache.cache_dir(cache_dir) / file
+
+  def make() -> Corpus:
+    tasks = {
+      name: _Task(
+        False,
+        {split: _pieces(texts[task]) for split, texts in corpus.splits.items()},
+      )
+      for task, name in enumerate(corpus.task_names)
+    }
+    made = _tokenise(tasks, tokenizer, context + 1)
+    made = dataclasses.replace(made, messages=corpus.messages)
+    corpora.save_corpus(file, made, key)
+    return made
+
+  found = cache.fetch(
+    file, read=lambda: corpora.read_corpus(file, key), make=make
+  )
+  _check(found, tokenizer, vocab_size, context + 1, min_windows)
+  return found
+
+
 def _digest(text: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 

@@ -7,7 +7,8 @@ requests of a slot, S tokens of context.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +17,11 @@ from jax.tree_util import Partial
 from tanbr_jax import data, models
 from tanbr_jax.bandits.base import Context, Feedback
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import Chance, Count, Whole
-from tanbr_jax.environments import slot_signals
+from tanbr_jax.checks.ranges import Chance, Count, Range, Whole
+from tanbr_jax.environments import rewards, slot_signals
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.environments.mixes import MixProcess, check_mix_length
-from tanbr_jax.environments.oracle.merged_reward import (
-  check_reward,
-  window_rewards,
-)
+from tanbr_jax.environments.oracle.merged_reward import window_rewards
 from tanbr_jax.environments.oracle.table import OracleTable, choose
 from tanbr_jax.environments.requests import count_tasks, draw_tasks
 from tanbr_jax.environments.slot_signals import Served, Serving
@@ -46,7 +44,6 @@ class MoeSlotsState(NamedTuple):
 class _Settings:
   """The static settings, which fix the compiled program."""
 
-  serving: Serving
   requests: int
   context: int
   paired: bool
@@ -55,9 +52,11 @@ class _Settings:
 class _Arrays(NamedTuple):
   """The arrays and processes that `jit` takes as arguments."""
 
+  serving: Serving
   params: models.Params
   text: data.TaskText
   table: OracleTable
+  task_values: jax.Array | None
   task_mix: MixProcess
   monitor: Any
 
@@ -74,7 +73,8 @@ def moe_slots(
   context: int | None = None,
   monitor: Any = None,
   serve: str = "merged",
-  reward: str = "accuracy",
+  reward: str | rewards.Reward = "accuracy",
+  task_values: Annotated[Sequence[float], Range(0)] | None = None,
   paired: bool = True,
   gradient_requests: Whole = 0,
   signal: str = "log_likelihood",
@@ -142,7 +142,13 @@ def moe_slots(
       before; None shows the true mix.
     serve: "merged", or "routed", which serves the model of experts itself and
       ignores the weights played.
-    reward: "accuracy" or "log_likelihood" of the next token.
+    reward: of each request: a name of `environments.rewards`, such as
+      "accuracy" or "log_likelihood" of the next token, or a function of logits
+      and windows. The "log_likelihood" signal is the served text's whatever the
+      reward is.
+    task_values: [V], factors of the tasks' rewards, for instance 0 for tasks
+      that pay nothing; None for 1. They are known to `Outcome`, not to the
+      table.
     paired: whether the oracle serves each slot too.
     gradient_requests: of the slot's requests, how many give the gradient; 0
       gives none. A routed slot has none, as it ignores the weights.
@@ -161,9 +167,16 @@ def moe_slots(
   if context is None:
     context = model.config.context
   _check(model, text, optimal_table, requests_per_slot, context, serve)
-  check_reward(reward)
+  num_tasks = text.lengths.shape[0]
+  reward = rewards.as_reward(reward)
+  rewards.check_reward(
+    reward,
+    requests=requests_per_slot,
+    context=context,
+    vocab_size=model.config.vocab_size,
+  )
   serving = Serving(
-    model, serve, reward, gradient_requests, signal, merges, spread, usage
+    reward, model, serve, gradient_requests, signal, merges, spread, usage
   )
   slot_signals.check(
     signal=signal,
@@ -185,9 +198,18 @@ def moe_slots(
       "fine-tunes have no router, which a routed slot, the usage and "
       f"'agreement' need, got serve={serve!r}, usage={usage}, signal={signal!r}"
     )
-  check_mix_length(task_mix, text.lengths.shape[0])
-  settings = _Settings(serving, requests_per_slot, context, paired)
-  arrays = _Arrays(params, text, optimal_table, task_mix, monitor)
+  check_mix_length(task_mix, num_tasks)
+  if task_values is not None:
+    task_values = jnp.asarray(task_values, jnp.float32)
+    if task_values.shape != (num_tasks,):
+      raise ValueError(
+        "task_values must be one for each task, got shape "
+        f"{list(task_values.shape)} for {num_tasks} tasks"
+      )
+  settings = _Settings(requests_per_slot, context, paired)
+  arrays = _Arrays(
+    serving, params, text, optimal_table, task_values, task_mix, monitor
+  )
   return Environment(
     Partial(_init, task_mix, monitor),
     Partial(_context, task_mix, monitor),
@@ -265,21 +287,30 @@ def _step(
   )
   served = slot_signals.serve(
     jax.random.fold_in(key, 2),  # splitting took 0 and 1
-    settings.serving,
+    arrays.serving,
     arrays.params,
     windows,
     merge_weights,
   )
+  # What a request of each task is worth, [B].
+  worth = None
+  if arrays.task_values is not None:
+    worth = arrays.task_values[tasks]
+    served = served._replace(rewards=worth * served.rewards)
   reward = jnp.mean(served.rewards)
-  best_weights, best_reward = choose(arrays.table, mix)
+  best_weights, best_reward = choose(
+    arrays.table, valued(mix, arrays.task_values)
+  )
   if settings.paired:
     best_rewards = window_rewards(
-      settings.serving.model,
+      arrays.serving.model,
       arrays.params,
       windows,
       merge_weights=best_weights,
-      reward=settings.serving.reward,
+      reward=arrays.serving.reward,
     )
+    if worth is not None:
+      best_rewards = worth * best_rewards
     best_reward = jnp.mean(best_rewards)
   feedback = _feedback(tasks, served, num_tasks=mix.shape[0])
   outcome = Outcome(
@@ -294,6 +325,11 @@ def _step(
     new_monitor = arrays.monitor.update(state.monitor, feedback.task_count)
   new_mix = arrays.task_mix.step(mix_key, state.mix)
   return feedback, outcome, MoeSlotsState(new_mix, new_monitor)
+
+
+def valued(mix: jax.Array, task_values: jax.Array | None) -> jax.Array:
+  """What a mix [V] is worth by task: its products with the values, if any."""
+  return mix if task_values is None else mix * task_values
 
 
 def draw_requests(

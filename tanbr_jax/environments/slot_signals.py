@@ -16,27 +16,31 @@ vocabulary.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from tanbr_jax import data, models
 from tanbr_jax.environments.gradients import SlotGradient, without_mean
-from tanbr_jax.environments.oracle.merged_reward import reward_of_score
 
 SIGNALS = ("agreement", "differences", "entropy", "log_likelihood")
 
 
-@jax.tree_util.register_static
+def _static(**given: Any) -> Any:
+  return dataclasses.field(metadata={"static": True}, **given)
+
+
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Serving:
-  """How a slot is served, and what it tells; static.
+  """How a slot is served, and what it tells; static but for the reward.
 
   Attributes:
+    reward: of each request, see `environments.rewards`; its arrays are leaves.
     model: with experts.
     serve: "merged", or "routed", which ignores the merge weights.
-    reward: "accuracy" or "log_likelihood".
     gradient_requests: n, the first of the slot's requests.
     signal: a name of `SIGNALS`, whose gradient it is.
     merges: R, of "differences".
@@ -44,14 +48,14 @@ class Serving:
     usage: whether the routers' usage is told.
   """
 
-  model: models.Model
-  serve: str
-  reward: str
-  gradient_requests: int = 0
-  signal: str = "log_likelihood"
-  merges: int = 2
-  spread: float = 0.3
-  usage: bool = False
+  reward: Partial
+  model: models.Model = _static()
+  serve: str = _static()
+  gradient_requests: int = _static(default=0)
+  signal: str = _static(default="log_likelihood")
+  merges: int = _static(default=2)
+  spread: float = _static(default=0.3)
+  usage: bool = _static(default=False)
 
 
 class Served(NamedTuple):
@@ -255,11 +259,10 @@ def _forward(
       usage = jnp.broadcast_to(usage, (windows.shape[0], *usage.shape))
     else:
       logits = served.apply(served_params, read.inputs)
-    score = models.score_logits(logits, read.targets, read.is_scored)
     value = None
     if signal is not None:
-      value = _objective(signal, serving.model, params, logits, score, read)
-    return value, reward_of_score(score, serving.reward), usage
+      value = _objective(signal, serving.model, params, logits, read)
+    return value, serving.reward(logits, read).astype(jnp.float32), usage
 
   value, rewards, usage = models.over_windows(
     part, windows, vocab_size=serving.model.config.vocab_size
@@ -277,7 +280,6 @@ def _objective(
   model: models.Model,
   params: models.Params,
   logits: jax.Array,
-  score: models.Score,
   read: data.Windows,
 ) -> jax.Array:
   """What grows where weights are good, see SIGNALS; a mean for each window.
@@ -287,14 +289,13 @@ def _objective(
     model: the routed model.
     params: its parameters.
     logits: [n, S, V] of the merged model.
-    score: of these logits.
     read: the windows.
 
   Returns:
     [n] float32.
   """
   if signal == "log_likelihood":
-    return -score.loss
+    return -models.score_logits(logits, read.targets, read.is_scored).loss
   log_probabilities = jax.nn.log_softmax(logits)
   if signal == "entropy":
     entropy = -jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1)

@@ -22,7 +22,9 @@ from tanbr_jax.models.fine_tunes import (
 )
 from tanbr_jax.models.generation import generate
 from tanbr_jax.models.huggingface.dense_writing import save_dense
+from tanbr_jax.models.huggingface.expert_form import expert_form
 from tanbr_jax.models.huggingface.fine_tunes import from_finetunes
+from tanbr_jax.models.huggingface.gguf_file import find_smollm2
 from tanbr_jax.models.huggingface.merged_reading import merge_pretrained
 from tanbr_jax.models.huggingface.reading import from_pretrained
 from tanbr_jax.models.huggingface.tokenizer import read_tokenizer
@@ -34,6 +36,7 @@ from tanbr_jax.models.merging import (
   upcycle,
 )
 from tanbr_jax.models.scale_matching import match_scale
+from tanbr_jax.models.scanned import ScannedDecoder, scanned
 from tanbr_jax.models.scoring import (
   Score,
   mean_over_scored,
@@ -63,11 +66,14 @@ __all__ = [
   "Reroute",
   "RotaryOptions",
   "RouterOptions",
+  "ScannedDecoder",
   "Score",
   "align_experts",
   "dense_form",
   "difference_table",
   "expert_bytes",
+  "expert_form",
+  "find_smollm2",
   "from_finetunes",
   "from_pretrained",
   "generate",
@@ -81,6 +87,7 @@ __all__ = [
   "read_tokenizer",
   "save_dense",
   "save_pretrained",
+  "scanned",
   "score",
   "score_logits",
   "task_usage",

@@ -44,9 +44,11 @@ def merge(
   sharding = getattr(model, "sharding", None)
   names = [f"layer_{layer}" for layer in model.config.moe_layers]
   stacks = [layers[name]["experts"]["stack"] for name in names]
-  for name, block in zip(
-    names, _merge_all(stacks, weights, sharding), strict=True
-  ):
+  if hasattr(model, "merge_layers"):
+    blocks = model.merge_layers(stacks, weights)
+  else:
+    blocks = _merge_all(stacks, weights, sharding)
+  for name, block in zip(names, blocks, strict=True):
     layers[name] = {**layers[name], "experts": {"stack": block}}
   return dense_form(model), {"params": layers}
 
@@ -116,12 +118,17 @@ def upcycle(
 ) -> Params:
   """Makes E experts of each dense block, and a fresh router.
 
-  Komatsuzaki et al., Sparse Upcycling (2022), with noise on the copies.
+  Komatsuzaki et al., Sparse Upcycling (2022), with noise on the copies. Where
+  the experts are narrower than the dense block by a factor P, each copy is cut
+  into P of them, which the router chooses together as they have one logit; a
+  model whose gates sum to one computes what the dense one does then too. (He et
+  al., Upcycling Large Language Models into Mixture of Experts, 2024.)
 
   Args:
     key: random key, consumed.
     model: the model with experts that the parameters are for.
-    dense_params: parameters of its dense form.
+    dense_params: parameters of its dense form, or, for narrower experts, of a
+      dense model of P times the width; P divides E and K.
     noise: standard deviation of each copy's independent noise, in units of
       the standard deviation of the matrix; finite and at least 0.
 
@@ -129,10 +136,12 @@ def upcycle(
     Parameters of `model`.
 
   Raises:
-    ValueError: if the noise is negative or not finite, or the model is dense.
+    ValueError: if the noise is negative or not finite, the model is dense, or
+      the widths do not fit.
   """
   check_number("noise", noise, at_least=0)
-  if model.config.num_experts is None:
+  num_experts = model.config.num_experts
+  if num_experts is None:
     raise ValueError("model must have experts, got num_experts=None")
   init_key, noise_key = jax.random.split(key)
   fresh = model.init(init_key)
@@ -140,13 +149,61 @@ def upcycle(
   for layer in model.config.moe_layers:
     name = f"layer_{layer}"
     dense = layers[name]["experts"]["stack"]
+    parts = _num_parts(model.config, dense)
     layer_key = jax.random.fold_in(noise_key, layer)
     experts = {
       **fresh["params"][name]["experts"],
-      "stack": _copies(layer_key, dense, model.config.num_experts, noise),
+      "stack": _copies(layer_key, dense, num_experts // parts, noise),
     }
+    if parts > 1:
+      experts["stack"] = _cut(experts["stack"], parts)
+      experts["router"] = {
+        name: jnp.repeat(leaf[..., ::parts], parts, axis=-1)
+        for name, leaf in experts["router"].items()
+      }
     layers[name] = {**layers[name], "experts": experts}
   return {"params": layers}
+
+
+def _num_parts(config: ModelConfig, dense: moe.FeedForward) -> int:
+  """How many experts one dense block is cut into."""
+  width, expert_dim = dense.w_in.shape[-1], config.expert_dim
+  parts = width // expert_dim
+  numbers = (config.num_experts, config.num_selected)
+  if parts * expert_dim != width or any(n % parts for n in numbers):
+    raise ValueError(
+      "the dense width must be a multiple P of expert_dim, and P divide "
+      f"num_experts and num_selected, got width={width}, expert_dim="
+      f"{expert_dim}, num_experts={numbers[0]}, num_selected={numbers[1]}"
+    )
+  return parts
+
+
+def _cut(stack: moe.Experts, parts: int) -> moe.Experts:
+  """Cuts each expert into P of F / P neurons, which follow each other.
+
+  Their gates are 1 / P of the whole one's, hence outputs are P times as large.
+  An output bias is whole in each part: the gates make the mean of them.
+  """
+
+  def columns(array: jax.Array | None) -> jax.Array | None:
+    if array is None:
+      return None
+    own = array.reshape(*array.shape[:-1], parts, -1)
+    own = jnp.moveaxis(own, -2, 1)  # [E / P, P, ..., F / P]
+    return own.reshape(-1, *own.shape[2:])
+
+  b_out = stack.b_out
+  rows = stack.w_out.shape[-2] // parts
+  return dataclasses.replace(
+    stack,
+    w_in=columns(stack.w_in),
+    w_gate=columns(stack.w_gate),
+    b_in=columns(stack.b_in),
+    b_gate=columns(stack.b_gate),
+    w_out=parts * stack.w_out.reshape(-1, rows, stack.w_out.shape[-1]),
+    b_out=None if b_out is None else jnp.repeat(b_out, parts, axis=0),
+  )
 
 
 def _copies(
@@ -161,6 +218,9 @@ def _copies(
     if array is not None:
       own_key = keys.get(name, jax.random.fold_in(key, index))
       shape = (num_experts, *array.shape)
+      if noise == 0:
+        arrays[name] = jnp.broadcast_to(array, shape)
+        continue
       draws = jax.random.normal(own_key, shape, array.dtype)
       arrays[name] = array[None] + noise * jnp.std(array) * draws
   return moe.Experts(

@@ -40,6 +40,7 @@ from tanbr_jax.moe.routing import (
 )
 from tanbr_jax.moe.scores import GroupLimit
 from tanbr_jax.moe.seam import (
+  Adjusted,
   MoeInput,
   MoeOutput,
   apply_block,
@@ -60,6 +61,7 @@ from tanbr_jax.moe.statistics import (
 
 __all__ = [
   "NO_EXPERT",
+  "Adjusted",
   "ExpertStatistics",
   "Experts",
   "FeedForward",

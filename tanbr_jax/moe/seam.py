@@ -4,7 +4,8 @@ A layer goes from router logits to a `Routing`, experts and an output. A method
 enters at two points, and no model knows which one it runs:
 
 - `reroute = Partial(fn, tree)` with `fn(tree_of_this_layer, MoeInput) ->
-  Routing` chooses in the router's place: masks, fewer experts, other experts;
+  Routing` chooses in the router's place: masks, fewer experts, other experts
+  (or an `Adjusted` one, to map the output too);
 - `observe = Partial(fn, tree)` with `fn(tree_of_this_layer, MoeInput,
   MoeOutput) -> any pytree` looks at the layer; what it returns is stacked over
   the layers. A dense model, which merging makes, has no router: it takes an
@@ -71,6 +72,23 @@ class MoeOutput(NamedTuple):
 
   output: jax.Array
   pair_outputs: jax.Array | None
+
+
+class Adjusted(NamedTuple):
+  """A routing, and what becomes of the layer's output with it.
+
+  A `reroute` may return it in place of a `Routing`.
+
+  Attributes:
+    routing: of N tokens.
+    scale: [D], what the layer's output, the shared block's included, is
+      multiplied with.
+    shift: [D], what is added to it then.
+  """
+
+  routing: Routing
+  scale: jax.Array
+  shift: jax.Array
 
 
 def needs_pair_outputs(function: Function) -> Function:
@@ -216,8 +234,11 @@ def apply_layer(
   # A method may choose in the router's place, but not for padding.
   is_token = all_tokens(token_mask, hidden.shape[0])
   layer = MoeInput(hidden, router_logits, routing, is_token, experts, residual)
+  adjusted = None
   if reroute is not None:
     routing = reroute(layer)
+    if isinstance(routing, Adjusted):
+      adjusted, routing = routing, routing.routing
     ids = kernels.as_int32(routing.expert_ids, experts.num_experts)
     routing = routing._replace(expert_ids=ids)
     if token_mask is not None:
@@ -225,6 +246,9 @@ def apply_layer(
   # Outputs by pair cost memory: only an observer that asks gets them.
   has_pairs = getattr(_innermost(observe), "needs_pair_outputs", False)
   out, pairs = run(routing, has_pairs=has_pairs)
+  if adjusted is not None:
+    scale, shift = adjusted.scale[None], adjusted.shift[None]
+    out = (out.astype(jnp.float32) * scale + shift).astype(out.dtype)
   if observe is None:
     return out, None
   # The observer sees the routing that was used.

@@ -74,19 +74,52 @@ def opened(
   *,
   run_id: str,
   num_chunks: int,
+  num_processes: int = 1,
 ) -> Iterator["ChunkStore | None"]:
   """A `ChunkStore` in a folder that no other process writes meanwhile.
 
-  Without a folder there is no store. Arguments are those of `ChunkStore`.
+  Without a folder there is no store. Of several processes that play a run each
+  holds the folder of its own chunks, and process 0 the run's too. Arguments are
+  those of `ChunkStore`.
 
   Raises:
-    ValueError: another process holds the folder.
+    ValueError: another process holds the folder, or another number of processes
+      played the run.
   """
   if workdir is None:
     yield None
     return
+  with contextlib.ExitStack() as held:
+    if jax.process_index() == 0 or num_processes == 1:
+      held.enter_context(lock.hold_folder(workdir))
+    store = ChunkStore(
+      workdir,
+      name,
+      run_id=run_id,
+      num_chunks=num_chunks,
+      num_processes=num_processes,
+    )
+    if num_processes > 1:
+      held.enter_context(lock.hold_folder(store.folder))
+    yield store
+
+
+def write_metrics(
+  workdir: str | os.PathLike[str],
+  name: str,
+  num_chunks: int,
+  metrics: Callable[[int], dict[str, Any]],
+) -> None:
+  """Writes a run's lines of `metrics.jsonl`, which several processes played.
+
+  Args:
+    workdir: the run's folder.
+    name: the run's name.
+    num_chunks: of the run.
+    metrics: index of a chunk -> what its line holds, of all seeds.
+  """
   with lock.hold_folder(workdir):
-    yield ChunkStore(workdir, name, run_id=run_id, num_chunks=num_chunks)
+    _mend(Path(workdir) / METRICS, name, num_chunks, metrics)
 
 
 class ChunkStore:
@@ -103,8 +136,12 @@ class ChunkStore:
     *,
     run_id: str,
     num_chunks: int,
+    num_processes: int = 1,
   ) -> None:
     """Opens (and makes) `<workdir>/checkpoints/<name>`.
+
+    One of several processes has a folder below, `process_<index>_of_<count>`,
+    with `metrics.jsonl` for its own seeds.
 
     Args:
       workdir: the run's folder.
@@ -112,10 +149,18 @@ class ChunkStore:
       run_id: digest of all that decides the run; a resume with another one is
         refused.
       num_chunks: of the whole run.
+      num_processes: that play the run, each with seeds of its own.
+
+    Raises:
+      ValueError: another number of processes played the run.
     """
     self.folder = Path(workdir) / "checkpoints" / name
     self._workdir = Path(workdir)
-    self._metrics = Path(workdir) / METRICS
+    _check_processes(self.folder, num_processes)
+    if num_processes > 1:
+      self.folder /= f"process_{jax.process_index()}_of_{num_processes}"
+      self._workdir = self.folder
+    self._metrics = self._workdir / METRICS
     self._about = {"run": name, "run_id": run_id, "numerics": numerics()}
     self._num_chunks = num_chunks
     self.folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +232,8 @@ class ChunkStore:
     if num_bytes * self._num_chunks <= MOST_STATE_BYTES:
       arrays |= {_STATE + name: array for name, array in state.items()}
     self._write(_chunk(index), arrays, num_done=index + 1)
-    atomic.append_line(self._metrics, self._line(index, metrics))
+    line = _line(self._about["run"], index, metrics)
+    atomic.append_line(self._metrics, line)
     self._write(_CARRY, state, num_done=index + 1)
 
   def mend_metrics(
@@ -199,39 +245,13 @@ class ChunkStore:
       num_done: whole chunks of this run.
       metrics: index of a chunk -> what its line holds.
     """
-    text = ""
-    if self._metrics.exists():
-      text = self._metrics.read_text(encoding="utf-8", errors="replace")
-    kept, seen, num_damaged = [], set(), 0
-    for line in text.splitlines():
-      entry = _parse(line)
-      if entry is None:
-        num_damaged += 1
-      elif entry.get("run") != self._about["run"]:
-        kept.append(line)
-      elif (index := entry.get("chunk")) < num_done and index not in seen:
-        seen.add(index)
-        kept.append(line)
-    if num_damaged:
-      logging.warning(
-        "%s: %d damaged lines left out", self._metrics, num_damaged
-      )
-    for index in range(num_done):
-      if index not in seen:
-        kept.append(self._line(index, metrics(index)))
-    cleaned = "".join(line + "\n" for line in kept)
-    if cleaned != text:
-      atomic.write_text(self._metrics, cleaned)
+    _mend(self._metrics, self._about["run"], num_done, metrics)
 
   def _write(
     self, file: str, arrays: dict[str, np.ndarray], *, num_done: int
   ) -> None:
     header = {**self._about, "num_done": num_done}
     atomic.write_arrays(self.folder / file, arrays, header=header)
-
-  def _line(self, index: int, metrics: dict[str, Any]) -> str:
-    line = {"run": self._about["run"], "chunk": index, **metrics}
-    return json.dumps(atomic.sealed(line))
 
   def _read(self, file: str) -> tuple[dict[str, np.ndarray], int]:
     """Arrays of one of this run's files and the chunks done with it.
@@ -275,6 +295,53 @@ class ChunkStore:
     names = [name for name in arrays if name.startswith(_STATE)]
     state = {name.removeprefix(_STATE): arrays.pop(name) for name in names}
     return trace_lib.from_arrays(arrays), state
+
+
+def _check_processes(folder: Path, num_processes: int) -> None:
+  """Refuses chunks of a run that another number of processes played."""
+  found = {
+    int(path.name.rpartition("_")[2])
+    for path in folder.glob("process_*_of_*")
+    if re.fullmatch(r"process_\d+_of_\d+", path.name)
+  }
+  if any(folder.glob("chunk_*.npz")):
+    found.add(1)
+  if others := sorted(found - {num_processes}):
+    raise ValueError(
+      f"{folder} holds a run of {others[0]} processes, got {num_processes}: "
+      "start as many, or choose another workdir"
+    )
+
+
+def _mend(
+  path: Path, run: str, num_done: int, metrics: Callable[[int], dict[str, Any]]
+) -> None:
+  """Makes a file of metrics hold a run's whole chunks, see `mend_metrics`."""
+  text = ""
+  if path.exists():
+    text = path.read_text(encoding="utf-8", errors="replace")
+  kept, seen, num_damaged = [], set(), 0
+  for line in text.splitlines():
+    entry = _parse(line)
+    if entry is None:
+      num_damaged += 1
+    elif entry.get("run") != run:
+      kept.append(line)
+    elif (index := entry.get("chunk")) < num_done and index not in seen:
+      seen.add(index)
+      kept.append(line)
+  if num_damaged:
+    logging.warning("%s: %d damaged lines left out", path, num_damaged)
+  for index in range(num_done):
+    if index not in seen:
+      kept.append(_line(run, index, metrics(index)))
+  cleaned = "".join(line + "\n" for line in kept)
+  if cleaned != text:
+    atomic.write_text(path, cleaned)
+
+
+def _line(run: str, index: int, metrics: dict[str, Any]) -> str:
+  return json.dumps(atomic.sealed({"run": run, "chunk": index, **metrics}))
 
 
 def _chunk(index: int) -> str:

@@ -10,7 +10,7 @@ Letters: S seeds, T rounds, C rounds a chunk, V tasks, E experts.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,8 +21,15 @@ from absl import logging
 from tanbr_jax.bandits.base import Bandit, as_pytree
 from tanbr_jax.checks.names import check_name
 from tanbr_jax.environments.base import Environment
-from tanbr_jax.online import chunk_store, rounds, signals
-from tanbr_jax.online.trace import Trace, join
+from tanbr_jax.online import chunk_store, processes, rounds, signals
+from tanbr_jax.online.placement import Placement, place
+from tanbr_jax.online.trace import (
+  Trace,
+  from_arrays,
+  join,
+  stack,
+  to_arrays,
+)
 from tanbr_jax.simplex.points import is_on_simplex
 
 LOOPS = ("vmap", "map")
@@ -39,6 +46,7 @@ def run(
   progress: bool = True,
   name: str = "tanbr",
   loop: str = "vmap",
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Trace:
   """Plays `num_rounds` rounds for every seed and returns what happened.
 
@@ -55,6 +63,15 @@ def run(
   others, are counted in `Trace.aux["refused_rewards"]`, those of all rounds
   before.
 
+  A mesh spreads the seeds over its devices, which then do not wait for each
+  other. Where it does not divide them, the last seed is played several times
+  over and counts once: what is saved has a row a seed, and a run goes on with
+  any number of devices. A mesh with the devices of several processes
+  (`jax.distributed`) also shares the seeds among these: each of them calls this
+  with the same arguments, plays at its own pace, saves its chunks in a folder
+  of its own, may be killed and started again at another chunk than the others,
+  and returns the trace of all seeds.
+
   Args:
     bandit: what decides; plain functions are allowed.
     environment: what it is played against.
@@ -68,12 +85,14 @@ def run(
     loop: "vmap" advances the seeds together; "map" one after the other within
       a chunk, which is faster where a batch over seeds is slow (a merged model
       has other weights for every seed) or where a branch is seldom taken.
+    mesh: of any axes; None for the one device where JAX computes.
 
   Returns:
     The trace of all rounds.
 
   Raises:
-    ValueError: an argument is out of range, the environment does not give a
+    ValueError: an argument is out of range, a device or another process failed,
+      the processes were given different runs, the environment does not give a
       signal that the bandit needs, or one of another shape or type, `workdir`
       is in use by another process, holds another run of this name or was
       removed meanwhile, the weights or the expected reward ceased to be finite,
@@ -89,26 +108,73 @@ def run(
   seed_array = np.asarray(seeds, np.int32)
   slot = rounds.first_slot.eval_shape(bandit, environment, jax.random.key(0))
   signals.check_shapes(bandit, *slot, name=name)
+  placement = place(len(seed_array), mesh)
+  decides = {
+    "bandit": bandit,
+    "environment": environment,
+    "seeds": seed_array,
+    "num_rounds": num_rounds,
+    "chunk_size": chunk_size,
+    "loop": loop == "map",
+  }
+  if placement.num_processes > 1:
+    _agree(name, decides, workdir)
   run_id = None
   if workdir is not None:
-    run_id = chunk_store.fingerprint(
-      bandit, environment, seed_array, num_rounds, chunk_size, loop == "map"
+    own = decides | {"seeds": seed_array[placement.rows]}
+    run_id = chunk_store.fingerprint(*own.values())
+
+  def play() -> list[Trace]:
+    # The folder is this process's while it plays.
+    with chunk_store.opened(
+      workdir,
+      name,
+      run_id=run_id,
+      num_chunks=-(-num_rounds // chunk_size),
+      num_processes=placement.num_processes,
+    ) as store:
+      return _play(
+        bandit,
+        environment,
+        seed_array[placement.rows],
+        placement=placement,
+        num_rounds=num_rounds,
+        chunk_size=chunk_size,
+        store=store,
+        progress=progress,
+        name=name,
+        loop=loop,
+      )
+
+  if placement.num_processes == 1:
+    return join(play())
+  chunks = [_of_all_seeds(chunk) for chunk in processes.together(play)]
+  if workdir is not None:
+    processes.first_alone(
+      lambda: chunk_store.write_metrics(
+        workdir, name, len(chunks), lambda k: _metrics(chunks[: k + 1])
+      )
     )
-  # The folder is this process's while it plays.
-  with chunk_store.opened(
-    workdir, name, run_id=run_id, num_chunks=-(-num_rounds // chunk_size)
-  ) as store:
-    return _play(
-      bandit,
-      environment,
-      seed_array,
-      num_rounds=num_rounds,
-      chunk_size=chunk_size,
-      store=store,
-      progress=progress,
-      name=name,
-      loop=loop,
-    )
+  return join(chunks)
+
+
+def _of_all_seeds(chunk: Trace) -> Trace:
+  """A chunk of this process's seeds with those of the others, in order."""
+  arrays = processes.gather(to_arrays(chunk))
+  return stack([from_arrays(theirs) for theirs in arrays])
+
+
+def _agree(
+  name: str,
+  decides: Mapping[str, Any],
+  workdir: str | os.PathLike[str] | None,
+) -> None:
+  """Refuses different runs in different processes, by what differs."""
+  parts = {
+    part: value if isinstance(value, int) else chunk_store.fingerprint(value)
+    for part, value in decides.items()
+  }
+  processes.agree(name, parts | {"name": name, "saves": workdir is not None})
 
 
 def _play(
@@ -116,19 +182,25 @@ def _play(
   environment: Environment,
   seeds: np.ndarray,
   *,
+  placement: Placement,
   num_rounds: int,
   chunk_size: int,
   store: chunk_store.ChunkStore | None,
   progress: bool,
   name: str,
   loop: str,
-) -> Trace:
-  """Plays the chunks that the store does not hold."""
+) -> list[Trace]:
+  """Plays the chunks that the store does not hold, and returns all."""
   # The first carry, or what the folder holds of this run.
-  carry, chunks = rounds.init(bandit, environment, seeds), []
+  bandit, environment = placement.share((bandit, environment))
+  spread_seeds = placement.spread(seeds)
+  carry, chunks = (
+    rounds.init(bandit, environment, spread_seeds, mesh=placement.mesh),
+    [],
+  )
   if store is not None:
     if (saved := store.load(carry)) is not None:
-      carry, chunks = saved
+      carry, chunks = placement.spread(saved.carry), saved.chunks
     store.mend_metrics(len(chunks), lambda k: _metrics(chunks[: k + 1]))
   # The chunks that are left; each is reported and saved.
   first = len(chunks)
@@ -143,6 +215,8 @@ def _play(
         environment,
         carry,
         seeds,
+        spread_seeds,
+        placement=placement,
         start=start,
         num_rounds=min(chunk_size, num_rounds - start),
         chunk_size=chunk_size,
@@ -150,13 +224,14 @@ def _play(
         compiles=index == first,
       )
       chunks.append(chunk)
+      processes.check()
       _tell_full_tree(chunks, name)
       metrics = _metrics(chunks)
       if store is not None:
-        store.save(index, carry, chunk, metrics)
+        store.save(index, placement.collect(carry), chunk, metrics)
       bar.set_postfix_str(_postfix(metrics))
       bar.update(int(chunk.chunk_rounds[0]))
-  return join(chunks)
+  return chunks
 
 
 def check(
@@ -186,7 +261,9 @@ def _timed_chunk(
   environment: Environment,
   carry: rounds.Carry,
   seeds: np.ndarray,
+  spread_seeds: jax.Array,
   *,
+  placement: Placement,
   start: int,
   num_rounds: int,
   chunk_size: int,
@@ -194,16 +271,25 @@ def _timed_chunk(
   compiles: bool,
 ) -> tuple[rounds.Carry, Trace]:
   begin = time.perf_counter()
-  carry, record = rounds.play(
-    bandit,
-    environment,
-    carry,
-    seeds,
-    np.int32(start),
-    chunk_size=chunk_size,
-    loop=loop,
-  )
-  record = jax.tree.map(np.asarray, record)
+  try:
+    carry, record = rounds.play(
+      bandit,
+      environment,
+      carry,
+      spread_seeds,
+      np.int32(start),
+      chunk_size=chunk_size,
+      loop=loop,
+      mesh=placement.mesh,
+    )
+    record = jax.tree.map(np.asarray, jax.block_until_ready(record))
+  except jax.errors.JaxRuntimeError as error:
+    # Of a device that ran out of memory or was lost.
+    raise ValueError(
+      f"the devices failed in rounds {start} to {start + chunk_size - 1}: "
+      f"{' '.join(str(error).split())}"
+    ) from error
+  record = placement.collect(record)
   seconds = time.perf_counter() - begin
   if compiles:
     seconds = float("nan")

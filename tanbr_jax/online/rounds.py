@@ -4,6 +4,7 @@ Letters: S seeds, C rounds a chunk, V tasks, E experts.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -32,22 +33,35 @@ def _stream(seed: jax.Array, stream: int) -> jax.Array:
   return jax.random.fold_in(jax.random.key(seed), stream)
 
 
-@jax.jit
-def init(bandit: Bandit, environment: Environment, seeds: jax.Array) -> Carry:
-  """The carry before round 0, for seeds [S] int32."""
+@functools.partial(jax.jit, static_argnames=("mesh",))
+def init(
+  bandit: Bandit,
+  environment: Environment,
+  seeds: jax.Array,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Carry:
+  """The carry before round 0, for seeds [S] int32; the mesh is `play`'s."""
 
-  def init_seed(seed: jax.Array) -> Carry:
-    # Round t uses fold_in(stream, t + 1), hence 0 is free for `init`.
-    return Carry(
-      environment.init(
-        jax.random.fold_in(_stream(seed, _ENVIRONMENT_STREAM), 0)
-      ),
-      bandit.init(jax.random.fold_in(_stream(seed, _BANDIT_STREAM), 0)),
-    )
+  def init_seeds(
+    bandit: Bandit, environment: Environment, seeds: jax.Array
+  ) -> Carry:
+    return jax.vmap(functools.partial(_init_seed, bandit, environment))(seeds)
 
   # A weakly typed leaf would leave the first chunk strongly typed, and the
   # second chunk would compile again.
-  return jax.tree.map(_strong, jax.vmap(init_seed)(seeds))
+  carry = spread(init_seeds, mesh, shared=2)(bandit, environment, seeds)
+  return jax.tree.map(_strong, carry)
+
+
+def _init_seed(
+  bandit: Bandit, environment: Environment, seed: jax.Array
+) -> Carry:
+  # Round t uses fold_in(stream, t + 1), hence 0 is free for `init`.
+  return Carry(
+    environment.init(jax.random.fold_in(_stream(seed, _ENVIRONMENT_STREAM), 0)),
+    bandit.init(jax.random.fold_in(_stream(seed, _BANDIT_STREAM), 0)),
+  )
 
 
 @jax.jit
@@ -65,7 +79,7 @@ def _strong(leaf: jax.Array) -> jax.Array:
   return jnp.asarray(leaf, leaf.dtype)
 
 
-@functools.partial(jax.jit, static_argnames=("chunk_size", "loop"))
+@functools.partial(jax.jit, static_argnames=("chunk_size", "loop", "mesh"))
 def play(
   bandit: Bandit,
   environment: Environment,
@@ -75,6 +89,7 @@ def play(
   *,
   chunk_size: int,
   loop: str,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Carry, dict[str, Any]]:
   """Plays C rounds for every seed.
 
@@ -85,24 +100,66 @@ def play(
     seeds: [S] int32.
     start: [] int32, the first round.
     chunk_size: C.
-    loop: "vmap" or "map" over the seeds.
+    loop: "vmap" or "map" over the seeds of a device.
+    mesh: of one axis, over whose devices the seeds are spread in equal parts;
+      None for the one device where JAX computes.
 
   Returns:
     The carry, and the per-round fields of `Trace` as arrays of [S, C, ...].
   """
 
-  def play_seed(
-    carry_and_seed: tuple[Carry, jax.Array],
+  def play_seeds(
+    bandit: Bandit,
+    environment: Environment,
+    start: jax.Array,
+    carry: Carry,
+    seeds: jax.Array,
   ) -> tuple[Carry, dict[str, Any]]:
-    carry, seed = carry_and_seed
     rounds = start + jnp.arange(chunk_size, dtype=jnp.int32)
-    return jax.lax.scan(
-      functools.partial(_round, bandit, environment, seed), carry, rounds
-    )
 
-  if loop == "map":
-    return jax.lax.map(play_seed, (carry, seeds))
-  return jax.vmap(lambda c, s: play_seed((c, s)))(carry, seeds)
+    def play_seed(
+      carry_and_seed: tuple[Carry, jax.Array],
+    ) -> tuple[Carry, dict[str, Any]]:
+      carry, seed = carry_and_seed
+      return jax.lax.scan(
+        functools.partial(_round, bandit, environment, seed), carry, rounds
+      )
+
+    if loop == "map":
+      return jax.lax.map(play_seed, (carry, seeds))
+    return jax.vmap(lambda c, s: play_seed((c, s)))(carry, seeds)
+
+  return spread(play_seeds, mesh, shared=3)(
+    bandit, environment, start, carry, seeds
+  )
+
+
+def spread(
+  function: Callable[..., Any], mesh: jax.sharding.Mesh | None, *, shared: int
+) -> Callable[..., Any]:
+  """Lets every device of the mesh compute on its own part of the seeds.
+
+  Seeds never meet, hence no device waits for another. Whether a loop's carry
+  begins as it goes on, in the axes along which it varies, is not checked: an
+  environment need not know that there are devices.
+
+  Args:
+    function: of arguments that all devices share, then of others whose leaves
+      have a leading [S].
+    mesh: None for no devices but one.
+    shared: how many arguments are shared.
+  """
+  if mesh is None:
+    return function
+  whole, parts = jax.P(), jax.P(mesh.axis_names)
+
+  def on_devices(*args: Any) -> Any:
+    specs = tuple(whole if i < shared else parts for i in range(len(args)))
+    return jax.shard_map(
+      function, mesh=mesh, in_specs=specs, out_specs=parts, check_vma=False
+    )(*args)
+
+  return on_devices
 
 
 def _round(

@@ -97,6 +97,23 @@ def join(traces: Sequence[Trace]) -> Trace:
   )
 
 
+def stack(traces: Sequence[Trace]) -> Trace:
+  """Joins traces of the same rounds along their seeds.
+
+  A chunk took as long as where it took longest.
+  """
+  arrays = [to_arrays(trace) for trace in traces]
+  shared = {
+    "seconds": np.max([trace.seconds for trace in traces], axis=0),
+    "chunk_rounds": traces[0].chunk_rounds,
+  }
+  by_seed = {
+    name: np.concatenate([other[name] for other in arrays])
+    for name in arrays[0].keys() - shared.keys()
+  }
+  return from_arrays(by_seed | shared)
+
+
 def to_arrays(trace: Trace) -> dict[str, np.ndarray]:
   """A trace as a flat dict; the entries of `aux` are named `aux/<name>`."""
   arrays = {

@@ -18,12 +18,12 @@ import jax
 import numpy as np
 from absl import logging
 
-from tanbr_jax.online import estimates, regret
+from tanbr_jax.online import estimates, processes, regret
 from tanbr_jax.online.estimates import Estimate
 from tanbr_jax.online.trace import Trace
 from tanbr_jax.storage import atomic, lock
 from tanbr_jax.storage.atomic import read_json
-from tanbr_jax.storage.numerics import differences, numerics
+from tanbr_jax.storage.numerics import differences, flatten, numerics
 
 __all__ = [
   "CONFIG",
@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 CONFIG, SUMMARY, TRACE = "config.json", "summary.json", "trace.npz"
+# Fields of a config that say where a run is played, not which.
+_PLACES = ("devices",)
 _PACKAGES = ("tanbr-jax", "jax", "jaxlib", "numpy")
 
 
@@ -50,6 +52,9 @@ def open_workdir(
 ) -> Path:
   """Makes or reopens a run's folder, locks it and writes its `config.json`.
 
+  Of several processes that share a run the first does all that, and the others
+  wait to see whether it may; their configs must be the same.
+
   The folder is this process's until the innermost `lock.scope` ends, or the
   process. Other versions or another kind of device than those of the first
   start are a warning in the log: a resumed run may then differ in last bits.
@@ -57,7 +62,8 @@ def open_workdir(
 
   Args:
     path: the folder.
-    config: everything that decides the run (a `ConfigDict` is fine).
+    config: everything that decides the run (a `ConfigDict` is fine); a field
+      `devices` is written and does not count.
     seeds: the seeds of the run.
     corpus_fingerprint: of the text, where there is any.
 
@@ -70,20 +76,28 @@ def open_workdir(
       that was damaged.
   """
   path = Path(path)
-  _check_writable(path)
-  with contextlib.ExitStack() as held:
-    held.enter_context(lock.hold_folder(path))
-    _compare_config(
-      path,
-      {
-        "config": atomic.jsonable(_as_dict(config)),
-        "seeds": [int(seed) for seed in seeds],
-        "corpus_fingerprint": corpus_fingerprint,
-        "numerics": numerics(),
-      },
-    )
-    lock.keep(held.pop_all())
+  decides = {
+    "config": atomic.jsonable(_as_dict(config)),
+    "seeds": [int(seed) for seed in seeds],
+    "corpus_fingerprint": corpus_fingerprint,
+    "numerics": numerics(),
+  }
+
+  def open_here() -> None:
+    _check_writable(path)
+    with contextlib.ExitStack() as held:
+      held.enter_context(lock.hold_folder(path))
+      _compare_config(path, decides)
+      lock.keep(held.pop_all())
+
+  processes.agree(str(path), flatten(_without_places(decides)))
+  processes.first_alone(open_here)
   return path
+
+
+def _without_places(decides: Mapping[str, Any]) -> dict[str, Any]:
+  config = {k: v for k, v in decides["config"].items() if k not in _PLACES}
+  return {**decides, "config": config}
 
 
 def _compare_config(path: Path, decides: dict[str, Any]) -> None:
@@ -92,6 +106,7 @@ def _compare_config(path: Path, decides: dict[str, Any]) -> None:
     atomic.write_json(path / CONFIG, decides | circumstances())
     return
   before = read_json(path / CONFIG, strict=True)
+  before, decides = _without_places(before), _without_places(decides)
   if differing := differences(before, decides):
     raise ValueError(f"{path} holds a run of another config: {differing}")
   if changed := differences(before, circumstances()):

@@ -7,6 +7,7 @@ the same bits.
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
@@ -25,7 +27,10 @@ from tanbr_jax.storage import atomic
 from tanbr_jax.storage.numerics import differences, numerics
 
 Params = Any
-Loss = Callable[[Params, jax.Array], jax.Array]
+# Beside the loss [], a dict of figures [] for the bar, if there are any.
+Loss = Callable[
+  [Params, jax.Array], jax.Array | tuple[jax.Array, dict[str, jax.Array]]
+]
 
 
 class TrainState(NamedTuple):
@@ -110,8 +115,9 @@ def train(
   """Takes `num_steps` steps, resuming from the last checkpoint if there is one.
 
   Args:
-    losses: functions of (params, key) -> [] float32. Text and other big arrays
-      are bound by `jax.tree_util.Partial`, so that jit takes them as arguments.
+    losses: functions of (params, key) -> [] float32, or a pair of it and a dict
+      of further figures [] for the bar. Text and other big arrays are bound by
+      `jax.tree_util.Partial`, so that jit takes them as arguments.
     params: where training starts.
     optimiser: an optax transformation.
     num_steps: steps in all, counted from the very first start.
@@ -122,7 +128,7 @@ def train(
       The state after the last step is always saved.
     checkpoint_every: steps between checkpoints.
     check_every: steps between two looks at the loss.
-    progress: whether a bar with loss and tokens/s is drawn on stderr.
+    progress: whether a bar with loss, figures and tokens/s is drawn on stderr.
     name: the bar's title, and what an error names.
 
   Returns:
@@ -135,6 +141,8 @@ def train(
     OSError: a checkpoint cannot be written; names its folder.
   """
   # The first state, or the last one that was saved.
+  # A copy, as each step's state takes the place of the one before.
+  params = jax.tree.map(jnp.copy, params)
   state = TrainState(params, jax.jit(_promoting(optimiser.init))(params))
   update = _make_update(optimiser)
   about = {"name": name, "seed": seed, "numerics": numerics()}
@@ -144,19 +152,19 @@ def train(
     bar = stack.enter_context(
       tqdm.tqdm(total=num_steps, initial=start, desc=name, disable=not progress)
     )
-    pending: list[jax.Array] = []
+    pending: list[tuple[jax.Array, dict[str, jax.Array]]] = []
     for step in range(start, num_steps):
       # One step; its loss is looked at later, so that the device never waits.
       key = jax.random.fold_in(jax.random.key(seed), step)
-      state, loss = update(losses[choose(step)], state, key)
-      pending.append(loss)
+      state, found = update(losses[choose(step)], state, key)
+      pending.append(found)
       # Every few steps: the loss is finite, the bar moves, the state is saved.
       is_last = step + 1 == num_steps
       is_saved = is_last or (step + 1) % checkpoint_every == 0
       if is_saved or (step + 1) % check_every == 0:
-        mean = _check(pending, step, name)
+        means = _check(pending, step, name)
         bar.update(len(pending))
-        bar.set_postfix_str(_postfix(bar, mean, tokens_per_step))
+        bar.set_postfix_str(_postfix(bar, means, tokens_per_step))
         pending = []
       if is_saved:
         checkpoints.save(step + 1, state)
@@ -242,35 +250,53 @@ def _promoting(function: Callable[..., Any]) -> Callable[..., Any]:
   return wrapped
 
 
+# Trainings that share an optimiser share what is compiled.
+@functools.lru_cache(maxsize=8)
 def _make_update(optimiser: optax.GradientTransformation) -> Callable[..., Any]:
   def update(
     loss: Loss, state: TrainState, key: jax.Array
-  ) -> tuple[TrainState, jax.Array]:
-    value, grads = jax.value_and_grad(loss)(state.params, key)
+  ) -> tuple[TrainState, tuple[jax.Array, dict[str, jax.Array]]]:
+    def with_figures(params: Params) -> tuple[jax.Array, Any]:
+      found = loss(params, key)
+      return found if isinstance(found, tuple) else (found, {})
+
+    found, grads = jax.value_and_grad(with_figures, has_aux=True)(state.params)
     updates, optimiser_state = optimiser.update(
       grads, state.optimiser_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    return TrainState(params, optimiser_state), value
+    return TrainState(params, optimiser_state), found
 
-  return jax.jit(_promoting(update))
+  return jax.jit(_promoting(update), donate_argnums=1)
 
 
-def _check(pending: Sequence[jax.Array], step: int, name: str) -> float:
-  """The mean of the losses that end at `step`, all of them finite."""
-  values = np.array(jax.device_get(list(pending)))
+def _check(
+  pending: Sequence[tuple[jax.Array, dict[str, jax.Array]]],
+  step: int,
+  name: str,
+) -> dict[str, float]:
+  """Means of the losses that end at `step`, all finite, and of the figures."""
+  found = jax.device_get(list(pending))
+  values = np.array([loss for loss, _ in found])
   wrong = np.flatnonzero(~np.isfinite(values))
   if wrong.size:
     first = step + 1 - len(values) + int(wrong[0])
     raise ValueError(
       f"{name}: loss must be finite, got {values[wrong[0]]} at step {first}"
     )
-  return float(values.mean())
+  # Losses that take turns need not have the same figures.
+  means = {"loss": float(values.mean())}
+  for key in dict.fromkeys(key for _, one in found for key in one):
+    means[key] = float(np.mean([one[key] for _, one in found if key in one]))
+  return means
 
 
-def _postfix(bar: tqdm.tqdm, loss: float, tokens_per_step: int) -> str:
+def _postfix(
+  bar: tqdm.tqdm, means: Mapping[str, float], tokens_per_step: int
+) -> str:
   rate = (bar.format_dict["rate"] or 0.0) * tokens_per_step
-  return f"loss {loss:.3f}, {rate:,.0f} tokens/s"
+  texts = [f"{name} {value:.3f}" for name, value in means.items()]
+  return ", ".join([*texts, f"{rate:,.0f} tokens/s"])
 
 
 def _structure(state: TrainState) -> dict[str, str]:

@@ -47,6 +47,40 @@ def far_anchors(
   return draws[chosen].astype(np.float32)
 
 
+def first_table(
+  kind: str,
+  seed: int,
+  *,
+  num_tasks: int,
+  num_experts: int,
+  concentration: float,
+  mixing: float,
+) -> jax.Array:
+  """Returns logits [V, E] whose softmax is the table that training starts from.
+
+  Args:
+    kind: "identity", "anchors" or "learnt", which starts from anchors too.
+    seed: of the anchors.
+    num_tasks: V.
+    num_experts: E, V for the identity.
+    concentration: of the anchors, see `far_anchors`.
+    mixing: share of the uniform point in a learnt table's first rows.
+  """
+  if kind == "identity":
+    # No weight at all: Adam would make whole steps of however small a share.
+    alone = np.eye(num_tasks, dtype=bool)
+    return jnp.where(alone, jnp.float32(0), jnp.float32(-jnp.inf))
+  weights = far_anchors(
+    seed,
+    num_tasks=num_tasks,
+    num_experts=num_experts,
+    concentration=concentration,
+  )
+  if kind == "learnt":
+    weights += mixing * (1 / num_experts - weights)
+  return jnp.log(jnp.asarray(weights) + 1e-9)
+
+
 def draw_mixes(
   seed: int,
   *,
@@ -163,7 +197,7 @@ def routed_loss(
   Returns:
     [] float32, nats a token.
   """
-  windows = _uniform_windows(key, text, batch_size, context)
+  windows = uniform_windows(key, text, batch_size, context)
   logits, losses = model.apply(
     params["model"],
     windows[:, :-1].astype(jnp.int32),
@@ -194,13 +228,14 @@ def dense_loss(
     context: S.
     batch_size: B.
   """
-  windows = _uniform_windows(key, text, batch_size, context)
+  windows = uniform_windows(key, text, batch_size, context)
   return jnp.mean(models.score(model, params, windows).loss)
 
 
-def _uniform_windows(
+def uniform_windows(
   key: jax.Array, text: data.TaskText, batch_size: int, context: int
 ) -> jax.Array:
+  """Draws windows [B, S + 1] of all tasks alike."""
   task_key, window_key = jax.random.split(key)
   num_tasks = text.lengths.shape[0]
   tasks = jax.random.randint(task_key, (batch_size,), 0, num_tasks, jnp.int32)

@@ -229,7 +229,14 @@ def _train_experts(
         key, model, dense, noise=config.upcycle_noise
       )
     )(init_key, dense_params),
-    "table": _first_table(config, text.lengths.shape[0]),
+    "table": objectives.first_table(
+      config.table,
+      config.seed,
+      num_tasks=text.lengths.shape[0],
+      num_experts=config.num_experts,
+      concentration=config.anchor_concentration,
+      mixing=config.learnt_mixing,
+    ),
   }
   every = config.routed_every
   optimiser = _optimiser(config, config.num_steps)
@@ -282,22 +289,6 @@ def _losses(
     jax.tree_util.Partial(merged, text, settings),
     jax.tree_util.Partial(routed, text, settings),
   ]
-
-
-def _first_table(config: PretrainConfig, num_tasks: int) -> jax.Array:
-  """Logits [V, E] whose softmax is the table that training starts from."""
-  if config.table == "identity":
-    weights = np.eye(num_tasks, dtype=np.float32)
-  else:
-    weights = objectives.far_anchors(
-      config.seed,
-      num_tasks=num_tasks,
-      num_experts=config.num_experts,
-      concentration=config.anchor_concentration,
-    )
-  if config.table == "learnt":
-    weights += config.learnt_mixing * (1 / config.num_experts - weights)
-  return jnp.log(jnp.asarray(weights) + 1e-9)
 
 
 def _optimiser(

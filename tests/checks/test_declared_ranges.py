@@ -18,6 +18,8 @@ import experiments
 from configs.bandit_speed import quick as bandit_speed_config
 from configs.compress import quick as compress_config
 from configs.kernels import gpu as kernels_config
+from configs.masking import quick as masking_config
+from configs.masking import timing as masking_timing_config
 from configs.model_latency import quick as model_latency_config
 from configs.online import quick as online_config
 from configs.pretrain import quick as pretrain_config
@@ -25,15 +27,21 @@ from configs.regret import latency as decision_config
 from configs.regret import quick as regret_config
 from configs.regret import ternary as ternary_config
 from configs.regret import tune as tune_config
+from configs.upcycle import smollm2 as upcycle_config
+from configs.wireless import quick as wireless_config
 from experiments import decision_latency, pretrain, ternary
 from experiments.bandit_speed import settings as bandit_speed
 from experiments.common import records, streams
 from experiments.compress import settings as compress
 from experiments.kernels import settings as kernels
+from experiments.masking import settings as masking
+from experiments.masking import timing as masking_timing
 from experiments.merge_checkpoint import command as merge_checkpoint
 from experiments.model_latency import settings as model_latency
 from experiments.online import model_source
 from experiments.online import settings as online
+from experiments.upcycle import settings as upcycle
+from experiments.wireless import settings as wireless
 from tanbr_jax import bandits, models, monitor
 from tanbr_jax.bandits import wrappers
 from tanbr_jax.checks import ranges
@@ -60,17 +68,21 @@ STUDIES = {
     lambda c: records.read(decision_latency.DecisionSettings, c),
   ),
   "kernels": (kernels_config, kernels.read),
+  "masking": (masking_config, masking.read),
+  "masking_timing": (masking_timing_config, masking_timing.read),
   "model_latency": (model_latency_config, model_latency.read),
   "online": (online_config, online.read),
   "pretrain": (pretrain_config, pretrain.read),
   "regret": (regret_config, synthetic_study),
   "ternary": (ternary_config, ternary.read),
   "tune": (tune_config, synthetic_study),
+  "wireless": (wireless_config, wireless.read),
+  "upcycle": (upcycle_config, upcycle.read),
 }
 # Options of constructors, which have their own ranges below.
 OF_CONSTRUCTORS = {
   *("methods", "mix_options", "family_options", "grids", "settings"),
-  *("pyxab", "one_tree", "changes"),
+  *("pyxab", "one_tree", "changes", "free", "tuned"),
 }
 SCALINGS = (
   decoder_rotary.LinearScaling(2.0),

@@ -122,6 +122,25 @@ def test_the_job_runs_on_a_decoder(folder):
   assert traces["uniform"].expected_reward.mean() < 0.5
 
 
+@pytest.mark.slow
+def test_a_judge_pays_for_one_task_alone(folder):
+  config = make_config(folder)
+  config.reward, config.paying_tasks = "judge", "up"
+  config.oracle.climb_rounds = 2
+  config.mix_options.drift.concentration = 2.0  # both tasks in every slot
+  workdir = folder / "judge"
+  online_merging.run(config, workdir=workdir, progress=False)
+  traces = trace.load(workdir / "trace.npz")
+  # The routed model agrees with itself: its reward is the share of requests of
+  # "up", the second task.
+  paid = traces["routed"].task_count[..., 1] / config.requests
+  np.testing.assert_allclose(traces["routed"].expected_reward, paid, atol=1e-6)
+  assert 0 < paid.mean() < 1
+  assert (traces["uniform"].expected_reward <= paid + 1e-6).all()
+  summary = reporting.read_json(workdir / "summary.json")
+  assert np.isfinite(summary["oracle_search_error"])
+
+
 def first_order(needs, *, num_experts, num_tasks):
   """Uniform weights; counts the requests of all gradients that it is shown."""
   del num_tasks
@@ -261,6 +280,7 @@ def test_bad_values(field, value, message, tmp_path):
   "field, value, message",
   [
     ("mix_options.drift.rate", -1.0, "rate must be .*, got rate=-1.0"),
+    ("paying_tasks", "a,c", "unknown task 'c'"),
     ("pretrain.table", "identity", "num_experts=3, num_tasks=2"),
     ("pretrain.context", 60, "at least"),
   ],
@@ -285,6 +305,7 @@ def test_what_does_not_fit_the_text_is_refused_before_training(
     ({"bandit": "tanbrr"}, "unknown bandit 'tanbrr'.*did you mean 'tanbr"),
     ({}, "unknown bandit 'mine' of method 'mine'"),
     ({"bandit": "lin_ucb", "explor": 1.0}, "'mine'.*explor"),
+    ({"bandit": "tanbr", "delay": 0}, "delay must be at least 1, got delay=0"),
   ],
 )
 def test_bad_options_of_a_method(options, message, tmp_path):

@@ -17,6 +17,7 @@ def make_config():
     context=4,
   )
   config.requests, config.latency_repeats = 2, 3
+  config.bandits = "uniform,meta_gradient,routed"
   return config
 
 
@@ -26,7 +27,11 @@ def test_a_run_from_its_config(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(signal_costs, "options", lambda requests: few)
   signal_costs.run(make_config(), workdir=tmp_path)
   rows = reporting.read_json(tmp_path / signal_costs.FILE)["rows"]
-  assert [row["slot"] for row in rows] == list(few)
+  assert [row["slot"] for row in rows] == [
+    *few,
+    "learner, uniform",
+    "learner, meta_gradient",
+  ]
   assert rows[0]["merged_slots"] == 1
   for row in rows:
     assert 0 < row["low"] <= row["median"] <= row["high"]

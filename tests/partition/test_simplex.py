@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tanbr_jax.partition import Tree, simplex
+from tanbr_jax.partition import Tree, base, simplex
 
 
 def grow(partition, uniforms):
@@ -154,6 +154,21 @@ def test_contains_is_one_hot_of_locate(case):
     while ancestors[-1] != Tree.ROOT:
       ancestors.append(int(tree.parents[ancestors[-1]]))
     assert sorted(ancestors) == list(np.flatnonzero(row))
+
+
+def test_the_walk_of_a_gpu_ends_in_the_same_leaf(case, monkeypatch):
+  """It goes down several levels in a turn."""
+  tree = jax.tree.map(jnp.asarray, case["tree"])
+  capacity, num_experts = tree.representatives.shape
+  partition = simplex(num_experts=num_experts, capacity=capacity)
+  monkeypatch.setattr(
+    jax.lax, "platform_dependent", lambda x, *, cuda, default: cuda(x)
+  )
+  # A function of its own, which jit has not traced on a CPU.
+  locate = jax.jit(jax.vmap(lambda weights: partition.locate(tree, weights)))
+  points = jnp.asarray(case["points"], jnp.float32)
+  np.testing.assert_array_equal(locate(points), case["located"])
+  assert tree.depths.max() > base._BURST
 
 
 def test_representatives_are_located_in_their_cells(case):

@@ -66,6 +66,16 @@ def test_another_config_is_refused_with_both_values(tmp_path):
   )
 
 
+def test_the_devices_are_written_and_do_not_count(tmp_path):
+  """A run goes on with any number of them."""
+  config = ml_collections.ConfigDict(CONFIG.to_dict() | {"devices": "1"})
+  reporting.open_workdir(tmp_path, config, seeds=(0,))
+  config.devices = "all"
+  reporting.open_workdir(tmp_path, config, seeds=(0,))
+  written = json.loads((tmp_path / "config.json").read_text())
+  assert written["config"]["devices"] == "1"
+
+
 def test_other_versions_are_a_warning(tmp_path, warnings):
   reporting.open_workdir(tmp_path, CONFIG, seeds=(0,))
   path = tmp_path / "config.json"

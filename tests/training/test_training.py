@@ -79,6 +79,21 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path):
   np.testing.assert_array_equal(again["w"], whole["w"])
 
 
+def _with_figures(params, key):
+  del key
+  return jnp.sum(params["w"] ** 2), {"active": jnp.sum(params["w"]) + 3}
+
+
+def test_figures_beside_the_loss_are_shown_and_change_nothing(capsys):
+  loss = jax.tree_util.Partial(_with_figures)
+  trained = loop.train(
+    [loss], {"w": jnp.ones(2)}, optimiser=optax.sgd(0.25), num_steps=2, seed=0
+  )
+  # Halved twice: losses 2 and .5, figures 5 and 4.
+  np.testing.assert_allclose(trained["w"], 0.25, rtol=1e-6)
+  assert "loss 1.250, active 4.500" in capsys.readouterr().err
+
+
 def test_losses_take_turns_as_chosen():
   # The linear loss moves both weights by -1 in each of its two steps.
   trained = loop.train(

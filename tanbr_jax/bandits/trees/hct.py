@@ -12,7 +12,8 @@ The walk follows the largest B (see `tree_bounds`) below every cell with
 N >= tau_h = ceil(c^2 log(1 / delta') rho^(-2 h) / nu^2), plays where it stops,
 and splits a leaf once it has tau_h rewards. When t is a power of two U is
 computed anew in all cells. [R] Within a round the same t is used throughout:
-the paper counts t up between the reward and U. [R] nu and c are told in widths
+the paper counts t up between the reward and U. [R] Several trees count their
+rounds together, which makes none too sure. [R] nu and c are told in widths
 of the rewards' range so far, where the paper's rewards lie in [0, 1].
 
 A round costs O(depth), but for the log2(T) rounds that compute all anew.
@@ -117,7 +118,7 @@ def _select(
   forest = state.forest
   tree = forest.tree
   index = tree_statistics.tree_index(plan, context)
-  log_term = _log_term(numbers, forest.rounds[index] + 1)
+  log_term = _log_term(numbers, forest.num_rounds + 1)
   node, path = tree_bounds.descend(
     tree,
     state.bounds,
@@ -142,11 +143,11 @@ def _update(
 ) -> HctState:
   del key
   path, node = decision.aux["path"], decision.aux["leaf"]
-  forest, index, seen = tree_statistics.credit(
+  forest, _, seen = tree_statistics.credit(
     state.forest, plan, node[None], context, feedback
   )
   # U of the node that was played, and B of those above it.
-  log_term = _log_term(numbers, state.forest.rounds[index] + 1)
+  log_term = _log_term(numbers, state.forest.num_rounds + 1)
   capacity = state.bounds.shape[0]
   depth, visits = forest.tree.depths[node], forest.visits[node]
   upper_of = functools.partial(_upper, numbers, forest.unit)
@@ -160,14 +161,17 @@ def _update(
   # The split, and what a round that is a power of two computes anew.
   splits = seen & (visits >= _threshold(numbers, depth, log_term))
   forest, bounds = tree_bounds.expand(forest, bounds, plan, node, splits)
-  log_term = _log_term(numbers, forest.rounds[index] + 1)
+  # All trees in the same round: if each had a clock of its own, then under
+  # `vmap`, where every seed waits for any of them, hardly a round would be free
+  # of this.
+  log_term = _log_term(numbers, forest.num_rounds + 1)
   uppers, bounds = tree_bounds.rebuild(
     forest,
     uppers,
     bounds,
     functools.partial(upper_of, log_term),
-    index,
-    seen & tree_bounds.is_due(forest, index),
+    forest.owners != tree_statistics.NO_OWNER,
+    seen & tree_bounds.is_due(forest.num_rounds),
   )
   return HctState(forest, bounds, uppers)
 
@@ -193,8 +197,7 @@ def hct(
     num_experts: E.
     num_tasks: V.
     cells: "simplex", "box" or a `Partition`, see `tree_statistics.make_plan`.
-    context: "none" or "dominant_task", see there; each tree counts its own
-      rounds.
+    context: "none" or "dominant_task", see there.
     capacity: M, nodes that all trees together may hold.
     max_depth: greatest depth; a round's cost grows with it.
     nu: rewards in a cell of depth h differ by at most nu rho^h, in widths of

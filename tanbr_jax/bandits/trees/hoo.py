@@ -114,8 +114,9 @@ def _update(
   splits = seen & (depth < numbers.depth_limit)
   forest, bounds = tree_bounds.expand(forest, bounds, plan, leaf, splits)
   # The range of the rewards may have grown since U was computed.
-  due = seen & tree_bounds.is_due(forest, index)
-  _, bounds = tree_bounds.rebuild(forest, bounds, bounds, uppers_of, index, due)
+  due = seen & tree_bounds.is_due(forest.rounds[index])
+  mine = forest.owners == index
+  _, bounds = tree_bounds.rebuild(forest, bounds, bounds, uppers_of, mine, due)
   return HooState(forest, bounds)
 
 

@@ -131,9 +131,9 @@ def back_up(
   return bounds.at[path].set(jnp.minimum(high, low), mode="drop")
 
 
-def is_due(forest: Forest, index: jax.Array) -> jax.Array:
-  """Whether the round that comes is a power of two in a tree, [] bool."""
-  coming = forest.rounds[index] + 1
+def is_due(num_rounds: jax.Array) -> jax.Array:
+  """Whether the round after so many is a power of two, [] bool."""
+  coming = num_rounds + 1
   return (coming & (coming - 1)) == 0
 
 
@@ -142,10 +142,10 @@ def rebuild(
   uppers: jax.Array,
   bounds: jax.Array,
   uppers_of: Callable[..., jax.Array],
-  index: jax.Array,
+  mine: jax.Array,
   due: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes U and B anew in all nodes of a tree.
+  """Computes U and B anew in some trees.
 
   A loop of no step does nothing. A `cond` would be a select under `vmap`, which
   copies all arrays in every round.
@@ -156,7 +156,7 @@ def rebuild(
     bounds: [M] float32, B.
     uppers_of: `uppers_of(means, visits, depths) -> U` of nodes [M], UNBOUNDED
       without visits.
-    index: [] int32, the tree.
+    mine: [M] bool, all feasible nodes of these trees.
     due: [] bool; if false, nothing changes.
 
   Returns:
@@ -164,7 +164,7 @@ def rebuild(
   """
   tree = forest.tree
   rows = (
-    forest.owners,
+    mine,
     forest.means,
     forest.visits,
     tree.depths,
@@ -175,15 +175,15 @@ def rebuild(
     uppers, bounds = carry
     # What does not depend on the step would be computed before the loop, in
     # every round, were it not tied to the step by this barrier.
-    (owners, means, visits, depths, children), _ = jax.lax.optimization_barrier(
+    (mine, means, visits, depths, children), _ = jax.lax.optimization_barrier(
       (rows, number)
     )
     fresh = uppers_of(means, visits, depths)
-    uppers = jnp.where(owners == index, fresh, uppers)
+    uppers = jnp.where(mine, fresh, uppers)
     below = jnp.max(bounds[children], axis=1)
     below = jnp.where(children[:, 0] != Tree.NO_CHILD, below, UNBOUNDED)
     found = jnp.minimum(uppers, below)
-    return uppers, jnp.where(owners == index, found, bounds)
+    return uppers, jnp.where(mine, found, bounds)
 
   # After step s the B of the nodes less than s above all leaves are right.
   steps = jnp.where(due, forest.max_depth + 1, 0)

@@ -65,6 +65,11 @@ class Forest(NamedTuple):
   reward_range: RewardRange
 
   @property
+  def num_rounds(self) -> jax.Array:
+    """Returns the slots that the trees have learnt from together, []."""
+    return jnp.sum(self.rounds)
+
+  @property
   def unit(self) -> jax.Array:
     """Returns the width of the rewards' range, []; 0 until it is known."""
     return width(self.reward_range)

@@ -17,6 +17,7 @@ from tanbr_jax.environments.oracle.table import (
   score_candidates,
   search,
 )
+from tanbr_jax.environments.rewards import Reward
 from tanbr_jax.simplex.points import dirichlet_one
 
 
@@ -62,7 +63,7 @@ def search_error(
   steps: int = 40,
   search_windows: int = 32,
   learning_rate: float = 0.3,
-  reward: str = "accuracy",
+  reward: str | Reward = "accuracy",
 ) -> SearchError:
   """Compares the table with a longer search for each of a few mixes.
 

@@ -6,16 +6,9 @@ context.
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
-from tanbr_jax import models
-
-REWARDS = ("accuracy", "log_likelihood")
-
-
-def check_reward(reward: str) -> None:
-  """Raises a ValueError if the reward is none of `REWARDS`."""
-  if reward not in REWARDS:
-    raise ValueError(f"reward must be one of {list(REWARDS)}, got {reward!r}")
+from tanbr_jax import data, models
 
 
 def window_rewards(
@@ -24,9 +17,9 @@ def window_rewards(
   windows: jax.Array,
   *,
   merge_weights: jax.Array | None,
-  reward: str,
+  reward: Partial,
 ) -> jax.Array:
-  """The mean reward over the predicted tokens of each window.
+  """The reward of each window.
 
   Args:
     model: a model with experts, or a dense one.
@@ -34,20 +27,20 @@ def window_rewards(
     windows: [B, S + 1] integer tokens; the last S are predicted.
     merge_weights: [E] merges the experts and serves the dense model; None
       serves the model as it is.
-    reward: "accuracy", the share of tokens whose likeliest prediction is right,
-      or "log_likelihood", nats per token, differentiable in the weights.
+    reward: see `environments.rewards`.
 
   Returns:
     [B] float32.
   """
   if merge_weights is not None:
     model, params = models.merge(model, params, merge_weights)
-  return reward_of_score(models.score(model, params, windows), reward)
 
+  def part(windows: jax.Array) -> jax.Array:
+    read = data.read_windows(windows)
+    logits = model.apply(params, input_ids=read.inputs)
+    return reward(logits, read).astype(jnp.float32)
 
-def reward_of_score(score: models.Score, reward: str) -> jax.Array:
-  """The rewards [B] of scored windows; `reward` as for `window_rewards`."""
-  return score.accuracy if reward == "accuracy" else -score.loss
+  return models.over_windows(part, windows, vocab_size=model.config.vocab_size)
 
 
 def task_rewards(
@@ -56,7 +49,7 @@ def task_rewards(
   windows: jax.Array,
   merge_weights: jax.Array,
   *,
-  reward: str,
+  reward: Partial,
 ) -> jax.Array:
   """Mean rewards by task, [V], of windows [V, n, S + 1] under weights [E]."""
   dense, dense_params = models.merge(model, params, merge_weights)

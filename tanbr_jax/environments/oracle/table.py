@@ -1,7 +1,9 @@
 """The best merge weights of every mix, found before the stream begins.
 
 The log-likelihood of a merged model is differentiable in the weights, hence
-weights are found by gradient ascent for a grid of mixes. All weights that came
+weights are found by gradient ascent for a grid of mixes, and from there, for a
+reward that the log-likelihood does not tell, by a search without derivatives
+(see `oracle.climb`). All weights that came
 up are candidates; every candidate's reward on each task is measured once, on
 text that the ascent did not see, and the oracle plays, for a mix psi, the
 candidate g with the largest psi . h_g: the best of a finite set, in G V
@@ -17,13 +19,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from tanbr_jax import data, models
+from tanbr_jax.environments.oracle.climb import climb
 from tanbr_jax.environments.oracle.merged_reward import (
-  check_reward,
   task_rewards,
   window_rewards,
 )
+from tanbr_jax.environments.rewards import Reward, as_reward
 from tanbr_jax.simplex.points import dirichlet_half
 from tanbr_jax.simplex.search import best, maximise_on_simplex
 
@@ -87,7 +91,8 @@ def oracle_table(
   steps: int = 16,
   search_windows: int = 16,
   learning_rate: float = 0.3,
-  reward: str = "accuracy",
+  climb_rounds: int = 0,
+  reward: str | Reward = "accuracy",
 ) -> OracleTable:
   """Searches the best weights of a grid of mixes; see the module.
 
@@ -111,7 +116,8 @@ def oracle_table(
       The E - 1 free weights overfit little: on B S = 1,024 tokens they lose
       about (E - 1) / (2 B S) = .003 nats at E = 8.
     learning_rate: of Adam on the logits of the weights.
-    reward: what candidates are selected by, "accuracy" or "log_likelihood".
+    climb_rounds: of the search without derivatives, 0 for none.
+    reward: what candidates are selected by, see `environments.rewards`.
 
   Returns:
     An `OracleTable`.
@@ -119,7 +125,7 @@ def oracle_table(
   Raises:
     ValueError: if the reward is unknown or the shapes do not fit.
   """
-  check_reward(reward)
+  reward = as_reward(reward)
   num_tasks, num_experts = select_windows.shape[0], model.config.num_experts
   grid_key, alone_key, mix_key = jax.random.split(key, 3)
   # The grid of mixes whose best weights are looked for.
@@ -127,7 +133,7 @@ def oracle_table(
     mixes = grid_mixes(grid_key, num_tasks=num_tasks, num_random=0)
   _check_shapes(mixes, search_text, num_tasks)
   # All ascents are alike but for their mixes and starts.
-  climb = functools.partial(
+  ascend = functools.partial(
     search,
     model=model,
     params=params,
@@ -141,14 +147,26 @@ def oracle_table(
   uniform = jnp.full((num_tasks, num_experts), 1 / num_experts, jnp.float32)
   guesses = uniform if guesses is None else jnp.asarray(guesses, jnp.float32)
   starts = jnp.stack([uniform, guesses], axis=1)
-  alone = climb(
+  alone = ascend(
     alone_key, mixes=jnp.eye(num_tasks, dtype=jnp.float32), starts=starts
   )
   # Every mix, from the average of the tasks' best weights.
   averages = jnp.matmul(mixes, alone, precision="float32")
-  ends = climb(mix_key, mixes=mixes, starts=averages[:, None])
+  ends = ascend(mix_key, mixes=mixes, starts=averages[:, None])
   # All of these are candidates; text that no ascent saw ranks them.
   candidates = jnp.concatenate([uniform[:1], guesses, alone, averages, ends])
+  if climb_rounds:
+    climbed = climb(
+      jax.random.fold_in(key, 4),  # splitting took fewer
+      params,
+      candidates,
+      mixes,
+      data.evaluation_windows(search_text, *select_windows.shape[1:]),
+      reward,
+      model=model,
+      rounds=climb_rounds,
+    )
+    candidates = jnp.concatenate([candidates, climbed])
   return score_candidates(
     model, params, candidates, windows=select_windows, reward=reward
   )
@@ -160,22 +178,23 @@ def score_candidates(
   weights: jax.Array,
   *,
   windows: jax.Array,
-  reward: str = "accuracy",
+  reward: str | Reward = "accuracy",
 ) -> OracleTable:
   """Measures weights [G, E] on windows [V, n, S + 1] of every task."""
-  check_reward(reward)
-  rewards = _task_rewards(params, weights, windows, model=model, reward=reward)
+  rewards = _task_rewards(
+    params, weights, windows, as_reward(reward), model=model
+  )
   return OracleTable(weights, rewards)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "reward"))
+@functools.partial(jax.jit, static_argnames="model")
 def _task_rewards(
   params: models.Params,
   weights: jax.Array,
   windows: jax.Array,
+  reward: Partial,
   *,
   model: models.Model,
-  reward: str,
 ) -> jax.Array:
   return jax.lax.map(
     lambda x: task_rewards(model, params, windows, x, reward=reward), weights
@@ -216,6 +235,8 @@ def search(
   Returns:
     [M, E], the best weights of each mix by the log-likelihood.
   """
+  # Accuracy, for one, has no gradient.
+  log_likelihood = as_reward("log_likelihood")
   ranks = (jnp.arange(num_windows, dtype=jnp.float32) + 0.5) / num_windows
 
   def one(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
@@ -225,11 +246,10 @@ def search(
     tasks = jnp.sum(passed, axis=1, dtype=jnp.int32)
     windows = data.sample_task_windows(key, text, tasks, context + 1)
 
-    # The log-likelihood, because accuracy has no gradient.
     def objective(x: jax.Array) -> jax.Array:
       return jnp.mean(
         window_rewards(
-          model, params, windows, merge_weights=x, reward="log_likelihood"
+          model, params, windows, merge_weights=x, reward=log_likelihood
         )
       )
 

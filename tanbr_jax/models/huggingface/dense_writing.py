@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,19 +95,35 @@ def find_home(model: Decoder) -> Decoder:
       f"{family.model_type} has no dense form that computes the same: "
       f"{family.no_dense_form}"
     )
-  # The config.json, and what our reader makes of it.
-  config, raw = model.config, json.loads(origin.config)
-  if family.dense_keys is not None:
-    raw = family.dense_keys(raw, config, _width(config))
+  raw = json.loads(origin.config)
+  if family.dense_keys is None:
+    return settle(model, raw)
+  return settle(
+    model, family.dense_keys(raw, model.config, _width(model.config))
+  )
+
+
+def settle(model: Decoder, raw: Mapping[str, Any]) -> Decoder:
+  """The model that a config.json describes, to be written in its family.
+
+  Args:
+    model: one that has an origin, and that is the same but for its FFNs.
+    raw: of the config.json.
+
+  Raises:
+    ValueError: if anything but the FFNs is another.
+  """
+  # What our reader makes of the config.json.
+  config, origin = model.config, model.origin
+  family, home = REGISTRY[origin.family], REGISTRY[raw["model_type"]]
   keys = ConfigKeys(raw, folders.CONFIG)
-  home = REGISTRY[raw["model_type"]]
   new = dataclasses.replace(home.config(keys), dtype=config.dtype)
   keys.check_rest()
   for field in dataclasses.fields(config):
     ours, theirs = getattr(config, field.name), getattr(new, field.name)
     if field.name not in _FITTED and ours != theirs:
       raise ValueError(
-        f"{home.model_type} cannot be what the merged {family.model_type} is: "
+        f"{home.model_type} cannot be what the {family.model_type} is: "
         f"{field.name}={ours!r}, got {theirs!r}"
       )
   # The tensors and their files.

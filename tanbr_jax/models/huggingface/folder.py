@@ -12,6 +12,7 @@ CONFIG = "config.json"
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 GENERATION = "generation_config.json"
+TOKENIZER = "tokenizer.json"
 # What generation and tokenizers read.
 _SIDE_FILES = (
   "added_tokens.json",
@@ -20,7 +21,7 @@ _SIDE_FILES = (
   GENERATION,
   "merges.txt",
   "special_tokens_map.json",
-  "tokenizer.json",
+  TOKENIZER,
   "tokenizer.model",
   "tokenizer_config.json",
   "vocab.json",

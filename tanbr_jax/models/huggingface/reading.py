@@ -1,6 +1,7 @@
-"""Reads a checkpoint folder into a model and its parameters."""
+"""Reads a checkpoint folder, or a GGUF file, into a model and parameters."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,13 @@ from tanbr_jax.models.base import Params
 from tanbr_jax.models.decoder import Decoder
 from tanbr_jax.models.decoder_config import DTYPES, DecoderConfig
 from tanbr_jax.models.huggingface import folder as folders
-from tanbr_jax.models.huggingface import leaves, mapping, placing, tensor_file
+from tanbr_jax.models.huggingface import (
+  gguf_file,
+  leaves,
+  mapping,
+  placing,
+  tensor_file,
+)
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.families import REFUSED, REGISTRY
 from tanbr_jax.models.huggingface.family import Family
@@ -30,14 +37,17 @@ def from_pretrained(
   dtype: str | jnp.dtype | None = None,
   sharding: NamedSharding | None = None,
 ) -> tuple[Decoder, Params]:
-  """Reads a checkpoint folder: config.json and *.safetensors.
+  """Reads a checkpoint folder: config.json and *.safetensors; or a GGUF file.
 
   Every tensor is read once, through a memory map, and cast on its way to the
   device. Tensors that the family is known to carry and that are not needed are
   logged and listed in `model.origin.unused`.
 
+      model, params = models.from_pretrained(models.find_smollm2())
+
   Args:
-    path: the folder; its model type is one of `huggingface.REGISTRY`.
+    path: the folder; its model type is one of `huggingface.REGISTRY`. Or a
+      file "*.gguf" of a Llama model, whose tensors are float32 once read.
     dtype: of parameters and computation, one of `DTYPES`, by name or as a
       type; None for the checkpoint's. Routers are float32.
     sharding: how the first axis of a layer's experts, [E, ...], is spread, for
@@ -103,10 +113,13 @@ def check(
     sharding: as for `from_pretrained`.
   """
   folder = Path(path)
-  family, keys, text = _read_config(folder)
+  single = None
+  if gguf_file.is_gguf(folder):
+    single = gguf_file.read_contents(folder)
+  family, keys, text = _read_config(folder, single)
   config = family.config(keys)
   keys.check_rest()
-  entries = folders.read_entries(folder)
+  entries = folders.read_entries(folder) if single is None else single.entries
   own_dtype = _dtype(folder, keys, entries)
   if dtype is not None and not isinstance(dtype, str):
     dtype = jnp.dtype(dtype).name
@@ -122,21 +135,30 @@ def check(
     layout,
     own_dtype,
     tuple(
-      Stored(key, tensor_file.name_of(entry.dtype), entry.file.name)
+      Stored(
+        key,
+        tensor_file.name_of(entry.dtype),
+        entry.file.name if single is None else folders.ONE_FILE,
+      )
       for key, entry in entries.items()
       if key in used
     ),
     unused,
-    folders.read_side_files(folder),
+    folders.read_side_files(folder) if single is None else single.side_files,
   )
   model = dataclasses.replace(model, origin=origin)
   return Checkpoint(model, shapes, structure, pieces, entries)
 
 
-def _read_config(folder: Path) -> tuple[Family, ConfigKeys, str]:
-  """The family, the config's keys, and the file's text."""
-  path = folder / folders.CONFIG
-  raw = folders.read_json(path)
+def _read_config(
+  folder: Path, single: gguf_file.Contents | None
+) -> tuple[Family, ConfigKeys, str]:
+  """The family, the config's keys, and the text of config.json."""
+  if single is not None:
+    raw, path, text = json.loads(single.config), folder, single.config
+  else:
+    path = folder / folders.CONFIG
+    raw, text = folders.read_json(path), path.read_text("utf-8")
   keys = ConfigKeys(raw, str(path))
   kind = raw.get("model_type")
   if kind in REFUSED or raw.get("is_encoder_decoder"):
@@ -151,7 +173,7 @@ def _read_config(folder: Path) -> tuple[Family, ConfigKeys, str]:
     if isinstance(method, dict):
       method = method.get("quant_method")
     raise keys.error(f"quantised files are not read, got {method!r}")
-  return REGISTRY[kind], keys, path.read_text("utf-8")
+  return REGISTRY[kind], keys, text
 
 
 def _dtype(folder: Path, keys: ConfigKeys, entries: Mapping[str, Entry]) -> str:
@@ -230,14 +252,19 @@ def _check_tensors(
 def read_leaves(found: Checkpoint) -> Iterator[tuple[str, jax.Array]]:
   """Yields every leaf and its name, filled from the files one by one."""
   reader = tensor_file.Reader()
-  sources: dict[str, list[placing.Source]] = {name: [] for name in found.shapes}
+  pieces: dict[str, list[Piece]] = {name: [] for name in found.shapes}
   for piece in found.pieces:
-    view = piece.of_tensor(reader.view(found.entries[piece.key]))
-    sources[piece.leaf].append(
-      placing.Source(piece.at, view, piece.is_transposed)
-    )
+    pieces[piece.leaf].append(piece)
   for name, leaf in found.shapes.items():
+    sources = [
+      placing.Source(
+        piece.at,
+        piece.of_tensor(reader.view(found.entries[piece.key])),
+        piece.is_transposed,
+      )
+      for piece in pieces[name]
+    ]
     spread = found.model.sharding
     if spread is not None and not leaves.is_expert(name, found.model):
       spread = NamedSharding(spread.mesh, PartitionSpec())
-    yield name, placing.fill(leaf, sources[name], spread)
+    yield name, placing.fill(leaf, sources, spread)

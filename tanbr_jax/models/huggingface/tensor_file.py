@@ -5,7 +5,7 @@ name -> dtype, shape, begin and end of the bytes), and the tensors' bytes.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -39,12 +39,15 @@ class Entry(NamedTuple):
     dtype: its NumPy type.
     shape: its shape.
     begin: offset of its first byte in the file.
+    read: makes the tensor, where the file's bytes are not those of the type;
+      None where they are.
   """
 
   file: Path
   dtype: np.dtype
   shape: tuple[int, ...]
   begin: int
+  read: Callable[[], np.ndarray] | None = None
 
   @property
   def nbytes(self) -> int:
@@ -119,7 +122,9 @@ class Reader:
     self._maps: dict[Path, np.ndarray] = {}
 
   def view(self, entry: Entry) -> np.ndarray:
-    """A tensor as an array that shares the mapped file's memory."""
+    """A tensor as an array that shares the mapped file's memory if it can."""
+    if entry.read is not None:
+      return entry.read()
     if entry.file not in self._maps:
       self._maps[entry.file] = np.memmap(entry.file, np.uint8, mode="r")
     whole = self._maps[entry.file][entry.begin : entry.begin + entry.nbytes]

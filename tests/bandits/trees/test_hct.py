@@ -74,20 +74,66 @@ def test_regret_is_pyxabs_within_the_spread_over_seeds(played, noise):
   assert min(r.mean() for r in rewards) > 0.55 * ROUNDS
 
 
-def test_each_dominant_task_has_a_tree_and_a_clock_of_its_own():
-  options = dict(num_experts=3, num_tasks=2, capacity=255, cells="box")
+@pytest.fixture(scope="module")
+def two_trees():
+  """80 slots of two tasks by turns at random: the tasks, a state, weights."""
   rng = np.random.default_rng(1)
-  tasks = jnp.asarray(rng.permutation(np.arange(80) % 2), jnp.int32)
+  tasks = rng.permutation(np.arange(80) % 2)
   rewards = jnp.asarray(0.1 * rng.normal(size=80), jnp.float32)
-  state, (weights, _) = plain_box.play_tasks(hct(**options), tasks, rewards)
-  np.testing.assert_array_equal(state.bandit.forest.rounds, [40, 40])
-  alone = hct(context="none", **options)
+  bandit = hct(
+    num_experts=3, num_tasks=2, capacity=255, cells="box", reward_range=(-2, 2)
+  )
+  state, (weights, _) = plain_box.play_tasks(
+    bandit, jnp.asarray(tasks, jnp.int32), rewards
+  )
+  return tasks, state.bandit, np.asarray(weights)
+
+
+def test_each_dominant_task_has_a_tree(two_trees):
+  tasks, state, weights = two_trees
+  forest = state.forest
+  owners, visits = np.asarray(forest.owners), np.asarray(forest.visits)
+  points = np.asarray(forest.tree.representatives)
   for task in (0, 1):
-    mine = np.asarray(tasks) == task
-    _, (expected, _) = plain_box.play_tasks(alone, tasks[mine], rewards[mine])
-    # The same arithmetic in another program: rounding only.
-    np.testing.assert_allclose(weights[mine], expected, atol=1e-6)
-    assert len(np.unique(np.asarray(expected), axis=0)) > 3
+    nodes = np.flatnonzero((owners == task) & (visits > 0))
+    # The cells of a tree were played as often as its task's slots say.
+    found = {}
+    for node in nodes:
+      key = points[node].tobytes()
+      found[key] = found.get(key, 0) + visits[node]
+    played, counts = np.unique(
+      weights[tasks == task], axis=0, return_counts=True
+    )
+    assert found == {
+      point.tobytes(): count
+      for point, count in zip(played, counts, strict=True)
+    }
+    assert len(played) > 3
+
+
+def test_trees_count_their_rounds_together(two_trees):
+  """U of every cell has the t+ of its last play, or of round 64, if later.
+
+  In round 64, a power of two, U of all cells of both trees is computed anew
+  with t+ = 64; cells that were played later have t+ = 128.
+  """
+  tasks, state, weights = two_trees
+  forest = state.forest
+  nu, rho, c, delta = 0.2, 0.9, 0.05, 0.01
+  late = [(tasks[t], weights[t].tobytes()) for t in range(64, 80)]
+  points = np.asarray(forest.tree.representatives)
+  for node in np.flatnonzero(np.asarray(forest.visits) > 0):
+    owner = int(forest.owners[node])
+    rounds = 128 if (owner, points[node].tobytes()) in late else 64
+    log_term = np.log(rounds / ((rho / (3 * nu)) ** 0.125 * delta))
+    expected = (
+      float(forest.means[node])
+      + nu * rho ** int(forest.tree.depths[node])
+      + c * np.sqrt(log_term / float(forest.visits[node]))
+    )
+    # float32 has 1e-7, of a sum of three numbers below 1.
+    np.testing.assert_allclose(state.uppers[node], expected, rtol=1e-6)
+  assert len(set(late)) > 4
 
 
 @pytest.mark.parametrize(

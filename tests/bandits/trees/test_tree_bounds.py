@@ -92,7 +92,7 @@ def test_u_and_b_computed_anew_are_those_of_the_definition():
       before,
       before,
       lambda means, visits, depths: means + 0.5 ** depths.astype(jnp.float32),
-      jnp.int32(0),
+      forest.owners == 0,
       due,
     )
 

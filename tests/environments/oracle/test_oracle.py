@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from tanbr_jax import data, models
+from tanbr_jax.environments import rewards
+from tanbr_jax.environments.oracle import climb
 from tanbr_jax.environments.oracle import error as oracle_error
 from tanbr_jax.environments.oracle import table as oracle
 from tanbr_jax.environments.oracle.text_parts import split_text
@@ -124,6 +126,39 @@ def test_search_climbs_its_own_objective(tiny):
   # A search from a vertex starts 1e-3 inside of it.
   assert found.rewards[0, 1] > found.rewards[1:, 1].max() - 1e-2
   assert found.rewards[0, 1] > found.rewards[1, 1] + 0.1
+
+
+def test_climbing_a_reward_without_a_derivative(tiny, windows):
+  """Against all weights of a grid of sixths, for every task and their mean."""
+  points = np.array([(i, j, 6 - i - j) for i in range(7) for j in range(7 - i)])
+  reward = rewards.predicts([3, 12, 19, *range(64, 128)])
+  found, grid = (
+    np.float64(
+      oracle.score_candidates(
+        tiny.model, tiny.params, weights, windows=windows, reward=reward
+      ).rewards
+    )
+    for weights in (
+      climb.climb(
+        jax.random.key(0),
+        tiny.params,
+        jnp.full((1, E), 1 / E),
+        jnp.concatenate([jnp.eye(V), jnp.full((1, V), 1 / V)]),
+        windows,
+        reward,
+        model=tiny.model,
+        rounds=48,
+      ),
+      jnp.float32(points / 6),
+    )
+  )
+  mixes = np.concatenate([np.eye(V), np.full((1, V), 1 / V)])
+  values, everywhere = (found * mixes).sum(1), grid @ mixes.T
+  best, worst = everywhere.max(0), everywhere.min(0)
+  assert (best - worst > 0.1).all()
+  # Seven times as many points as the grid has, but the steps of a reward of 36
+  # predictions are rugged: a climb may end on one that is some lower.
+  assert (best - values < 0.2 * (best - worst)).all()
 
 
 def test_error_is_small_for_the_table_and_large_for_a_bad_one(

@@ -234,5 +234,3 @@ def test_what_does_not_fit_is_refused_before_any_tensor_is_read(
   refuse("signal='agreement' is with the routed", signal="agreement", **pair)
   pair["bandits"] = "routed,follow_usage"
   refuse("no router, which all methods need: .'routed', ", run=True, **pair)
-  pair["bandits"], pair["data.path"] = "uniform", ""
-  refuse("data.path must be a folder of tasks", run=True, **pair)

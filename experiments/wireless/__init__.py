@@ -1,0 +1,1 @@
+"""Experts on wireless nodes: loss against energy, for SiftMoE and others."""

@@ -1,0 +1,195 @@
+"""The README's tables of a run, kept in a JSON file beside it.
+
+  python -m experiments.wireless.block --name=quick --run=runs/wireless_quick \
+    --write
+
+Without `--run` the table is made of what is kept. The run's figures are copied
+beside the README as `<name>_<figure>.png`.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from experiments.common import launch, readme_block
+from tanbr_jax.report import workdir as reporting
+
+HERE = Path(__file__).parent
+NAMES = ("quick", "top1", "gpu", "smollm2")
+FIGURES = ("curve", "slots")
+
+
+def collect(run: Path, name: str) -> dict[str, Any]:
+  """The summary, and on what it was run; copies figures."""
+  config = reporting.read_json(run / reporting.CONFIG)
+  for figure in FIGURES:
+    if (run / f"{figure}.png").exists():
+      shutil.copyfile(run / f"{figure}.png", HERE / f"{name}_{figure}.png")
+  return {
+    "summary": reporting.read_json(run / reporting.SUMMARY),
+    "realisations": config["config"]["sweep"]["realisations"],
+    "windows": config["config"]["sweep"]["windows"],
+    "device": config["device"],
+    "jax": config["versions"]["jax"],
+  }
+
+
+def text(kept: dict[str, Any]) -> str:
+  """Headline, points, links, online and bounds as Markdown."""
+  summary = kept["summary"]
+  parts = [
+    f"Means over {kept['realisations']} realisations of places and fades with "
+    f"95 % intervals, {kept['windows']} prefills each; jax {kept['jax']}, "
+    f"{kept['device']}.",
+    _headline(summary),
+    _points(summary, "curve/", ["policy", "budget or knob"]),
+    _fast(summary),
+  ]
+  if any(key.startswith("slots/") for key in summary):
+    parts.append(_slots(summary))
+  parts.append(_bounds(summary))
+  return "\n\n".join(part for part in parts if part)
+
+
+def _cell(summary: dict[str, Any], key: str, digits: int) -> str:
+  value = summary.get(key)
+  if value is None:
+    return "-"
+  low, high = summary.get(f"{key}_low"), summary.get(f"{key}_high")
+  if low is None or high is None:
+    return f"{value:.{digits}f}"
+  return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _headline(summary: dict[str, Any]) -> str:
+  missed = [
+    f"{key[len('dominance/') : -len('_not_at')]} at {value}"
+    for key, value in summary.items()
+    if key.endswith("_not_at") and value != "none"
+  ]
+  lines = []
+  if "saved/at_practical_loss" in summary:
+    lines.append(
+      "At no more loss than practical top-K SiftMoE saves "
+      f"{_cell(summary, 'saved/at_practical_loss', 2)} of its energy (its loss "
+      f"is {_cell(summary, 'saved/loss_difference', 3)} nats higher)."
+    )
+  else:
+    lines.append("No budget of SiftMoE reaches practical top-K's loss.")
+  lines.append(
+    f"Some budget has no more loss and no more energy than "
+    f"{summary['dominance/beaten']} of the {summary['dominance/points']} "
+    "points of the others" + (f"; not: {', '.join(missed)}." if missed else ".")
+  )
+  return " ".join(lines)
+
+
+def _points(summary: dict[str, Any], prefix: str, titles: list[str]) -> str:
+  names = dict.fromkeys(
+    key.rpartition("/")[0] for key in summary if key.startswith(prefix)
+  )
+  lines = []
+  for name in names:
+    policy, value = name[len(prefix) :].rsplit("/", 1)
+    lines.append(
+      [
+        policy,
+        value,
+        _cell(summary, f"{name}/loss", 3),
+        _cell(summary, f"{name}/accuracy", 3),
+        _cell(summary, f"{name}/energy_mj", 2),
+        _cell(summary, f"{name}/dropped", 3),
+      ]
+    )
+  return readme_block.table(
+    [*titles, "loss, nats", "accuracy", "energy, mJ a token", "dropped"], lines
+  )
+
+
+def _fast(summary: dict[str, Any]) -> str:
+  lines = []
+  for key in summary:
+    if key.startswith("fast/") and key.endswith("/expected_ratio"):
+      _, slots, load, _ = key.split("/")
+      name = f"fast/{slots}/{load}"
+      lines.append(
+        [
+          slots,
+          load,
+          f"{summary[key]:.3f}",
+          _cell(summary, f"{name}/ratio", 3),
+        ]
+      )
+  titles = ["slots", "bits a slot and hertz", "expected", "on drawn gains"]
+  return (
+    "Energy of adaptive bits a slot under fast fading, relative to uniform "
+    "bits, whose expectation is that of slow fading:\n\n"
+    + readme_block.table(titles, lines)
+  )
+
+
+def _slots(summary: dict[str, Any]) -> str:
+  names = dict.fromkeys(
+    key.rpartition("/")[0] for key in summary if key.startswith("slots/")
+  )
+  lines = [
+    [
+      name[len("slots/") :],
+      _cell(summary, f"{name}/reward", 4),
+      _cell(summary, f"{name}/last_quarter", 4),
+      _cell(summary, f"{name}/accuracy", 3),
+      _cell(summary, f"{name}/energy_mj", 2),
+    ]
+    for name in names
+  ]
+  return "Learner and radio, intervals over seeds:\n\n" + readme_block.table(
+    [
+      "stream",
+      "mean reward",
+      "last quarter",
+      "its accuracy",
+      "its energy, mJ a token",
+    ],
+    lines,
+  )
+
+
+def _bounds(summary: dict[str, Any]) -> str:
+  found = {
+    key[len("bound/") :]: value
+    for key, value in summary.items()
+    if key.startswith("bound/")
+  }
+  if "median_tightness" not in found:
+    return ""
+  return (
+    "A token's deviation is at most "
+    f"{found['largest_ratio']:.4f} times its exact bound (float32), in the "
+    f"median {found['median_tightness']:.2f}. The tables' estimates cover "
+    f"{found['coverage_mean']:.2f} (means), {found['coverage_0.9']:.2f} (.9 "
+    f"quantiles) and {found['coverage_max']:.2f} (maxima) of the changed "
+    "tokens. The logits' deviation is in the median "
+    f"{found['propagated_median']:.2f} of the sum over layers, at most "
+    f"{found['propagated_largest']:.2f}."
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  with launch.guarded():
+    name = flags.FLAGS.name
+    readme_block.main(
+      argv,
+      name,
+      HERE / f"{name}.json",
+      collect=lambda run: collect(run, name),
+      text=text,
+    )
+
+
+if __name__ == "__main__":
+  readme_block.define_flags("The folder of a finished run.")
+  flags.DEFINE_enum("name", "quick", NAMES, "Whose part of the README.")
+  app.run(main)

@@ -1,0 +1,318 @@
+"""Figures and headline numbers of a run, from its arrays alone.
+
+Keys: `curve/<policy>/<value>:<field>`, `link/<field>/<policy>/<value>:<field>`,
+`fast/<slots>/<load>:ratio`, `bound:<what>`; arrays are over R realisations.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.common import drawing
+from tanbr_jax.online import estimates
+from tanbr_jax.plots import parts
+from tanbr_jax.plots.text import plain
+from tanbr_jax.report import workdir as reporting
+from tanbr_jax.report.html import ReportFigure
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def points(arrays: Arrays, prefix: str) -> dict[str, dict[float, dict]]:
+  """Policy -> value -> field -> [R], of keys with a prefix."""
+  found: dict[str, dict[float, dict]] = defaultdict(lambda: defaultdict(dict))
+  for key, values in arrays.items():
+    name, _, field = key.rpartition(":")
+    if name.startswith(prefix):
+      policy, value = name[len(prefix) :].split("/")
+      found[policy][float(value)][field] = values
+  return {
+    policy: {v: dict(rows[v]) for v in sorted(rows)}
+    for policy, rows in found.items()
+  }
+
+
+def headline(arrays: Arrays) -> dict[str, float]:
+  """What SiftMoE saves, and where it does not dominate.
+
+  `saved/at_practical_loss`: of its budgets the one of least energy whose mean
+  loss is at most practical top-K's; the share of that one's energy that it
+  saves, over paired realisations. `dominance/...`: for every other policy's
+  point, whether some budget of SiftMoE has at most its mean loss and at most
+  its mean energy.
+  """
+  curves = points(arrays, "curve/")
+  sift = curves["siftmoe"]
+  flat: dict[str, float] = {}
+  practical = next(iter(curves.get("practical_top_k", {}).values()), None)
+  if practical is not None:
+    good = [
+      rows
+      for rows in sift.values()
+      if rows["loss"].mean() <= practical["loss"].mean()
+    ]
+    if good:
+      best = min(good, key=lambda rows: rows["energy_j"].mean())
+      saved = 1 - best["energy_j"] / practical["energy_j"]
+      flat |= reporting.estimate_entries(
+        "saved/at_practical_loss", estimates.mean(saved)
+      )
+      flat |= reporting.estimate_entries(
+        "saved/loss_difference",
+        estimates.mean(best["loss"] - practical["loss"]),
+      )
+  total = beaten = 0
+  for policy, rows in curves.items():
+    if policy in ("siftmoe", "ideal_top_k"):
+      continue
+    missed = [
+      value
+      for value, one in rows.items()
+      if not any(
+        mine["loss"].mean() <= one["loss"].mean()
+        and mine["energy_j"].mean() <= one["energy_j"].mean()
+        for mine in sift.values()
+      )
+    ]
+    total, beaten = total + len(rows), beaten + len(rows) - len(missed)
+    flat[f"dominance/{policy}_not_at"] = (
+      " ".join(f"{value:g}" for value in missed) or "none"
+    )
+  flat["dominance/points"], flat["dominance/beaten"] = total, beaten
+  return flat
+
+
+def draw(folder: Path, arrays: Arrays) -> list[ReportFigure]:
+  """Writes all figures into the run's folder."""
+  made = []
+  for name, figure, caption in (
+    (
+      "curve",
+      _curve,
+      "Loss and accuracy against energy, one point a budget or knob; ideal "
+      "top-K, which nothing delays, is a line. [R]",
+    ),
+    (
+      "links",
+      _links,
+      "Energy, loss and dropped pairs under other bandwidths and deadlines "
+      "[R].",
+    ),
+    (
+      "fast",
+      _fast,
+      "Fast fading: energy of adaptive bits a slot relative to uniform ones, "
+      "by bits a slot and hertz, on drawn gains [R].",
+    ),
+    (
+      "bounds",
+      _bounds,
+      "Each token's deviation against its exact bound and the tables' "
+      "estimates, and the output's against the sum over layers. [R]",
+    ),
+    (
+      "slots",
+      _slots,
+      "Accuracy less the price of energy over slots, learner and radio alone "
+      "and together; running means, bands over seeds [R].",
+    ),
+  ):
+    file = f"{name}.png"
+    if name == "slots" and not any(key.startswith(name) for key in arrays):
+      continue
+    with drawing.surviving(file):
+      parts.save(figure(arrays), folder / file)
+      made.append(ReportFigure(file, caption))
+  return made
+
+
+def _curve(arrays: Arrays) -> Figure:
+  curves = points(arrays, "curve/")
+  figure, (axes,) = parts.make_grid(
+    1, 2, height=3.0, num_labels=len(curves), share_x=False
+  )
+  for index, (policy, rows) in enumerate(curves.items()):
+    style = parts.line_style(index)
+    for axis, field in zip(axes, ("loss", "accuracy"), strict=True):
+      _points(axis, rows, field, policy, style)
+  for axis, label in zip(
+    axes, ("loss (nats a token)", "accuracy"), strict=True
+  ):
+    axis.set_xlabel("energy (mJ a token)")
+    axis.set_ylabel(label)
+    axis.set_xscale("log")
+  axes[0].set_ylim(top=_worst(curves))
+  _legend(figure, axes[0])
+  return figure
+
+
+def _worst(curves: Mapping[str, Mapping[float, dict]]) -> float:
+  """A loss above which points are cut off: they are of no use to anyone."""
+  finite = [
+    rows["loss"].mean()
+    for policy, one in curves.items()
+    for rows in one.values()
+    if policy != "random"
+  ]
+  low = min(finite)
+  return low + 0.75 * (max(finite) - low) + 0.05
+
+
+def _points(axis, rows, field: str, policy: str, style: dict) -> None:
+  found = [
+    (
+      estimates.mean(one["energy_j"] * 1e3),
+      estimates.mean(one[field]),
+    )
+    for one in rows.values()
+  ]
+  found = [pair for pair in found if np.isfinite(pair[0].value)]
+  if policy == "ideal_top_k" or not found:
+    value = np.mean([one[field].mean() for one in rows.values()])
+    axis.axhline(value, label=plain(policy), **style | {"linestyle": ":"})
+    return
+  found.sort(key=lambda pair: pair[0].value)
+  x, y = ([pair[i].value for pair in found] for i in (0, 1))
+  low, high = ([pair[1][i] for pair in found] for i in (1, 2))
+  axis.plot(x, y, marker="o", markersize=3, label=plain(policy), **style)
+  axis.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _links(arrays: Arrays) -> Figure:
+  fields = ("energy_j", "loss", "dropped")
+  labels = ("energy (J a token)", "loss (nats)", "pairs dropped")
+  figure, grid = parts.make_grid(3, 2, height=1.7, num_labels=2, share_x=False)
+  for column, (link, unit) in enumerate(
+    (("bandwidth_hz", "bandwidth (Hz)"), ("deadline_s", "deadline (s)"))
+  ):
+    for index, (policy, rows) in enumerate(
+      points(arrays, f"link/{link}/").items()
+    ):
+      x = list(rows)
+      for row, field in enumerate(fields):
+        found = [estimates.mean(one[field]) for one in rows.values()]
+        style = parts.line_style(index)
+        axis = grid[row, column]
+        axis.plot(
+          x,
+          [f.value for f in found],
+          marker="o",
+          markersize=3,
+          label=plain(policy),
+          **style,
+        )
+        axis.fill_between(
+          x,
+          [f.low for f in found],
+          [f.high for f in found],
+          color=style["color"],
+          alpha=0.15,
+          linewidth=0,
+        )
+    grid[2, column].set_xlabel(unit)
+  for row, label in enumerate(labels):
+    grid[row, 0].set_ylabel(label)
+    if row == 0:
+      for axis in grid[row]:
+        axis.set_yscale("log")
+  _legend(figure, grid[0, 0])
+  return figure
+
+
+def _fast(arrays: Arrays) -> Figure:
+  by_load: dict[str, dict[float, np.ndarray]] = defaultdict(dict)
+  for key, values in arrays.items():
+    if key.startswith("fast/"):
+      _, slots, load = key.rpartition(":")[0].split("/")
+      by_load[load][float(slots)] = values
+  figure, (axis,) = parts.make_figure(1, height=2.6)
+  for index, (load, rows) in enumerate(by_load.items()):
+    slots = sorted(rows)
+    found = [estimates.mean(rows[s]) for s in slots]
+    style = parts.line_style(index)
+    axis.plot(
+      slots,
+      [f.value for f in found],
+      marker="o",
+      markersize=3,
+      label=f"{load} bits a slot and hertz",
+      **style,
+    )
+    axis.fill_between(
+      slots,
+      [f.low for f in found],
+      [f.high for f in found],
+      color=style["color"],
+      alpha=0.15,
+      linewidth=0,
+    )
+  axis.axhline(1.0, color="black", linewidth=0.8, linestyle=":")
+  axis.set_xlabel("slots of a transmission")
+  axis.set_ylabel("energy relative to uniform bits")
+  axis.legend(fontsize=7)
+  return figure
+
+
+def _bounds(arrays: Arrays) -> Figure:
+  figure, (axes,) = parts.make_grid(
+    1, 2, height=3.0, num_labels=4, share_x=False
+  )
+  measured = arrays["bound:measured"].reshape(-1)
+  rng = np.random.default_rng(0)
+  shown = np.flatnonzero(measured > 0)
+  shown = rng.permutation(shown)[:1500]
+  names = [k for k in arrays if k.startswith("bound:estimate_")]
+  for index, key in enumerate(["bound:bound", *names]):
+    label = key.split(":")[1].replace("estimate_", "table, ")
+    axes[0].plot(
+      arrays[key].reshape(-1)[shown],
+      measured[shown],
+      ".",
+      markersize=1.5,
+      color=parts.PALETTE[index],
+      label=label,
+      rasterized=True,
+    )
+  most = measured[shown].max(initial=1e-6)
+  axes[0].plot([0, most], [0, most], color="black", linewidth=0.8)
+  axes[0].set_xlabel("bound or estimate")
+  axes[0].set_ylabel("a token's deviation")
+  axes[1].plot(
+    arrays["bound:predicted"], arrays["bound:propagated"], ".", markersize=3
+  )
+  most = arrays["bound:predicted"].max(initial=1e-6)
+  axes[1].plot([0, most], [0, most], color="black", linewidth=0.8)
+  axes[1].set_xlabel("sum over layers (estimate)")
+  axes[1].set_ylabel("deviation of the logits")
+  _legend(figure, axes[0])
+  return figure
+
+
+def _slots(arrays: Arrays) -> Figure:
+  figure, (axis,) = parts.make_figure(1, height=3.0)
+  names = [key for key in arrays if key.startswith("slots/")]
+  for index, key in enumerate(names):
+    rewards = arrays[key]
+    rounds = np.arange(1, rewards.shape[1] + 1)
+    running = np.cumsum(rewards, axis=1, dtype=np.float64) / rounds
+    label = key[len("slots/") :].rpartition(":")[0]
+    parts.band(axis, running, index, plain(label))
+  axis.set_xlabel("slot")
+  axis.set_ylabel("mean reward so far")
+  axis.legend(fontsize=7)
+  return figure
+
+
+def _legend(figure: Figure, axis) -> None:
+  handles, labels = axis.get_legend_handles_labels()
+  figure.legend(
+    handles,
+    labels,
+    loc="outside lower center",
+    ncols=parts.LEGEND_COLUMNS,
+    fontsize=7,
+    frameon=False,
+  )

@@ -1,0 +1,136 @@
+"""Learner and radio together, against each alone; see `wireless_slots`. [R].
+
+Streams: `siftmoe` (the budgets alike in all layers), `budgets` (a learner
+shares them out), `merging` (a learner merges, all is served at the user),
+`together` (a learner merges what stands in for skipping).
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.common import streams
+from experiments.wireless import radio
+from experiments.wireless.studies import Ready
+from tanbr_jax import data
+from tanbr_jax.environments import Environment, mixes, wireless_slots
+from tanbr_jax.online import estimates, rollout
+from tanbr_jax.online.trace import Trace
+from tanbr_jax.report import workdir as reporting
+
+_MIX = {"rate": 0.005, "concentration": 0.1}
+_CHUNK = 50
+
+
+def play(
+  ready: Ready, corpus: data.Corpus, *, folder: Path, progress: bool
+) -> tuple[dict[str, Trace], dict[str, Any]]:
+  """Plays every stream with every method.
+
+  Returns:
+    Traces by `<stream>/<method>`, and flat figures.
+  """
+  slots, model = ready.settings.slots, ready.model
+  length = ready.text.test.shape[1] - 1
+  text = data.from_arrays(corpus.splits["test"], min_length=length + 1)
+  windows = data.evaluation_windows(text, 8, length + 1)
+  num_tasks = len(corpus.task_names)
+  # The user has room for one FFN of a layer: an expert, or the average.
+  held = {
+    act: make_radio(ready, num_local=local, tokens=length)
+    for act, local in (("budgets", 1), ("merge_weights", 0))
+  }
+  traces, flat = {}, {}
+  for stream, act, share, methods in (
+    ("siftmoe", "budgets", slots.share, ("uniform",)),
+    ("budgets", "budgets", slots.share, slots.methods),
+    ("merging", "merge_weights", np.inf, ("uniform", *slots.methods)),
+    ("together", "merge_weights", slots.share, ("uniform", *slots.methods)),
+  ):
+    environment = wireless_slots.wireless_slots(
+      model,
+      ready.params,
+      text,
+      held[act],
+      task_mix=mixes.create("drift", num_tasks=num_tasks, options=_MIX),
+      act=act,
+      share=share,
+      joules_weight=slots.joules_weight,
+      requests_per_slot=slots.requests,
+      context=length,
+      windows=windows,
+    )
+    corners = environment.step.args[1].table.weights.shape[1]
+    for method in methods:
+      name = f"{stream}/{method}"
+      traces[name] = rollout.run(
+        streams.construct(method, {}, num_experts=corners, num_tasks=num_tasks),
+        environment,
+        num_rounds=slots.num_rounds,
+        seeds=range(slots.num_seeds),
+        chunk_size=_CHUNK,
+        workdir=folder,
+        progress=progress,
+        name=name,
+        loop="map",
+      )
+      flat |= _figures(name, traces[name], environment, windows)
+  return traces, flat
+
+
+def make_radio(
+  ready: Ready, *, num_local: int, tokens: int
+) -> wireless_slots.Radio:
+  """The realisations as arrays of a program."""
+  settings = dataclasses.replace(ready.settings.radio, num_local=num_local)
+  realised = radio.realise(
+    settings,
+    ready.model,
+    seed=ready.settings.seed,
+    realisations=ready.settings.sweep.realisations,
+    tokens=tokens,
+  )
+  energy = np.array([[one.energy_j for one in row] for row in realised.costs])
+  with np.errstate(over="ignore"):
+    energy = np.moveaxis(energy, 1, 0).astype(np.float32)
+  return wireless_slots.Radio(
+    jnp.asarray(energy),
+    jnp.asarray(ready.table, jnp.float32),
+    jnp.float32(settings.local_compute_j),
+  )
+
+
+def _figures(
+  name: str, trace: Trace, environment: Environment, windows: jax.Array
+) -> dict[str, Any]:
+  """Rewards of the slots; accuracy and energy of the last quarter's weights."""
+  quarter = max(1, trace.num_rounds // 4)
+  rewards = trace.expected_reward.astype(np.float64)
+  weights = trace.merge_weights[:, -quarter:].astype(np.float64).mean(axis=1)
+  settings, arrays = environment.step.args[:2]
+  flat_windows = windows.reshape(-1, windows.shape[-1])
+  count = arrays.radio.energy_j.shape[0]
+  turns = jnp.asarray(np.arange(len(flat_windows)) % count, jnp.int32)
+  serve = jax.jit(wireless_slots.serve)
+  found = []
+  for one in weights / weights.sum(axis=1, keepdims=True):
+    served = serve(
+      settings, arrays, flat_windows, turns, jnp.asarray(one, jnp.float32)
+    )
+    found.append([float(jnp.mean(part)) for part in served[1:]])
+  accuracy, joules = np.array(found).T
+  flat: dict[str, Any] = {}
+  for key, values in (
+    ("reward", rewards.mean(axis=1)),
+    ("last_quarter", rewards[:, -quarter:].mean(axis=1)),
+    ("accuracy", accuracy),
+    ("energy_mj", 1e3 * joules),
+  ):
+    flat |= reporting.estimate_entries(
+      f"slots/{name}/{key}", estimates.mean(values)
+    )
+  return flat

@@ -1,0 +1,167 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from configs.wireless import quick, top1
+from experiments.wireless import block, figures, radio, settings, studies
+from tanbr_jax import models
+from tanbr_jax.wireless import layer_costs
+
+R = 4
+
+
+def point(loss, energy):
+  loss, energy = np.broadcast_to(loss, R), np.broadcast_to(energy, R)
+  return {
+    "loss": loss.astype(float),
+    "accuracy": 1 - loss / 4,
+    "energy_j": energy.astype(float),
+    "dropped": np.zeros(R),
+  }
+
+
+def arrays_of(points):
+  return {
+    f"{name}:{field}": values
+    for name, one in points.items()
+    for field, values in one.items()
+  }
+
+
+@pytest.fixture
+def arrays():
+  spread = np.array([-0.1, 0.0, 0.0, 0.1])
+  found = arrays_of(
+    {
+      "curve/siftmoe/0": point(1.0, 10.0),
+      "curve/siftmoe/0.2": point(1.1, 5.0 + spread * 10),
+      "curve/siftmoe/0.5": point(1.5, 2.0),
+      "curve/practical_top_k/0": point(1.1 + spread, 10.0),
+      "curve/ideal_top_k/0": point(1.0, np.inf),
+      "curve/wdmoe/0.5": point(1.2, 4.0),
+      "curve/wdmoe/1": point(1.6, 2.0),
+    }
+  )
+  for link in ("bandwidth_hz", "deadline_s"):
+    for value in (1, 2):
+      for policy in ("siftmoe", "practical_top_k"):
+        found |= arrays_of({f"link/{link}/{policy}/{value}": point(1.0, value)})
+  rng = np.random.default_rng(0)
+  measured = rng.uniform(0, 1, (2, 50))
+  return found | {
+    "fast/2/1:ratio": np.full(R, 0.8),
+    "slots/siftmoe/uniform:reward": rng.uniform(size=(2, 30)),
+    "bound:measured": measured,
+    "bound:bound": measured + 0.1,
+    "bound:estimate_mean": measured,
+    "bound:predicted": np.ones(8),
+    "bound:propagated": np.full(8, 0.5),
+  }
+
+
+def test_headline_numbers_by_hand(arrays):
+  found = figures.headline(arrays)
+  # Budgets 0 and .2 have at most practical's loss of 1.1; of .2 the energies
+  # are 4, 5, 5, 6 against 10: savings of .6, .5, .5, .4.
+  assert found["saved/at_practical_loss"] == pytest.approx(0.5)
+  # Student with 3 degrees of freedom: 3.182 * (.0816 / 2) = .1299.
+  assert found["saved/at_practical_loss_low"] == pytest.approx(0.3701, abs=1e-3)
+  # (1.2, 4) lies below the line between (1.1, 5) and (1.5, 2), but no budget
+  # has both at most; (1.6, 2) is beaten by (1.5, 2), practical by (1.1, 5).
+  assert found["dominance/wdmoe_not_at"] == "0.5"
+  assert found["dominance/practical_top_k_not_at"] == "none"
+  assert (found["dominance/points"], found["dominance/beaten"]) == (3, 2)
+
+
+def test_figures_are_drawn_from_the_arrays_alone(arrays, tmp_path):
+  drawn = figures.draw(tmp_path, arrays)
+  names = {"curve.png", "links.png", "fast.png", "bounds.png", "slots.png"}
+  assert {figure.file for figure in drawn} == names
+  assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_the_readme_block_shows_what_was_found(arrays):
+  summary = figures.headline(arrays) | {
+    "curve/wdmoe/0.5/loss": 1.2,
+    "curve/wdmoe/0.5/loss_low": 1.1,
+    "curve/wdmoe/0.5/loss_high": 1.3,
+    "fast/2/1/expected_ratio": 0.81,
+  }
+  made = block.text(
+    {
+      "summary": json.loads(json.dumps(summary)),
+      "realisations": R,
+      "windows": 1,
+      "device": "cpu x1",
+      "jax": "0",
+    }
+  )
+  assert "saves 0.50 [0.37, 0.63] of its energy" in made
+  assert "2 of the 3 points of the others; not: wdmoe at 0.5." in made
+  assert "| wdmoe | 0.5 | 1.200 [1.100, 1.300] | - | - | - |" in made
+
+
+def test_realisations_are_those_of_the_library():
+  read = settings.read(quick.get_config())
+  model = models.ByteLM(
+    models.ByteLMConfig(num_layers=2, model_dim=8, num_experts=3)
+  )
+  found = radio.realise(read.radio, model, seed=3, realisations=4, tokens=5)
+  gains = radio.draw_gains(
+    read.radio, seed=3, realisations=4, layers=2, experts=3
+  )
+  nodes = radio.make_nodes(read.radio, 3)
+  link = radio.make_link(read.radio, model)
+  assert link.state_bits == 8 * 16
+  for layer in range(2):
+    for index in range(4):
+      expected = layer_costs.layer_costs(
+        nodes, link, gain=gains[index, layer], most_states=10
+      )
+      np.testing.assert_array_equal(
+        found.costs[layer][index].energy_j, expected.energy_j
+      )
+  twice = found.repeated(2)
+  np.testing.assert_array_equal(twice.marginal_j[:, 1::2], found.marginal_j)
+  # Fades are drawn for every layer, places for every realisation.
+  assert np.unique(gains).size == gains.size
+
+
+def test_the_drawn_layers_are_decided_with_their_gap():
+  read = settings.read(quick.get_config())
+  layers = [
+    studies.drawn_layer(np.random.default_rng(0), read, *shape, tokens=12)
+    for shape in studies.DRAWN[:2]
+  ]
+  exact, priced = (studies.timed("", [layer]) for layer in layers)
+  assert (exact["method"], exact["mean_gap"]) == ("paths", 0.0)
+  assert priced["method"] == "priced" and 0 <= priced["mean_gap"] < 0.5
+  assert studies.proven_gap(layers[0], most_seconds=5.0) < 1e-5
+
+
+@pytest.mark.parametrize(
+  ("section", "field", "value", "message"),
+  [
+    ("radio", "bandwidth_hz", 0.0, "bandwidth_hz must be positive, got"),
+    ("radio", "deadline_s", -1.0, "deadline_s must be"),
+    ("radio", "fading_shape", 1.0, "fading_shape must be above 1"),
+    ("sweep", "budget_shares", (-0.1,), "budget_shares must be at least 0"),
+    ("sweep", "realisations", 1, "realisations must be"),
+    ("knobs", "wdmoe", (-1.0,), "knobs.wdmoe must be at least 0"),
+    ("knobs", "wdmo", (1.0,), "unknown policy 'wdmo', did you mean 'wdmoe'"),
+  ],
+)
+def test_bad_configs_are_refused_in_one_line(section, field, value, message):
+  config = top1.get_config().unlock()
+  config[section][field] = value
+  with pytest.raises(ValueError, match=message) as error:
+    settings.read(config)
+  assert "\n" not in str(error.value)
+
+
+def test_factors_scale_the_radio():
+  read = settings.read(quick.get_config()).radio
+  found = radio.scaled(read, bandwidth_hz=0.5)
+  assert found == dataclasses.replace(read, bandwidth_hz=read.bandwidth_hz / 2)
