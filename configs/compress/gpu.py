@@ -28,6 +28,5 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.test_windows = 16
   config.new_tokens = 32
-  config.decode_batches = (1, 16, 64)
   config.latency_repeats = 50
   return config
