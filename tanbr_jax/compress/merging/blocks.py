@@ -120,9 +120,9 @@ def merge_moe(
 ) -> moe.Experts:
   """Fits the output matrix of each average to the average of the outputs.
 
-  MergeMoE (2025): the matrices that read are averaged, and the one that writes
-  is the least squares solution for the weighted sum of the members' outputs, on
-  tokens that any of them was chosen for.
+  MergeMoE (arXiv 2510.14436, 2025): the matrices that read are averaged, and
+  the one that writes is the least squares solution for the weighted sum of the
+  members' outputs, on tokens that any of them was chosen for.
 
   Args:
     stack: E experts.
@@ -262,9 +262,9 @@ def sub_moe(
 def namex(stack: moe.Experts, weights: np.ndarray) -> moe.Experts:
   """Averages by the experts' Nash bargaining weights.
 
-  NAMEx (2025). [R]: vectors are the parameters themselves, as a model has no
-  base expert that they start from, and the weights are scaled to sum to 1; the
-  paper's momentum over layers belongs to training.
+  NAMEx (Nguyen et al., 2025). [R]: vectors are the parameters themselves, as a
+  model has no base expert that they start from, and the weights are scaled to
+  sum to 1; the paper's momentum over layers belongs to training.
 
   Args:
     stack: E experts.

@@ -73,7 +73,7 @@ def nearest_centre(
     max_group_size: None lets every other expert join the centre that it is
       most similar to (M-SMoE, Li et al., 2024). A number lets the centres, the
       best first, take those most similar to them until they are so many (REAM,
-      2026), so that the last centres stay alone.
+      Jha et al., 2026), so that the last centres stay alone.
 
   Raises:
     ValueError: if the groups cannot hold all experts.

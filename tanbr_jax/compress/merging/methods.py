@@ -74,7 +74,7 @@ CATALOGUE: Mapping[str, Method] = MappingProxyType(
     ),
     "hc_smoe": Method("Chen et al., 2024"),
     "ream": Method(
-      "2026",
+      "Jha et al., 2026",
       grouping="ream",
       weights="reap",
       is_aligned=True,
@@ -87,14 +87,16 @@ CATALOGUE: Mapping[str, Method] = MappingProxyType(
       blocks="sub_moe",
       options=("rank_share", "seed"),
     ),
-    "merge_moe": Method("2025", blocks="merge_moe", needs=("samples",)),
+    "merge_moe": Method(
+      "arXiv 2510.14436, 2025", blocks="merge_moe", needs=("samples",)
+    ),
     "zip_it": Method(
       "Stoica et al., 2024",
       weights="equal",
       blocks="zip_it",
       needs=("samples",),
     ),
-    "namex": Method("2025", weights="equal", blocks="namex"),
+    "namex": Method("Nguyen et al., 2025", weights="equal", blocks="namex"),
   }
 )
 # What experts are weighted by, and what that needs of `calibrate`.
@@ -209,7 +211,7 @@ def merge_experts(
     if callable(statistics):
       # The layers before have copies of what they were merged to.
       copies = [
-        assembly.take(one, label)
+        moe.take_experts(one, label)
         for one, label in zip(merged, labels, strict=True)
       ]
       now = assembly.replace_stacks(model, params, copies + stacks[layer:])
