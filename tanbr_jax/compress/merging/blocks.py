@@ -17,6 +17,7 @@ from scipy import linalg
 from scipy.cluster import hierarchy
 
 from tanbr_jax import moe
+from tanbr_jax.compress.merging import grouping
 from tanbr_jax.compress.merging.weights import nash_weights
 from tanbr_jax.moe import feed_forward
 from tanbr_jax.moe.parameters import ARRAYS
@@ -215,7 +216,7 @@ def _clusters(units: np.ndarray, num_clusters: int) -> np.ndarray:
   distance = np.clip(1 - off.T @ off, 0, 2)
   above = np.triu_indices(len(distance), 1)
   tree = hierarchy.linkage(distance[above], "average")
-  return hierarchy.cut_tree(tree, n_clusters=num_clusters)[:, 0]
+  return grouping.cut(tree, num_clusters)
 
 
 def sub_moe(

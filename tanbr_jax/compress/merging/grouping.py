@@ -54,7 +54,26 @@ def hierarchical(points: np.ndarray, num_groups: int) -> np.ndarray:
   if len(points) == num_groups:
     return np.arange(num_groups)
   tree = hierarchy.linkage(np.asarray(points, np.float64), "average")
-  return hierarchy.cut_tree(tree, n_clusters=num_groups)[:, 0]
+  return cut(tree, num_groups)
+
+
+def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
+  """Labels of the points of a SciPy linkage, cut into exactly G groups.
+
+  Equal heights do not matter, at which `fcluster` gives fewer groups, and it
+  takes linear time, which `cut_tree` does not.
+
+  Args:
+    tree: [n - 1, 4], by rising height, of n points.
+    num_groups: G, in [1, n].
+  """
+  num_points = len(tree) + 1
+  num_joins = num_points - num_groups
+  # Join i makes node n + i of two nodes before it.
+  root = np.arange(num_points + num_joins)
+  for join in reversed(range(num_joins)):
+    root[tree[join, :2].astype(int)] = root[num_points + join]
+  return np.unique(root[:num_points], return_inverse=True)[1]
 
 
 def nearest_centre(
