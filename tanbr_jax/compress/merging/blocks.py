@@ -17,6 +17,8 @@ from scipy import linalg
 from scipy.cluster import hierarchy
 
 from tanbr_jax import moe
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Chance, Share
 from tanbr_jax.compress.merging import grouping
 from tanbr_jax.compress.merging.weights import nash_weights
 from tanbr_jax.moe import feed_forward
@@ -71,13 +73,14 @@ def _fisher(
   return np.where(total > 0, (precision * own).sum(axis=0) / known, mean)
 
 
+@ranges.checked
 def reg_mean(
   stack: moe.Experts,
   weights: np.ndarray,
   *,
   input_moments: np.ndarray,
   hidden_moments: np.ndarray,
-  shrinkage: float = 0.9,
+  shrinkage: Share = 0.9,
 ) -> moe.Experts:
   """Merges each matrix by least squares on what its own expert's text gave.
 
@@ -219,8 +222,9 @@ def _clusters(units: np.ndarray, num_clusters: int) -> np.ndarray:
   return grouping.cut(tree, num_clusters)
 
 
+@ranges.checked
 def sub_moe(
-  stack: moe.Experts, weights: np.ndarray, *, rank_share: float = 1.0
+  stack: moe.Experts, weights: np.ndarray, *, rank_share: Chance = 1.0
 ) -> moe.Experts:
   """Averages the members' coordinates in a basis that they share.
 
@@ -233,13 +237,8 @@ def sub_moe(
   Args:
     stack: E experts.
     weights: [G, E], of the average.
-    rank_share: the share of U's columns that is kept, in (0, 1].
-
-  Raises:
-    ValueError: if the share is outside.
+    rank_share: the share of U's columns that is kept.
   """
-  if not 0 < rank_share <= 1:
-    raise ValueError(f"rank_share must be in (0, 1], got {rank_share}")
   if rank_share == 1:
     return average(stack, weights)
 

@@ -8,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.cluster import hierarchy
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, Whole
+
 
 class Grouping(NamedTuple):
   """A partition of a layer's experts.
@@ -76,12 +79,13 @@ def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
   return np.unique(root[:num_points], return_inverse=True)[1]
 
 
+@ranges.checked
 def nearest_centre(
   similarity: np.ndarray,
   scores: np.ndarray,
   num_groups: int,
   *,
-  max_group_size: int | None = None,
+  max_group_size: Count | None = None,
 ) -> Grouping:
   """The G experts of the highest score, and who joins each of them.
 
@@ -120,8 +124,9 @@ def nearest_centre(
   return Grouping(np.searchsorted(order, labels), order)
 
 
+@ranges.checked
 def k_means(
-  points: np.ndarray, num_groups: int, *, seed: int, num_starts: int = 10
+  points: np.ndarray, num_groups: int, *, seed: Whole, num_starts: Count = 10
 ) -> np.ndarray:
   """Labels [E] by k-means of directions, the best of several starts.
 
