@@ -21,13 +21,12 @@ def get_config() -> ml_collections.ConfigDict:
     num_selected=4,
     context=256,
     dtype="bfloat16",
-    num_steps=900,
+    num_steps=600,
     dense_steps=100,
     batch_size=128,
     learning_rate=1e-3,
   )
   config.test_windows = 16
   config.new_tokens = 32
-  config.decode_batches = (1, 16, 64)
   config.latency_repeats = 50
   return config

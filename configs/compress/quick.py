@@ -40,7 +40,7 @@ def get_config() -> ml_collections.ConfigDict:
   # A comma list of "methods", "samples" (calibration windows), "own_text" (the
   # model's own continuations), "truth" (every expert left out alone), "costs"
   # and "merging".
-  config.stages = "methods,samples,own_text,truth,costs"
+  config.stages = "truth,costs,methods,samples,own_text"
   # Names of `experiments.compress.methods.METHODS`.
   config.methods = (
     "peu,peu_no_transform,peu_no_threshold,peu_sigmoid,peu_exp,act_logits,"

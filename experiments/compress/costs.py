@@ -75,7 +75,7 @@ def rows(
 def decode_times(
   pruned: Mapping[float, tuple[Any, Any]], batch: int, repeats: int
 ) -> dict[float, latency.Latency]:
-  """One step of B sequences of random tokens, models in turns.
+  """One step of B sequences after a cache of zeros, models in turns.
 
   Args:
     pruned: sparsity -> model and parameters.
@@ -85,39 +85,33 @@ def decode_times(
   calls = {}
   for sparsity, (model, params) in pruned.items():
     length = min(_CACHED, (model.config.context or _CACHED + 1) - 1)
-    ids = jax.random.randint(
-      jax.random.key(batch),
-      (batch, length),
-      0,
-      model.config.vocab_size,
-      jnp.int32,
-    )
-    _, cache = _prefill(model, params, ids)
+    cache = model.init_cache(batch, length + 1)
+    cache = cache._replace(length=jnp.int32(length))
+    tokens = _random_tokens(model, batch)
     calls[str(sparsity)] = functools.partial(
-      _step, model, params, cache, ids[:, -1]
+      _step, model, params, cache, tokens
     )
   found = latency.wall_times(calls, repeats=repeats)
   return {sparsity: found[str(sparsity)] for sparsity in pruned}
 
 
-def distinct_of_step(model: Any, params: Any, batch: int) -> float:
-  """The mean number of experts of a layer that one step of random tokens reads.
-
-  Args:
-    model: with experts.
-    params: its parameters.
-    batch: B.
-  """
-  tokens = jax.random.randint(
-    jax.random.key(batch), (batch, 1), 0, model.config.vocab_size, jnp.int32
-  )
+def distinct_of_steps(
+  model: Any, params: Any, batches: Sequence[int]
+) -> dict[int, float]:
+  """B -> the mean number of experts of a layer that B random tokens read."""
+  tokens = _random_tokens(model, max(batches))[:, None]
   ids = np.asarray(measures.routed_ids(model, params, tokens))
-  return float(np.mean([np.unique(layer).size for layer in ids]))
+  return {
+    batch: float(np.mean([np.unique(layer[:batch]).size for layer in ids]))
+    for batch in batches
+  }
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _prefill(model: Any, params: Any, ids: jax.Array) -> Any:
-  return model.prefill(params, ids, capacity=ids.shape[1] + 1)
+def _random_tokens(model: Any, batch: int) -> jax.Array:
+  vocab_size = model.config.vocab_size
+  return jax.random.randint(
+    jax.random.key(0), (batch,), 0, vocab_size, jnp.int32
+  )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -73,7 +73,7 @@ def in_and_out(
   *,
   has_match: bool = False,
 ) -> dict[str, float]:
-  """Loss and accuracy in some domains and out of them, continuations in them.
+  """Loss, accuracy and kept continuations in some domains and out of them.
 
   Args:
     bench: the model and its test text.
@@ -81,18 +81,18 @@ def in_and_out(
     domains: which are in.
     has_match: whether greedy continuations are compared with the model's own.
   """
-  effect = evaluate(bench, keep)
+  found = evaluate(bench, keep)._asdict()
+  if has_match:
+    said = continuations(bench, keep)
+    found["match"] = np.array(
+      [match(one, whole) for one, whole in zip(said, bench.said, strict=True)]
+    )
   is_in = np.isin(np.arange(len(bench.domains)), domains)
   row = {"kept": float(np.mean([len(ids) for ids in keep]))}
-  for name, values in effect._asdict().items():
+  for name, values in found.items():
     row[f"{name}_in"] = float(values[is_in].mean())
     if not is_in.all():
       row[f"{name}_out"] = float(values[~is_in].mean())
-  if has_match:
-    shares = [
-      match(continuations(bench, d, keep), bench.said[d]) for d in domains
-    ]
-    row["match_in"] = float(np.mean(shares))
   return row
 
 
@@ -126,26 +126,34 @@ def _score(
   )
 
 
-def continuations(
-  bench: Bench, domain: int, keep: Selection | None = None
+def continuations(bench: Bench, keep: Selection | None = None) -> np.ndarray:
+  """[V, P, N], what the model with the kept experts says after every prompt."""
+  return say(bench, bench.model, bench.params, _mask(bench, keep))
+
+
+def say(
+  bench: Bench, model: Any, params: Any, reroute: Partial | None = None
 ) -> np.ndarray:
-  """[P, N], what the model says after each of a domain's prompts, greedily."""
-  return np.asarray(
-    models.generate(
-      bench.model,
-      bench.params,
-      bench.prompts[domain],
-      max_new_tokens=bench.new_tokens,
-      eos_token_ids=(),
-      pad_token_id=0,
-      reroute=_mask(bench, keep),
-    )
+  """[V, P, N], what a model says after every prompt, greedily.
+
+  All prompts are one batch: few tokens are decoded as fast as one.
+  """
+  prompts = bench.prompts
+  said = models.generate(
+    model,
+    params,
+    prompts.reshape(-1, prompts.shape[2]),
+    max_new_tokens=bench.new_tokens,
+    eos_token_ids=(),
+    pad_token_id=0,
+    reroute=reroute,
   )
+  return np.asarray(said).reshape(*prompts.shape[:2], -1)
 
 
 def match(ours: np.ndarray, theirs: np.ndarray) -> float:
-  """The mean share of new tokens before the first that differs."""
-  is_same = np.cumprod(ours == theirs, axis=1)
+  """The mean share of new tokens [..., N] before the first that differs."""
+  is_same = np.cumprod(ours == theirs, axis=-1)
   return float(is_same.mean())
 
 

@@ -91,11 +91,8 @@ def measure(
     "expert_bytes": size,
   }
   if bench.said is not None:
-    shares = [
-      measures.match(_continue(study, model, params, domain), said)
-      for domain, said in enumerate(bench.said)
-    ]
-    row["match"] = float(np.mean(shares))
+    said = measures.say(bench, model, params)
+    row["match"] = measures.match(said, bench.said)
   return row
 
 
@@ -299,19 +296,4 @@ def _score(
       part, one, vocab_size=model.config.vocab_size
     ),
     windows,
-  )
-
-
-def _continue(
-  study: Study, model: models.Model, params: models.Params, domain: int
-) -> np.ndarray:
-  return np.asarray(
-    models.generate(
-      model,
-      params,
-      study.bench.prompts[domain],
-      max_new_tokens=study.bench.new_tokens,
-      eos_token_ids=(),
-      pad_token_id=0,
-    )
   )

@@ -24,7 +24,9 @@ _SCOPES = {
   "generalist by domains": "Generalists by domains",
   "union": "Unions of smaller specialists",
 }
-_AT = "0.5"  # the sparsity whose effects are shown in full
+# The sparsity and the scopes whose effects are shown in full.
+_AT = "0.5"
+_IN_FULL = ("specialist", "generalist by tokens")
 
 
 def collect(run: Path) -> dict[str, Any]:
@@ -45,12 +47,12 @@ def collect(run: Path) -> dict[str, Any]:
 def _is_shown(parts: Sequence[str]) -> bool:
   if parts[0] != "methods":
     return parts[0] != "samples" or "accuracy" in parts[-1]
-  _, _, sparsity, method, key = parts
+  _, scope, sparsity, method, key = parts
   if method.startswith("("):
     return key in ("loss_in", "accuracy_in")
-  if sparsity == _AT:
+  if sparsity == _AT and scope in _IN_FULL:
     return "change" in key or key.startswith("match")
-  return key.startswith("accuracy_in_change") and "_low" not in key
+  return key == "accuracy_in_change"
 
 
 def to_markdown(kept: Mapping[str, Any]) -> str:
@@ -67,7 +69,7 @@ def to_markdown(kept: Mapping[str, Any]) -> str:
     if table is not None:
       parts += [f"{title}: change of accuracy in the domain, points", table]
   # The other tables are those of the run itself.
-  parts.append(tables.to_markdown(_without_other_sparsities(summary)))
+  parts.append(tables.to_markdown(_in_full(summary)))
   return "\n\n".join(parts)
 
 
@@ -114,12 +116,14 @@ def _by_sparsity(summary: Mapping[str, Any], scope: str) -> str | None:
   return readme_block.table(titles, lines)
 
 
-def _without_other_sparsities(summary: Mapping[str, Any]) -> dict[str, Any]:
-  return {
-    key: value
-    for key, value in summary.items()
-    if not key.startswith("methods/") or key.split("/")[2] == _AT
-  }
+def _in_full(summary: Mapping[str, Any]) -> dict[str, Any]:
+  """The summary without what is shown by sparsity alone."""
+  found = {}
+  for key, value in summary.items():
+    stage, scope, sparsity, *_ = *key.split("/"), "", ""
+    if stage != "methods" or (scope in _IN_FULL and sparsity == _AT):
+      found[key] = value
+  return found
 
 
 def main(argv: Sequence[str]) -> None:

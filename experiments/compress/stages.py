@@ -75,11 +75,7 @@ def prepare(
     None,
   )
   if settings.match_sparsities:
-    said = [
-      measures.continuations(bench, domain)
-      for domain in range(len(bench.domains))
-    ]
-    bench = bench._replace(said=np.stack(said))
+    bench = bench._replace(said=measures.continuations(bench))
   return Study(settings, bench, text["validation"], folder)
 
 
@@ -102,15 +98,19 @@ def run_methods(study: Study, seed: int, on_row: OnRow) -> Rows:
   statistics = load_statistics(study, seed)
   everything = range(len(study.bench.domains))
   rows = []
+  # Methods often agree: what was measured is not measured again.
+  known: dict[Any, dict[str, float]] = {}
 
   def add(keep: Selection, domains: Sequence[int], **about: Any) -> None:
     is_one = len(domains) == 1
     about["domain"] = study.bench.domains[domains[0]] if is_one else "all"
     has_match = about["sparsity"] in study.settings.match_sparsities
-    measured = measures.in_and_out(
-      study.bench, keep, domains, has_match=has_match
-    )
-    rows.append({"seed": seed, **about, **measured})
+    key = tuple(domains), tuple(map(tuple, keep)), has_match
+    if key not in known:
+      known[key] = measures.in_and_out(
+        study.bench, keep, domains, has_match=has_match
+      )
+    rows.append({"seed": seed, **about, **known[key]})
     on_row()
 
   # The whole model first, which the others are compared with.
@@ -275,10 +275,13 @@ def calibrate(
     is_text = np.ones(read.inputs.shape, bool)
     if read.is_text is not None:
       is_text = np.asarray(read.is_text)
-    size = min(study.settings.batch_size, len(rows))
+    # Whole batches, the last one with padding: one program for any number.
+    size = study.settings.batch_size
+    room = ((0, -len(rows) % size), (0, 0))
+    inputs, is_text = np.pad(read.inputs, room), np.pad(is_text, room)
     batches = [
-      (np.asarray(read.inputs[i : i + size]), is_text[i : i + size])
-      for i in range(0, len(rows), size)
+      (inputs[i : i + size], is_text[i : i + size])
+      for i in range(0, len(inputs), size)
     ]
     found.append(
       compress.calibrate(

@@ -26,6 +26,7 @@ _EFFECTS = (
   ("loss_out_change", "loss, out", 1, 3),
   ("accuracy_out_change", "accuracy points, out", 100, 1),
   ("match_in", "continuation kept, in", 1, 3),
+  ("match_out", "continuation kept, out", 1, 3),
 )
 
 

@@ -92,7 +92,7 @@ def calibrate(
     if "peu" in needs:
       utility.look(seen["top_ids"], seen["top_logits"], mask)
     on_batch()
-  if not reader.num_sequences:
+  if not reader.num_batches:
     raise ValueError("batches must hold one batch or more, got none")
   if not reader.num_tokens:
     logging.warning("domain %r has no token: its scores are all 0", domain)
@@ -165,7 +165,7 @@ class _Reader:
     self._samples: dict[str, list[np.ndarray]] = {}
     self._num_samples = 0
     self._sums: dict[str, Any] = {}
-    self.num_tokens = self.num_sequences = 0
+    self.num_tokens = self.num_sequences = self.num_batches = 0
 
   def read(self, ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
     """Reads a batch; returns what is not summed up here."""
@@ -182,7 +182,8 @@ class _Reader:
       seen["squared_gradients"] = squares
     seen = jax.tree.map(np.asarray, seen)
     self.num_tokens += int(mask.sum())
-    self.num_sequences += len(ids)
+    self.num_sequences += int(mask.any(axis=1).sum())
+    self.num_batches += 1
     self._keep(seen, mask.reshape(-1))
     rest = {name: seen.pop(name) for name in _TOP if name in seen}
     wide = jax.tree.map(lambda x: x.astype(np.float64), seen)

@@ -54,7 +54,7 @@ class CalibrationStatistics:
       is the K largest raw logits, "used" where it is what the model used.
     thresholds: the R thresholds of `peu`: "mean", None or a number each.
     domains: (name, N) of every domain; N may be 0.
-    num_sequences: how many were read.
+    num_sequences: how many with a token were read.
     num_pairs: [L, E], |X_e|.
     probability: [L, E], sum over all tokens of the router's probability.
     selected_probability: [L, E], that sum over X_e alone: gates before any

@@ -8,6 +8,7 @@ import scipy.stats
 
 from configs.compress import quick
 from experiments.compress import (
+  decode,
   measures,
   methods,
   settings,
@@ -16,6 +17,7 @@ from experiments.compress import (
   tables,
   truth,
 )
+from tanbr_jax import models
 from tanbr_jax.storage import atomic
 
 
@@ -185,17 +187,21 @@ def test_a_run_is_kept_stage_by_stage(tmp_path, capsys, monkeypatch):
   config.update(
     {
       "methods": "peu,random",
-      "stages": "methods,truth",
+      "few_methods": "frequency",
+      "stages": "methods,truth,samples,own_text,costs",
       "num_seeds": 2,
       "calibration_windows": 2,
       "test_windows": 2,
       "prompts": 1,
       "new_tokens": 2,
       "max_domains": 2,
+      "latency_repeats": 2,
     }
   )
   with config.ignore_type():
     config.sparsities = (0.5,)
+    config.sample_counts = (1, 2)
+    config.decode_batches = (1,)
   study.run(config, workdir=tmp_path / "run", progress=False)
   first = capsys.readouterr().out
   found = tables.load(tmp_path / "run")
@@ -204,7 +210,33 @@ def test_a_run_is_kept_stage_by_stage(tmp_path, capsys, monkeypatch):
   assert len(found["truth"]) == 2 * 3  # two scores and the truth's half
   for one in found["methods"]:
     assert one["kept"] == (4 if one["sparsity"] == 0 else 2)
+  # Two seeds, domains and counts; the longest text is the given one.
+  assert len(found["samples"]) == 2 * 2 * 2
+  texts = ("given text", "own continuation", "prompt alone")
+  assert {one["text"] for one in found["own_text"]} == set(texts)
+  given = [r for r in found["own_text"] if r["text"] == texts[0]]
+  both = [r for r in found["samples"] if r["samples"] == 2]
+  for ours, theirs in zip(given, both, strict=True):
+    assert ours["loss_in"] == theirs["loss_in"]
+  whole, half = found["costs"][:2]
+  assert half["expert_bytes"] * 2 == whole["expert_bytes"]
+  assert whole["distinct_1"] == half["distinct_1"] == 2
+  assert half["decode_ms_1"] > 0
   # Started again, nothing is computed that is there.
   monkeypatch.setattr(stages, "STAGES", dict.fromkeys(stages.STAGES))
   study.run(config, workdir=tmp_path / "run", progress=False)
   assert capsys.readouterr().out == first
+
+
+# It compiles a step of every size: ten seconds.
+@pytest.mark.slow
+def test_decode_times_of_every_size():
+  config = models.preset("tiny", num_layers=1, num_experts=8, context=16)
+  found = decode.collect(config, batches=(1, 32), repeats=2)
+  rows = found["rows"]
+  assert [row["num_experts"] for row in rows] == [8, 4, 2]
+  assert rows[0]["distinct_1"] == rows[2]["distinct_32"] == 2
+  assert rows[0]["distinct_32"] > rows[1]["distinct_32"] == 4
+  lines = decode.to_markdown(found).splitlines()
+  assert lines[-3].startswith("| 0 % | 8 |")
+  assert lines[-3].count("| 1.00 |") == 2

@@ -21,6 +21,8 @@ CASES = (
   "gpt_oss",
   "minimax_m2",
   "granitemoe",
+  "granitemoeshared",
+  "dots1",
   "phimoe",
   "ernie4_5_moe",
 )
