@@ -29,7 +29,6 @@ from tanbr_jax.models.huggingface import folder as folders
 from tanbr_jax.models.huggingface.config_keys import ConfigKeys
 from tanbr_jax.models.huggingface.families import REGISTRY
 from tanbr_jax.moe import feed_forward
-from tanbr_jax.moe.parameters import ARRAYS
 
 # The number of experts, as families call it in their config.json.
 _COUNTS = (
@@ -108,12 +107,7 @@ def prune(model: Model, params: Params, keep: Any) -> tuple[Model, Params]:
   for layer, ids in zip(config.moe_layers, selection, strict=True):
     name = f"layer_{layer}"
     experts = layers[name]["experts"]
-    stack, rows = experts["stack"], jnp.asarray(ids, jnp.int32)
-    arrays = {
-      array: getattr(stack, array)[rows]
-      for array in ARRAYS
-      if getattr(stack, array) is not None
-    }
+    rows = jnp.asarray(ids, jnp.int32)
     # Kernels [D, E] and biases [E] alike.
     router = {n: jnp.take(x, rows, -1) for n, x in experts["router"].items()}
     layers[name] = {
@@ -121,7 +115,7 @@ def prune(model: Model, params: Params, keep: Any) -> tuple[Model, Params]:
       "experts": {
         **experts,
         "router": router,
-        "stack": dataclasses.replace(stack, **arrays),
+        "stack": moe.take_experts(experts["stack"], ids),
       },
     }
   config = dataclasses.replace(config, num_experts=sizes.pop())

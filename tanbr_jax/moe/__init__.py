@@ -9,7 +9,7 @@ from tanbr_jax.moe.balance import (
 )
 from tanbr_jax.moe.capacity import expert_capacity, limit_capacity
 from tanbr_jax.moe.expert_merging import merge
-from tanbr_jax.moe.experts import Experts, init_experts
+from tanbr_jax.moe.experts import Experts, init_experts, take_experts
 from tanbr_jax.moe.feed_forward import FeedForward, apply, apply_all
 from tanbr_jax.moe.forwards import (
   masked,
@@ -108,6 +108,7 @@ __all__ = [
   "segment_weights",
   "soft",
   "sparsemixer",
+  "take_experts",
   "token_statistics",
   "top_k",
   "update_correction_bias",

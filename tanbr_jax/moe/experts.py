@@ -5,13 +5,14 @@ Letters: E experts, D model width, F an expert's hidden width.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from tanbr_jax.moe.feed_forward import FeedForward
-from tanbr_jax.moe.parameters import activation_of
+from tanbr_jax.moe.parameters import ARRAYS, activation_of
 
 # E[act(h)^2] of a standard normal h: the integral of act(h)^2 times the normal
 # density.
@@ -58,6 +59,21 @@ class Experts:
   def num_experts(self) -> int:
     """E."""
     return self.w_in.shape[0]
+
+
+def take_experts(experts: Experts, ids: Sequence[int]) -> Experts:
+  """The stack of these experts, in this order; what is shared stays.
+
+  Args:
+    experts: E stacked experts.
+    ids: in [0, E).
+  """
+  rows = jnp.asarray(ids, jnp.int32)
+  arrays = {name: getattr(experts, name) for name in ARRAYS}
+  return dataclasses.replace(
+    experts,
+    **{n: x[rows] for n, x in arrays.items() if x is not None},
+  )
 
 
 def init_experts(

@@ -231,7 +231,7 @@ def test_sub_moe_is_the_average_in_the_members_common_basis(stack):
     mean = sum(w * part for w, part in zip(ONE[0], parts, strict=False))
     wanted = (u[:, :rank] * s[:rank]) @ mean
     np.testing.assert_allclose(getattr(found, name)[0], wanted.T, atol=1e-5)
-  with pytest.raises(ValueError, match="rank_share .* got 0"):
+  with pytest.raises(ValueError, match="rank_share .* got rank_share=0"):
     blocks.sub_moe(stack, ONE, rank_share=0)
 
 

@@ -367,7 +367,9 @@ def test_dropped_experts_give_their_mean_output(case):
     ("task_mix", {"task_mix": {"one": 1.0}}, "sum to 1 of the domains"),
     ("task_mix", {"task_mix": {"one": 0.9, "two": 0.3}}, "'two': 0.3"),
     ("ream", {"max_group_size": 1, "num_groups": 3}, "cannot hold 5"),
-    ("sub_moe", {"rank_share": 2}, "got 2"),
+    ("sub_moe", {"rank_share": 2}, "got rank_share=2"),
+    ("sub_moe", {"seed": -1, "num_groups": 3}, "got seed=-1"),
+    ("reg_mean", {"shrinkage": 1.5}, "got shrinkage=1.5"),
     ("average", {"router": "new"}, "got 'new'"),
   ],
 )

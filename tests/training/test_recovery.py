@@ -19,7 +19,7 @@ def grouped():
   params = jax.jit(MODEL.init)(jax.random.key(0))
   stack = params["params"]["layer_0"]["experts"]["stack"]
   return compress.merging.assembly.grouped(
-    MODEL, params, [compress.merging.assembly.take(stack, [0, 1])], [LABELS]
+    MODEL, params, [moe.take_experts(stack, [0, 1])], [LABELS]
   )
 
 

@@ -113,7 +113,9 @@ def with_copies(model: Model, params: Params) -> tuple[Model, Params]:
         "a model with copies needs routes that all lead to experts, got "
         f"{routes} in {name}"
       )
-    parts.append({"stack": take(stack, routes.expert_of), "routes": None})
+    parts.append(
+      {"stack": moe.take_experts(stack, routes.expert_of), "routes": None}
+    )
     width = len(routes)
   config = dataclasses.replace(model.config, num_experts=width)
   return dataclasses.replace(model, config=config), _replaced(
@@ -168,7 +170,7 @@ def with_constants(
     constants[row] = 0
     parts.append(
       {
-        "stack": take(stack, row),
+        "stack": moe.take_experts(stack, row),
         "routes": moe.Routes(tuple(expert_of.tolist())),
         "constants": jnp.asarray(constants, stack.w_out.dtype),
       }
@@ -176,19 +178,6 @@ def with_constants(
   config = dataclasses.replace(config, num_experts=sizes.pop())
   return dataclasses.replace(model, config=config), _replaced(
     model, params, parts
-  )
-
-
-def take(stack: moe.Experts, experts: Sequence[int]) -> moe.Experts:
-  """The stack of these experts, in this order; what is shared stays."""
-  ids = jnp.asarray(experts, jnp.int32)
-  return dataclasses.replace(
-    stack,
-    **{
-      name: jnp.take(getattr(stack, name), ids, axis=0)
-      for name in moe.parameters.ARRAYS
-      if getattr(stack, name) is not None
-    },
   )
 
 

@@ -17,6 +17,9 @@ from scipy import linalg
 from scipy.cluster import hierarchy
 
 from tanbr_jax import moe
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Chance, Share
+from tanbr_jax.compress.merging import grouping
 from tanbr_jax.compress.merging.weights import nash_weights
 from tanbr_jax.moe import feed_forward
 from tanbr_jax.moe.parameters import ARRAYS
@@ -70,13 +73,14 @@ def _fisher(
   return np.where(total > 0, (precision * own).sum(axis=0) / known, mean)
 
 
+@ranges.checked
 def reg_mean(
   stack: moe.Experts,
   weights: np.ndarray,
   *,
   input_moments: np.ndarray,
   hidden_moments: np.ndarray,
-  shrinkage: float = 0.9,
+  shrinkage: Share = 0.9,
 ) -> moe.Experts:
   """Merges each matrix by least squares on what its own expert's text gave.
 
@@ -120,9 +124,9 @@ def merge_moe(
 ) -> moe.Experts:
   """Fits the output matrix of each average to the average of the outputs.
 
-  MergeMoE (2025): the matrices that read are averaged, and the one that writes
-  is the least squares solution for the weighted sum of the members' outputs, on
-  tokens that any of them was chosen for.
+  MergeMoE (arXiv 2510.14436, 2025): the matrices that read are averaged, and
+  the one that writes is the least squares solution for the weighted sum of the
+  members' outputs, on tokens that any of them was chosen for.
 
   Args:
     stack: E experts.
@@ -215,11 +219,12 @@ def _clusters(units: np.ndarray, num_clusters: int) -> np.ndarray:
   distance = np.clip(1 - off.T @ off, 0, 2)
   above = np.triu_indices(len(distance), 1)
   tree = hierarchy.linkage(distance[above], "average")
-  return hierarchy.cut_tree(tree, n_clusters=num_clusters)[:, 0]
+  return grouping.cut(tree, num_clusters)
 
 
+@ranges.checked
 def sub_moe(
-  stack: moe.Experts, weights: np.ndarray, *, rank_share: float = 1.0
+  stack: moe.Experts, weights: np.ndarray, *, rank_share: Chance = 1.0
 ) -> moe.Experts:
   """Averages the members' coordinates in a basis that they share.
 
@@ -232,13 +237,8 @@ def sub_moe(
   Args:
     stack: E experts.
     weights: [G, E], of the average.
-    rank_share: the share of U's columns that is kept, in (0, 1].
-
-  Raises:
-    ValueError: if the share is outside.
+    rank_share: the share of U's columns that is kept.
   """
-  if not 0 < rank_share <= 1:
-    raise ValueError(f"rank_share must be in (0, 1], got {rank_share}")
   if rank_share == 1:
     return average(stack, weights)
 
@@ -262,9 +262,9 @@ def sub_moe(
 def namex(stack: moe.Experts, weights: np.ndarray) -> moe.Experts:
   """Averages by the experts' Nash bargaining weights.
 
-  NAMEx (2025). [R]: vectors are the parameters themselves, as a model has no
-  base expert that they start from, and the weights are scaled to sum to 1; the
-  paper's momentum over layers belongs to training.
+  NAMEx (Nguyen et al., 2025). [R]: vectors are the parameters themselves, as a
+  model has no base expert that they start from, and the weights are scaled to
+  sum to 1; the paper's momentum over layers belongs to training.
 
   Args:
     stack: E experts.

@@ -8,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.cluster import hierarchy
 
+from tanbr_jax.checks import ranges
+from tanbr_jax.checks.ranges import Count, Whole
+
 
 class Grouping(NamedTuple):
   """A partition of a layer's experts.
@@ -54,15 +57,35 @@ def hierarchical(points: np.ndarray, num_groups: int) -> np.ndarray:
   if len(points) == num_groups:
     return np.arange(num_groups)
   tree = hierarchy.linkage(np.asarray(points, np.float64), "average")
-  return hierarchy.cut_tree(tree, n_clusters=num_groups)[:, 0]
+  return cut(tree, num_groups)
 
 
+def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
+  """Labels of the points of a SciPy linkage, cut into exactly G groups.
+
+  Equal heights do not matter, at which `fcluster` gives fewer groups, and it
+  takes linear time, which `cut_tree` does not.
+
+  Args:
+    tree: [n - 1, 4], by rising height, of n points.
+    num_groups: G, in [1, n].
+  """
+  num_points = len(tree) + 1
+  num_joins = num_points - num_groups
+  # Join i makes node n + i of two nodes before it.
+  root = np.arange(num_points + num_joins)
+  for join in reversed(range(num_joins)):
+    root[tree[join, :2].astype(int)] = root[num_points + join]
+  return np.unique(root[:num_points], return_inverse=True)[1]
+
+
+@ranges.checked
 def nearest_centre(
   similarity: np.ndarray,
   scores: np.ndarray,
   num_groups: int,
   *,
-  max_group_size: int | None = None,
+  max_group_size: Count | None = None,
 ) -> Grouping:
   """The G experts of the highest score, and who joins each of them.
 
@@ -73,7 +96,7 @@ def nearest_centre(
     max_group_size: None lets every other expert join the centre that it is
       most similar to (M-SMoE, Li et al., 2024). A number lets the centres, the
       best first, take those most similar to them until they are so many (REAM,
-      2026), so that the last centres stay alone.
+      Jha et al., 2026), so that the last centres stay alone.
 
   Raises:
     ValueError: if the groups cannot hold all experts.
@@ -101,8 +124,9 @@ def nearest_centre(
   return Grouping(np.searchsorted(order, labels), order)
 
 
+@ranges.checked
 def k_means(
-  points: np.ndarray, num_groups: int, *, seed: int, num_starts: int = 10
+  points: np.ndarray, num_groups: int, *, seed: Whole, num_starts: Count = 10
 ) -> np.ndarray:
   """Labels [E] by k-means of directions, the best of several starts.
 

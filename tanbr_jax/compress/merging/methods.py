@@ -74,7 +74,7 @@ CATALOGUE: Mapping[str, Method] = MappingProxyType(
     ),
     "hc_smoe": Method("Chen et al., 2024"),
     "ream": Method(
-      "2026",
+      "Jha et al., 2026",
       grouping="ream",
       weights="reap",
       is_aligned=True,
@@ -87,14 +87,16 @@ CATALOGUE: Mapping[str, Method] = MappingProxyType(
       blocks="sub_moe",
       options=("rank_share", "seed"),
     ),
-    "merge_moe": Method("2025", blocks="merge_moe", needs=("samples",)),
+    "merge_moe": Method(
+      "arXiv 2510.14436, 2025", blocks="merge_moe", needs=("samples",)
+    ),
     "zip_it": Method(
       "Stoica et al., 2024",
       weights="equal",
       blocks="zip_it",
       needs=("samples",),
     ),
-    "namex": Method("2025", weights="equal", blocks="namex"),
+    "namex": Method("Nguyen et al., 2025", weights="equal", blocks="namex"),
   }
 )
 # What experts are weighted by, and what that needs of `calibrate`.
@@ -195,25 +197,25 @@ def merge_experts(
     )
   needs = merge_needs(method, num_groups=num_groups, groups=groups)
 
-  def check(given: Statistics) -> Statistics:
+  def read(given: Statistics) -> _Seen:
     for one in given.values() if isinstance(given, Mapping) else (given,):
       one.check_model(model, params)
       for need in needs:
         one.need(need, method=method)
-    scores(found, given, options)  # refuses a mix before any work
-    return given
+    whole = total(given.values()) if isinstance(given, Mapping) else given
+    return _Seen(whole, _worth(found, given, whole, options))
 
   merged, labels, centres = [], [], []
-  seen = None if callable(statistics) else check(statistics)
+  seen = None if callable(statistics) else read(statistics)
   for layer, stack in enumerate(stacks):
     if callable(statistics):
       # The layers before have copies of what they were merged to.
       copies = [
-        assembly.take(one, label)
+        moe.take_experts(one, label)
         for one, label in zip(merged, labels, strict=True)
       ]
       now = assembly.replace_stacks(model, params, copies + stacks[layer:])
-      seen = check(statistics(model, now))
+      seen = read(statistics(model, now))
     one, grouped = _merge_layer(
       found, stack, seen, layer, num_groups, groups, align, options
     )
@@ -229,27 +231,31 @@ def merge_experts(
   return smaller, assembly.replace_stacks(smaller, kept, merged)
 
 
-def scores(
-  method: Method, statistics: Statistics, options: Mapping[str, Any]
-) -> np.ndarray:
-  """Returns [L, E], what a method weights experts by.
+class _Seen(NamedTuple):
+  """What a method is told.
 
-  Args:
-    method: of `CATALOGUE`.
-    statistics: of one text, or of each domain.
-    options: of the method.
-
-  Raises:
-    ValueError: if a mix is not of these domains, or no mix.
+  Attributes:
+    statistics: of all text.
+    worth: [L, E], what the method weights experts by.
   """
+
+  statistics: CalibrationStatistics
+  worth: np.ndarray
+
+
+def _worth(
+  method: Method,
+  given: Statistics,
+  whole: CalibrationStatistics,
+  options: Mapping[str, Any],
+) -> np.ndarray:
   if method.weights == "task_mix":
-    return _mixed_use(statistics, options.get("task_mix"))
-  found = _total(statistics)
+    return _mixed_use(given, options.get("task_mix"))
   if method.weights == "equal":
-    return np.ones(found.num_pairs.shape)
+    return np.ones(whole.num_pairs.shape)
   if method.weights == "frequency":
-    return np.asarray(found.num_pairs, np.float64)
-  return score("reap", found)
+    return np.asarray(whole.num_pairs, np.float64)
+  return score("reap", whole)
 
 
 def _mixed_use(statistics: Statistics, task_mix: Any) -> np.ndarray:
@@ -279,7 +285,7 @@ def _mixed_use(statistics: Statistics, task_mix: Any) -> np.ndarray:
 def _merge_layer(
   method: Method,
   stack: moe.Experts,
-  statistics: Statistics,
+  seen: _Seen,
   layer: int,
   num_groups: int,
   groups: str | np.ndarray | None,
@@ -287,8 +293,7 @@ def _merge_layer(
   options: Mapping[str, Any],
 ) -> tuple[moe.Experts, Grouping]:
   """A layer's G experts, and who became which of them."""
-  found = _total(statistics)
-  worth = scores(method, statistics, options)[layer]
+  found, worth = seen.statistics, seen.worth[layer]
   rule = method.grouping if groups is None else groups
   use = np.asarray(found.num_pairs[layer], np.float64)
   if num_groups == 1:
@@ -407,12 +412,6 @@ def _given(
     np.put_along_axis(is_chosen, chosen, True, axis=1)
     return {"inputs": statistics.sample_inputs[layer], "is_chosen": is_chosen}
   return {}
-
-
-def _total(statistics: Statistics) -> CalibrationStatistics:
-  if isinstance(statistics, Mapping):
-    return total(statistics.values())
-  return statistics
 
 
 def _check_groups(
