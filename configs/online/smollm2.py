@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.update(
     path="runs/upcycle_smollm2/domains_0",
     dtype="bfloat16",
-    context=128,
+    context=64,
     scanned=True,
   )
   config.oracle.update(windows=8, search_windows=8, error_mixes=2)

@@ -19,7 +19,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.update(
     path="runs/upcycle_smollm2_cpu/domains_0",
     dtype="float32",
-    context=64,
     tasks="python,prose,numbers",
   )
   config.oracle.update(

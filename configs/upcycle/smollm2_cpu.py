@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     context=64,
     batch_size=4,
     mixes_per_step=1,
-    num_steps=90,
+    num_steps=60,
     router_steps=0,
     warmup_steps=3,
     learning_rate=1e-3,

@@ -218,7 +218,8 @@ def _copies(
     if array is not None:
       own_key = keys.get(name, jax.random.fold_in(key, index))
       shape = (num_experts, *array.shape)
-      if noise == 0:
+      # Copies alone need no draws of their size.
+      if not isinstance(noise, jax.core.Tracer) and noise == 0:
         arrays[name] = jnp.broadcast_to(array, shape)
         continue
       draws = jax.random.normal(own_key, shape, array.dtype)

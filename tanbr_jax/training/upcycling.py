@@ -182,7 +182,9 @@ def train(
       concentration=0.5,
       mixing=0.3,
     )
-  losses = _losses(config, recipe, models.scanned(computing), text, seed)
+  # One loop would be differentiated whole where its last layers are trained.
+  one_loop = computing if config.last_layers else models.scanned(computing)
+  losses = _losses(config, recipe, one_loop, text, seed)
 
   def run(
     trained: Any,

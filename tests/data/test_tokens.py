@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tanbr_jax import data
+from tanbr_jax.data import corpus as corpora
 
 LENGTH = 6  # a context of 5
 START, UPPER = 1, 2  # special tokens: at the start of a text, a capital letter
@@ -215,3 +216,43 @@ def test_bad_folders_of_tasks_are_one_line(tmp_path):
   (folder / "a.jsonl").write_bytes(b"\xff")
   with pytest.raises(ValueError, match="a.jsonl' is not UTF-8"):
     load(folder)
+
+
+def test_a_corpus_of_bytes_keeps_its_splits(tmp_path):
+  texts = {"train": b"Abc", "validation": b"xy", "test": b"zz"}
+  parts = {
+    task: {
+      split: np.frombuffer(part * times, np.uint8)
+      for split, part in texts.items()
+    }
+    for task, times in (("one", 4), ("two", 6))
+  }
+  bytes_corpus = corpora.make_corpus(parts)
+  tokenizer = Letters()
+
+  def make(corpus):
+    return data.tokenise_corpus(
+      corpus,
+      tokenizer,
+      vocab_size=128,
+      context=LENGTH - 1,
+      min_windows={"test": 1},
+      cache_dir=tmp_path,
+    )
+
+  made = make(bytes_corpus)
+  # A capital letter is two tokens.
+  assert made.splits["train"][0].tolist() == [UPPER, 97, 98, 99] * 4
+  assert made.splits["test"][1].tolist() == [122] * 12
+  assert made.task_names == ("one", "two")
+  # Kept by text: the same once more, another anew.
+  count = tokenizer.num_encoded
+  assert make(bytes_corpus).fingerprint == made.fingerprint
+  assert tokenizer.num_encoded == count
+  some = data.select_tasks(bytes_corpus, ["two", "one"])
+  assert make(some).splits["train"][1].tolist() == [UPPER, 97, 98, 99] * 4
+  assert tokenizer.num_encoded > count
+  with pytest.raises(ValueError, match=r"of \['one', 'two'\], got \['one'\]"):
+    data.select_tasks(bytes_corpus, ["one"])
+  with pytest.raises(ValueError, match=r"got \['one', 'three'\]"):
+    data.select_tasks(bytes_corpus, ["one", "three"])

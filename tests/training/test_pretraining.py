@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_pretraining
 
-from tanbr_jax.training import loop, pretraining
+from tanbr_jax.training import loop, objectives, pretraining
 
 CONFIG = tiny_pretraining.CONFIG
 
@@ -70,7 +70,14 @@ def test_an_interrupted_run_is_not_read_as_whole(
 
 
 def test_fixed_tables_stay_as_they_began(trained):
-  first = pretraining._first_table(CONFIG, 3)
+  first = objectives.first_table(
+    CONFIG.table,
+    CONFIG.seed,
+    num_tasks=3,
+    num_experts=CONFIG.num_experts,
+    concentration=CONFIG.anchor_concentration,
+    mixing=CONFIG.learnt_mixing,
+  )
   np.testing.assert_allclose(
     trained.task_weights, jax.nn.softmax(first), rtol=1e-6
   )

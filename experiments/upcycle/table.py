@@ -1,0 +1,160 @@
+"""The tables of experiments/upcycle/README.md, from runs.
+
+  python -m experiments.upcycle.table --run=runs/upcycle_smollm2 --write
+
+Prints them; with `--run` (a comma list of finished or stopped runs) from what
+is there of each recipe and seed, else from the kept `smollm2.json`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from experiments.common import readme_block
+from experiments.upcycle import evaluation
+from tanbr_jax.report import workdir as reporting
+from tanbr_jax.storage import atomic
+
+RESULTS = Path(__file__).with_name("smollm2.json")
+FORMS = {
+  "base/itself": "the base model",
+  "dense/itself": "its FFNs tuned on all tasks",
+  "domains/uniform": "one expert a domain: uniform merge",
+  "domains/static": "best static merge",
+  "domains/own": "each task's own x, searched",
+  "domains/table": "each task's own expert",
+  "domains/routed": "routed, router fitted last",
+  "merged/uniform": "merged form, learnt table: uniform merge",
+  "merged/static": "best static merge",
+  "merged/own": "each task's own x, searched",
+  "merged/table": "each task's row of the table",
+  "merged/routed": "routed",
+  "routed/uniform": "trained routed alone: uniform merge",
+  "routed/static": "best static merge",
+  "routed/own": "each task's own x, searched",
+  "routed/routed": "routed",
+}
+# First less second, seed by seed.
+GAPS = (
+  ("domains/table", "dense/itself"),
+  ("domains/own", "dense/itself"),
+  ("domains/own", "domains/static"),
+  ("domains/routed", "domains/own"),
+  ("merged/own", "dense/itself"),
+  ("merged/own", "merged/static"),
+  ("merged/routed", "merged/own"),
+)
+
+
+def collect(runs: Sequence[Path]) -> dict[str, Any]:
+  """Figures by form and seed, continued prompts, circumstances."""
+  found: dict[str, Any] = {"figures": {}, "continued": {}, "seconds": {}}
+  for run in runs:
+    config = reporting.read_json(run / reporting.CONFIG)
+    for name in ("versions", "device", "corpus_fingerprint"):
+      found[name] = config[name]
+    for path in sorted(run.glob("*.json")):
+      recipe, _, seed = path.stem.rpartition("_")
+      record = reporting.read_json(path)
+      if "forms" not in record:
+        continue
+      recipe, seed = (recipe, seed) if recipe else ("base", "0")
+      for form, scores in record["forms"].items():
+        own = found["figures"].setdefault(f"{recipe}/{form}", {})
+        own[seed] = evaluation.means(scores)
+      if "seconds" in record:
+        found["seconds"].setdefault(recipe, {})[seed] = record["seconds"]
+      if "continued" in record:
+        found["continued"][recipe] = record["continued"]
+  return found
+
+
+def text(found: Mapping[str, Any]) -> str:
+  """The tables of scores, of gaps, and the continued prompts."""
+  figures = found["figures"]
+  lines = []
+  for name, title in FORMS.items():
+    if name in figures:
+      own = list(figures[name].values())
+      lines.append(
+        [
+          title,
+          *(
+            _cell([one[key] for one in own], digits)
+            for key, digits in (
+              ("loss", 3),
+              ("accuracy", 3),
+              ("licences_loss", 3),
+            )
+          ),
+          str(len(own)) if not name.startswith("base") else "-",
+        ]
+      )
+  titles = ["model", "loss", "accuracy", "loss, licences", "seeds"]
+  gaps = []
+  for first, second in GAPS:
+    seeds = [s for s in figures.get(first, {}) if s in figures.get(second, {})]
+    if seeds:
+      off = [
+        figures[first][s]["loss"] - figures[second][s]["loss"] for s in seeds
+      ]
+      gaps.append([first, second, _cell(off, 3), str(len(seeds))])
+  return "\n\n".join(
+    [
+      f"jax {found['versions']['jax']}, {found['device']}; mean over tasks and "
+      "seeds, in brackets the least and the largest seed.",
+      readme_block.table(titles, lines),
+      "Differences of loss, seed by seed:",
+      readme_block.table(["of", "less", "difference", "seeds"], gaps),
+      "Greedy continuations, first seed:",
+      readme_block.table(["model", "prompt", "text"], _continued(found)),
+    ]
+  )
+
+
+def _cell(values: Sequence[float], digits: int) -> str:
+  mean = f"{np.mean(values):.{digits}f}"
+  if len(values) < 2:
+    return mean
+  return f"{mean} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+def _continued(found: Mapping[str, Any]) -> list[list[str]]:
+  """Rows of the base and of one recipe's forms."""
+  lines = []
+  for recipe, form, title in (
+    ("base", "itself", "base"),
+    ("dense", "itself", "tuned on all"),
+    ("domains", "itself", "domains, routed"),
+    ("domains", "uniform", "domains, uniform"),
+    ("domains", "own", "domains, own x"),
+  ):
+    by_task = found["continued"].get(recipe, {}).get(form, {})
+    lines += [[title, task, repr(text)] for task, text in by_task.items()]
+  return lines
+
+
+def main(argv: Sequence[str]) -> None:
+  given = flags.FLAGS
+  if len(argv) > 1:
+    raise SystemExit(f"error: unknown arguments {argv[1:]}")
+  try:
+    if given.run:
+      runs = [Path(one) for one in given.run.split(",")]
+      atomic.write_json(RESULTS, collect(runs))
+    made = text(reporting.read_json(RESULTS))
+    print(made)
+    if given.write:
+      readme = RESULTS.with_name("README.md")
+      whole = readme_block.replace(readme.read_text("utf-8"), "smollm2", made)
+      atomic.write_text(readme, whole)
+  except ValueError as error:
+    raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+  readme_block.define_flags("Folders of runs, a comma list.")
+  app.run(main)
