@@ -141,16 +141,13 @@ _SIGNAL_TOLD = {
 
 def delays_table(kept: Kept) -> str:
   """A row a method, a column a delay."""
-  counts = (0, *delays.DELAYS)
   rows = []
   for method in delays.METHODS:
-    names = [method, *(f"{method}_late_{n}" for n in delays.DELAYS)]
-    cells = [_cell(kept, "delays", name) for name in names]
-    rows.append([method, told(method), *cells])
-  for method in ("best_static", "routed", "uniform"):
-    cells = [_cell(kept, "delays", method)] * len(counts)
-    rows.append([method, told(method), *cells])
-  return readme_block.table(["method", "is told", *map(str, counts)], rows)
+    late = [f"{method}_late_{count}" for count in delays.DELAYS]
+    cells = [_cell(kept, "delays", name) for name in late]
+    rows.append([method, told(method), _cell(kept, _BASE, method), *cells])
+  titles = ["method", "is told", "0", *map(str, delays.DELAYS)]
+  return readme_block.table(titles, rows)
 
 
 def mixes_table(kept: Kept) -> str:

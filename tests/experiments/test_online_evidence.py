@@ -31,7 +31,7 @@ def kept(tmp_path):
   write(tmp_path / "mixes" / "drift_16", **each, oracle=0)
   write(tmp_path / "mixes" / "fixed_4", uniform=3.25)
   write(tmp_path / "rewards" / "judge_agreement", meta_gradient=-7.5)
-  write(tmp_path / "delays", tanbr=4, tanbr_late_10=6.5, uniform=9)
+  write(tmp_path / "delays", tanbr_late_10=66.5)
   write(tmp_path / "signals" / "gradient_2", meta_gradient=2.0, oracle=0)
   write(tmp_path / "signals" / "entropy", meta_gradient=70.0)
   rows = {
@@ -65,7 +65,7 @@ def test_tables_show_what_the_runs_found(kept):
   judged = rows["meta_gradient on agreement", "the routed model"]
   assert judged == ["-", "-", "-7.5 [-8.5, -6.5]", "-", "-"]
   late = rows["tanbr", "rewards"]  # the table of delays is the later one
-  assert late == ["4.0 [3.0, 5.0]", "-", "6.5 [5.5, 7.5]", "-"]
+  assert late == ["40.0 [39.0, 41.0]", "-", "66.5 [65.5, 67.5]", "-"]
   assert rows["tanbr", "1.00 ms (0.50 merged slots)"] == []
 
 
