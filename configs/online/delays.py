@@ -22,10 +22,9 @@ def get_config() -> ml_collections.ConfigDict:
   config = mixes.get_config()
   names = []
   for method in METHODS:
-    options = config.methods.get(method, ml_collections.ConfigDict()).to_dict()
     for delay in DELAYS:
       name = f"{method}_late_{delay}"
-      config.methods[name] = {"bandit": method, **options, "delay": delay}
+      config.methods[name] = {"bandit": method, "delay": delay}
       names.append(name)
   config.bandits = ",".join(names)
   return config
