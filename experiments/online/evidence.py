@@ -74,14 +74,17 @@ def collect(run: Path) -> dict[str, Any]:
 
 
 def _methods(summary: Mapping[str, Any]) -> dict[str, list[float]]:
-  """Method -> regret with the ends of its interval, and mean reward."""
+  """Method -> regret, the ends of its interval, regret a late slot.
+
+  Late slots are the last quarter of a run.
+  """
   key = "expected_regret"
   return {
     name.removesuffix(f"/{key}"): [
       value,
       summary[f"{name}_low"],
       summary[f"{name}_high"],
-      summary[name.replace(key, "mean_reward")],
+      summary[name.replace(key, "simple_regret")],
     ]
     for name, value in summary.items()
     if name.endswith(f"/{key}")
@@ -104,7 +107,8 @@ def text(kept: Kept) -> str:
   )
   parts = [
     caption,
-    "**What is rewarded.**",
+    "**What is rewarded**; after each interval the regret of the last quarter "
+    "of the slots, per 1,000.",
     rewards_table(kept),
     "**Rewards that arrive late**, by so many slots.",
     delays_table(kept),
@@ -117,10 +121,10 @@ def text(kept: Kept) -> str:
 
 
 def rewards_table(kept: Kept) -> str:
-  """A row a method, a column a reward."""
+  """A row a method, a column a reward; with the late slots' regret."""
   runs = {name: f"rewards/{name}" for name in REWARDS} | {"accuracy": _BASE}
   rows = [
-    [method, group, *(_cell(kept, run, method) for run in runs.values())]
+    [method, group, *(_late_cell(kept, run, method) for run in runs.values())]
     for group, methods in TOLD.items()
     for method in methods
   ]
@@ -128,7 +132,7 @@ def rewards_table(kept: Kept) -> str:
     names = [f"rewards/{name}_{signal}" for name in REWARDS]
     names[0] = f"signals/{signal}"
     if any(name in kept["runs"] for name in names):
-      cells = [_cell(kept, name, "meta_gradient") for name in names]
+      cells = [_late_cell(kept, name, "meta_gradient") for name in names]
       rows.append([f"meta_gradient on {signal}", _SIGNAL_TOLD[signal], *cells])
   return readme_block.table(["method", "is told", *REWARDS.values()], rows)
 
@@ -190,6 +194,13 @@ def _cell(kept: Kept, run: str, method: str) -> str:
     return "-"
   value, low, high, _ = found
   return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _late_cell(kept: Kept, run: str, method: str) -> str:
+  cell = _cell(kept, run, method)
+  if cell == "-":
+    return cell
+  return f"{cell}; {1000 * kept['runs'][run][method][3]:.1f}"
 
 
 def points(kept: Kept, device: str) -> dict[str, tuple[str, float, list]]:
