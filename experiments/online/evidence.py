@@ -67,9 +67,8 @@ def collect(run: Path) -> dict[str, Any]:
   }
   for path in sorted(run.glob(f"costs_*/{signal_costs.FILE}")):
     rows = reporting.read_json(path)["rows"]
-    found["costs"][path.parent.name.removeprefix("costs_")] = {
-      row["slot"]: row["median"] for row in rows
-    }
+    device = path.parent.name.removeprefix("costs_").replace("_", " ")
+    found["costs"][device] = {row["slot"]: row["median"] for row in rows}
   return found
 
 
@@ -165,6 +164,7 @@ def mixes_table(kept: Kept) -> str:
     ]
     for mix in MIXES
     for count in REQUESTS
+    if f"mixes/{mix}_{count}" in kept["runs"]
   ]
   return readme_block.table(["mix", "requests", *methods], rows)
 
@@ -220,7 +220,7 @@ def points(kept: Kept, device: str) -> dict[str, tuple[str, float, list]]:
     extra = (costs[slot] - unit + learner) / unit
     found[label] = told(method), extra, list(regret[:3])
 
-  for method, regret in runs[_BASE].items():
+  for method, regret in runs.get(_BASE, {}).items():
     if method != "oracle":
       gradient = told(method).startswith("gradient")
       whole = "merged, gradient of 16" if gradient else signal_costs.PLAIN
