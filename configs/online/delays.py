@@ -7,6 +7,8 @@ The gradient of the served text needs no answer and is there at once: how it
 would do as late as the rewards stands beside. The mix that methods see is not
 delayed. The slots are those of `mixes.py` with its own mix and requests, where
 the same methods learn at once.
+
+Expected: the tables of experiments/online/README.md.
 """
 
 import ml_collections

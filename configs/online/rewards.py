@@ -8,6 +8,8 @@ Other rewards: `--config.reward=judge`; `--config.reward=plain_letters`; and
 the other five tasks earn nothing. `--config.signal=differences` tells gradients
 of the reward itself, as splitting the requests between two merges estimates
 them.
+
+Expected: the tables of experiments/online/README.md.
 """
 
 import ml_collections
