@@ -29,8 +29,9 @@ def main(argv: Sequence[str]) -> None:
   if flags.FLAGS.write:
     kept = workdir.read_json(RESULTS)
     panels = {name: evidence.points(kept, name) for name in kept["costs"]}
-    figure = cost_figure.draw(panels, groups=list(evidence.TOLD))
-    parts.save(figure, RESULTS.with_name(FIGURE))
+    if panels:
+      figure = cost_figure.draw(panels, groups=list(evidence.TOLD))
+      parts.save(figure, RESULTS.with_name(FIGURE))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@
 The mixes are drift, piecewise and fixed, the counts of the table 4, 16 and 64.
 Seeds and methods are those of `stream.py`, less what its table tells apart by a
 rate alone.
+
+Expected: the tables of experiments/online/README.md.
 """
 
 import ml_collections

@@ -67,21 +67,23 @@ def collect(run: Path) -> dict[str, Any]:
   }
   for path in sorted(run.glob(f"costs_*/{signal_costs.FILE}")):
     rows = reporting.read_json(path)["rows"]
-    found["costs"][path.parent.name.removeprefix("costs_")] = {
-      row["slot"]: row["median"] for row in rows
-    }
+    device = path.parent.name.removeprefix("costs_").replace("_", " ")
+    found["costs"][device] = {row["slot"]: row["median"] for row in rows}
   return found
 
 
 def _methods(summary: Mapping[str, Any]) -> dict[str, list[float]]:
-  """Method -> regret with the ends of its interval, and mean reward."""
+  """Method -> regret, the ends of its interval, regret a late slot.
+
+  Late slots are the last quarter of a run.
+  """
   key = "expected_regret"
   return {
     name.removesuffix(f"/{key}"): [
       value,
       summary[f"{name}_low"],
       summary[f"{name}_high"],
-      summary[name.replace(key, "mean_reward")],
+      summary[name.replace(key, "simple_regret")],
     ]
     for name, value in summary.items()
     if name.endswith(f"/{key}")
@@ -104,7 +106,8 @@ def text(kept: Kept) -> str:
   )
   parts = [
     caption,
-    "**What is rewarded.**",
+    "**What is rewarded**; after each interval the regret of the last quarter "
+    "of the slots, per 1,000.",
     rewards_table(kept),
     "**Rewards that arrive late**, by so many slots.",
     delays_table(kept),
@@ -117,10 +120,10 @@ def text(kept: Kept) -> str:
 
 
 def rewards_table(kept: Kept) -> str:
-  """A row a method, a column a reward."""
+  """A row a method, a column a reward; with the late slots' regret."""
   runs = {name: f"rewards/{name}" for name in REWARDS} | {"accuracy": _BASE}
   rows = [
-    [method, group, *(_cell(kept, run, method) for run in runs.values())]
+    [method, group, *(_late_cell(kept, run, method) for run in runs.values())]
     for group, methods in TOLD.items()
     for method in methods
   ]
@@ -128,7 +131,7 @@ def rewards_table(kept: Kept) -> str:
     names = [f"rewards/{name}_{signal}" for name in REWARDS]
     names[0] = f"signals/{signal}"
     if any(name in kept["runs"] for name in names):
-      cells = [_cell(kept, name, "meta_gradient") for name in names]
+      cells = [_late_cell(kept, name, "meta_gradient") for name in names]
       rows.append([f"meta_gradient on {signal}", _SIGNAL_TOLD[signal], *cells])
   return readme_block.table(["method", "is told", *REWARDS.values()], rows)
 
@@ -141,16 +144,13 @@ _SIGNAL_TOLD = {
 
 def delays_table(kept: Kept) -> str:
   """A row a method, a column a delay."""
-  counts = (0, *delays.DELAYS)
   rows = []
   for method in delays.METHODS:
-    names = [method, *(f"{method}_late_{n}" for n in delays.DELAYS)]
-    cells = [_cell(kept, "delays", name) for name in names]
-    rows.append([method, told(method), *cells])
-  for method in ("best_static", "routed", "uniform"):
-    cells = [_cell(kept, "delays", method)] * len(counts)
-    rows.append([method, told(method), *cells])
-  return readme_block.table(["method", "is told", *map(str, counts)], rows)
+    late = [f"{method}_late_{count}" for count in delays.DELAYS]
+    cells = [_cell(kept, "delays", name) for name in late]
+    rows.append([method, told(method), _cell(kept, _BASE, method), *cells])
+  titles = ["method", "is told", "0", *map(str, delays.DELAYS)]
+  return readme_block.table(titles, rows)
 
 
 def mixes_table(kept: Kept) -> str:
@@ -164,6 +164,7 @@ def mixes_table(kept: Kept) -> str:
     ]
     for mix in MIXES
     for count in REQUESTS
+    if f"mixes/{mix}_{count}" in kept["runs"]
   ]
   return readme_block.table(["mix", "requests", *methods], rows)
 
@@ -195,6 +196,13 @@ def _cell(kept: Kept, run: str, method: str) -> str:
   return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
+def _late_cell(kept: Kept, run: str, method: str) -> str:
+  cell = _cell(kept, run, method)
+  if cell == "-":
+    return cell
+  return f"{cell}; {1000 * kept['runs'][run][method][3]:.1f}"
+
+
 def points(kept: Kept, device: str) -> dict[str, tuple[str, float, list]]:
   """Label -> what is told, extra compute in merged slots, regret.
 
@@ -212,7 +220,7 @@ def points(kept: Kept, device: str) -> dict[str, tuple[str, float, list]]:
     extra = (costs[slot] - unit + learner) / unit
     found[label] = told(method), extra, list(regret[:3])
 
-  for method, regret in runs[_BASE].items():
+  for method, regret in runs.get(_BASE, {}).items():
     if method != "oracle":
       gradient = told(method).startswith("gradient")
       whole = "merged, gradient of 16" if gradient else signal_costs.PLAIN

@@ -15,7 +15,7 @@ def write(folder, **regrets):
   for method, value in regrets.items():
     key = f"{method}/expected_regret"
     summary |= {key: value, f"{key}_low": value - 1, f"{key}_high": value + 1}
-    summary[f"{method}/mean_reward"] = value / 100
+    summary[f"{method}/simple_regret"] = value / 500
   about = {
     "config": {"num_rounds": 1000, "num_seeds": 16},
     "versions": {"jax": "0.10"},
@@ -31,7 +31,7 @@ def kept(tmp_path):
   write(tmp_path / "mixes" / "drift_16", **each, oracle=0)
   write(tmp_path / "mixes" / "fixed_4", uniform=3.25)
   write(tmp_path / "rewards" / "judge_agreement", meta_gradient=-7.5)
-  write(tmp_path / "delays", tanbr=4, tanbr_late_10=6.5, uniform=9)
+  write(tmp_path / "delays", tanbr_late_10=66.5)
   write(tmp_path / "signals" / "gradient_2", meta_gradient=2.0, oracle=0)
   write(tmp_path / "signals" / "entropy", meta_gradient=70.0)
   rows = {
@@ -63,9 +63,9 @@ def test_tables_show_what_the_runs_found(kept):
   assert rows["fixed", "4"] == ["-"] * 8 + ["3.2 [2.2, 4.2]"]
   assert rows["drift", "16"][0] == "10.0 [9.0, 11.0]"
   judged = rows["meta_gradient on agreement", "the routed model"]
-  assert judged == ["-", "-", "-7.5 [-8.5, -6.5]", "-", "-"]
+  assert judged == ["-", "-", "-7.5 [-8.5, -6.5]; -15.0", "-", "-"]
   late = rows["tanbr", "rewards"]  # the table of delays is the later one
-  assert late == ["4.0 [3.0, 5.0]", "-", "6.5 [5.5, 7.5]", "-"]
+  assert late == ["40.0 [39.0, 41.0]", "-", "66.5 [65.5, 67.5]", "-"]
   assert rows["tanbr", "1.00 ms (0.50 merged slots)"] == []
 
 
