@@ -81,14 +81,14 @@ def run(
   arrays |= {
     "bound:measured": found.measured,
     "bound:bound": found.bound,
-    "bound:propagated": found.propagated.together,
-    "bound:predicted": (
-      found.propagated.sensitivities[:, None] * found.propagated.layers
-    ).sum(axis=0),
+    "bound:propagated": found.together,
+    "bound:predicted": found.predicted,
   }
   for name, values in found.estimates.items():
     arrays[f"bound:estimate_{name}"] = values
   summary |= studies.bound_figures(found)
+  for layer, value in enumerate(ready.sensitivities):
+    summary[f"sensitivity/{layer}"] = float(value)
   for row in studies.timing(ready):
     name = row.pop("case")
     summary |= {f"time/{name}/{key}": value for key, value in row.items()}

@@ -49,6 +49,8 @@ class Ready(NamedTuple):
     tables: by statistic.
     realised: the radio.
     skips: [L] mean size of an expert's output, the unit of budgets.
+    sensitivities: [L] of the logits to a layer's deviation, on calibration
+      text under random replacement.
   """
 
   settings: WirelessSettings
@@ -58,6 +60,7 @@ class Ready(NamedTuple):
   tables: dict[str, deviation.Tables]
   realised: radio.Realisations
   skips: np.ndarray
+  sensitivities: np.ndarray
 
   def serve(
     self,
@@ -65,9 +68,16 @@ class Ready(NamedTuple):
     *,
     share: float = 0.0,
     knob: float = 0.0,
+    by_layer: bool = False,
     realised: radio.Realisations | None = None,
   ) -> Served:
-    """Serves the test windows within a budget, in units of `skips`."""
+    """Serves the test windows within a budget, in units of `skips`.
+
+    With `by_layer` the same budget in the mean, less where it spreads more.
+    """
+    budgets = share * self.skips
+    if by_layer:
+      budgets = propagation.layer_budgets(budgets.mean(), self.sensitivities)
     return serving.serve(
       self.model,
       self.params,
@@ -75,7 +85,7 @@ class Ready(NamedTuple):
       self.realised if realised is None else realised,
       policy,
       dissimilarity=self.table,
-      budgets=share * self.skips,
+      budgets=budgets,
       knob=knob,
     )
 
@@ -107,7 +117,29 @@ def prepare(
     tokens=text.test.shape[1] - 1,
   )
   skips = tables["mean"].values[:, :, -1].mean(axis=1)
-  return Ready(settings, model, params, text, tables, realised, skips)
+  # Any replacement shows how deviations spread; no radio is in the way of it.
+  layers, experts = tables["mean"].values.shape[:2]
+  few = _inputs(text.calibration)[: settings.sweep.realisations]
+  changed = reroutes.reroute(
+    "random",
+    dissimilarity=tables["mean"].values,
+    marginal_j=np.ones(
+      (layers, 1, experts, few.size * model.config.num_selected)
+    ),
+    budgets=settings.sweep.link_share * skips,
+    knob=settings.seed,
+  )
+  spread = propagation.measure(model, params, few, changed)
+  return Ready(
+    settings,
+    model,
+    params,
+    text,
+    tables,
+    realised,
+    skips,
+    spread.sensitivities,
+  )
 
 
 def _inputs(windows: jax.Array) -> jax.Array:
@@ -116,10 +148,19 @@ def _inputs(windows: jax.Array) -> jax.Array:
 
 def points(ready: Ready) -> Iterator[tuple[str, float, Callable[[], Served]]]:
   """Every policy at every budget or knob: name, value, and how it is served."""
-  values = {"siftmoe": ready.settings.sweep.budget_shares}
-  for name, knobs in (values | dict(ready.settings.knobs)).items():
+  shares = ready.settings.sweep.budget_shares
+  for share in shares:
+    yield (
+      "siftmoe",
+      share,
+      functools.partial(ready.serve, "siftmoe", share=share),
+    )
+  for share in shares:
+    job = functools.partial(ready.serve, "siftmoe", share=share, by_layer=True)
+    yield "siftmoe_by_layer", share, job
+  for name, knobs in ready.settings.knobs.items():
     # Random replacement takes budgets, as SiftMoE does.
-    field = "share" if name in ("siftmoe", "random") else "knob"
+    field = "share" if name == "random" else "knob"
     for value in knobs:
       yield (
         name,
@@ -205,26 +246,27 @@ class Bounds(NamedTuple):
     measured: [L, N].
     bound: [L, N].
     estimates: by statistic, [L, N].
-    propagated: measured deviations of the outputs.
+    predicted: [R], the sum over layers by the calibrated sensitivities.
+    together: [R], the logits' deviations.
   """
 
   measured: np.ndarray
   bound: np.ndarray
   estimates: dict[str, np.ndarray]
-  propagated: propagation.Propagation
+  predicted: np.ndarray
+  together: np.ndarray
 
 
 def bounds(ready: Ready) -> Bounds:
-  """How far outputs move, and what was said before."""
+  """How far outputs move, and what was said before; a window a realisation."""
   each = len(ready.text.test) // len(ready.realised.costs[0])
-  by_window = ready.realised.repeated(each)
   reroute = reroutes.reroute(
     "siftmoe",
     dissimilarity=ready.table,
-    marginal_j=by_window.marginal_j,
+    marginal_j=ready.realised.marginal_j,
     budgets=ready.settings.sweep.link_share * ready.skips,
   )
-  ids = _inputs(ready.text.test)
+  ids = _inputs(ready.text.test[::each])
   apply = jax.jit(
     lambda params, observe: ready.model.apply(params, ids, observe=observe)[1]
   )
@@ -234,11 +276,15 @@ def bounds(ready: Ready) -> Bounds:
       ready.params, deviation.observe_deviations(reroute, table.values)
     )
     estimates[name] = np.asarray(seen.estimate)
+  measured = np.asarray(seen.measured, np.float64)
+  squares = np.square(measured).reshape(len(measured), len(ids), -1)
+  layers = np.sqrt(squares.sum(axis=2))
   return Bounds(
-    np.asarray(seen.measured),
+    measured,
     np.asarray(seen.bound),
     estimates,
-    propagation.measure(ready.model, ready.params, ids, reroute),
+    ready.sensitivities @ layers,
+    propagation.together(ready.model, ready.params, ids, reroute),
   )
 
 
@@ -254,15 +300,11 @@ def bound_figures(found: Bounds) -> dict[str, float]:
     flat[f"bound/coverage_{name}"] = deviation.coverage(
       found.measured, estimate
     )
-  spread = found.propagated
-  predicted = (spread.sensitivities[:, None] * spread.layers).sum(axis=0)
-  is_moved = predicted > 0
+  is_moved = found.predicted > 0
   if is_moved.any():
-    ratio = spread.together[is_moved] / predicted[is_moved]
+    ratio = found.together[is_moved] / found.predicted[is_moved]
     flat["bound/propagated_median"] = float(np.median(ratio))
     flat["bound/propagated_largest"] = float(ratio.max())
-  for layer, value in enumerate(spread.sensitivities):
-    flat[f"bound/sensitivity_{layer}"] = float(value)
   return flat
 
 
