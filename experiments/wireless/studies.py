@@ -22,8 +22,8 @@ from tanbr_jax.wireless import (
   deviation,
   fading,
   fast_fading,
-  layer_costs,
-  prefill_milp,
+  layer_energy,
+  mixed_integer,
   propagation,
   reroutes,
 )
@@ -384,15 +384,15 @@ def drawn_layer(
     experts=experts,
   )[0, 0]
   nothing = np.zeros(experts)
-  costs = layer_costs.layer_costs(
-    layer_costs.Nodes(
+  costs = layer_energy.layer_costs(
+    layer_energy.Nodes(
       is_local=nothing > 0,
       load_s=nothing,
       compute_s=nothing,
       load_j=nothing,
       compute_j=nothing,
     ),
-    layer_costs.Link(
+    layer_energy.Link(
       state_bits=state_bits,
       bandwidth_hz=bandwidth_hz,
       deadline_s=deadline_s,
@@ -430,7 +430,7 @@ def proven_gap(layer: tuple[Any, ...], *, most_seconds: float) -> float:
   """The gap of a layer against HiGHS's own bound."""
   *arguments, budget = layer
   found = wireless.solve_prefill(*arguments, budget=budget)
-  exact = prefill_milp.prefill_milp(
+  exact = mixed_integer.prefill_milp(
     *arguments, budget=budget, most_seconds=most_seconds
   )
   bound = max(exact.lower_bound_j, found.lower_bound_j)

@@ -7,7 +7,7 @@ import pytest
 from configs.wireless import quick, top1
 from experiments.wireless import block, figures, radio, settings, studies
 from tanbr_jax import models
-from tanbr_jax.wireless import layer_costs
+from tanbr_jax.wireless import layer_energy
 
 R = 4
 
@@ -117,7 +117,7 @@ def test_realisations_are_those_of_the_library():
   assert link.state_bits == 8 * 16
   for layer in range(2):
     for index in range(4):
-      expected = layer_costs.layer_costs(
+      expected = layer_energy.layer_costs(
         nodes, link, gain=gains[index, layer], most_states=10
       )
       np.testing.assert_array_equal(
