@@ -25,7 +25,14 @@ def get_config() -> ml_collections.ConfigDict:
   # A checkpoint instead: its folder, the dtype (empty for its own), and the
   # tokens of a window.
   config.model = ml_collections.ConfigDict(
-    {"path": "", "finetunes": "", "dtype": "", "context": 64}
+    {
+      "path": "",
+      "finetunes": "",
+      "dtype": "",
+      "context": 64,
+      "tasks": "",
+      "scanned": False,
+    }
   )
   config.data = ml_collections.ConfigDict({"path": ""})
   config.cache_dir = ""

@@ -15,7 +15,15 @@ import numpy as np
 import tqdm
 
 from experiments.common import launch
-from experiments.wireless import figures, serving, slots, studies
+from experiments.wireless import (
+  bounds,
+  decisions,
+  fast,
+  figures,
+  serving,
+  slots,
+  studies,
+)
 from experiments.wireless.settings import read
 from tanbr_jax import data
 from tanbr_jax.online import estimates
@@ -70,26 +78,26 @@ def run(
     for field, values in served._asdict().items():
       arrays[f"{name}:{field}"] = values
     summary |= _entries(name, served)
-  for row in studies.fast(settings):
+  for row in fast.ratios(settings):
     name = f"fast/{row['slots']}/{row['bits_per_hz']:g}"
     arrays[f"{name}:ratio"] = row["drawn"]
     summary[f"{name}/expected_ratio"] = row["expected"]
     summary |= reporting.estimate_entries(
       f"{name}/ratio", estimates.mean(row["drawn"])
     )
-  found = studies.bounds(ready)
+  found = bounds.measure(ready)
   arrays |= {
     "bound:measured": found.measured,
     "bound:bound": found.bound,
-    "bound:propagated": found.propagated.together,
-    "bound:predicted": (
-      found.propagated.sensitivities[:, None] * found.propagated.layers
-    ).sum(axis=0),
+    "bound:propagated": found.together,
+    "bound:predicted": found.predicted,
   }
   for name, values in found.estimates.items():
     arrays[f"bound:estimate_{name}"] = values
-  summary |= studies.bound_figures(found)
-  for row in studies.timing(ready):
+  summary |= bounds.figures(found)
+  for layer, value in enumerate(ready.sensitivities):
+    summary[f"sensitivity/{layer}"] = float(value)
+  for row in decisions.timing(ready):
     name = row.pop("case")
     summary |= {f"time/{name}/{key}": value for key, value in row.items()}
   if settings.slots.num_rounds:

@@ -15,7 +15,7 @@ from absl import app, flags
 
 from configs.wireless import quick
 from experiments.common import launch
-from experiments.wireless import settings, studies
+from experiments.wireless import decisions, settings
 
 
 def main(argv: Sequence[str]) -> None:
@@ -23,15 +23,15 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
       raise ValueError(f"unknown arguments {argv[1:]}")
     found = settings.read(quick.get_config())
-    for shape in studies.DRAWN:
+    for shape in decisions.DRAWN:
       rng = np.random.default_rng(0)
       layers = [
-        studies.drawn_layer(rng, found, *shape)
+        decisions.drawn_layer(rng, found, *shape)
         for _ in range(flags.FLAGS.repeats)
       ]
-      row = studies.timed(f"{shape[0]} experts, K={shape[1]}", layers)
+      row = decisions.timed(f"{shape[0]} experts, K={shape[1]}", layers)
       gaps = [
-        studies.proven_gap(layer, most_seconds=flags.FLAGS.seconds)
+        decisions.proven_gap(layer, most_seconds=flags.FLAGS.seconds)
         for layer in layers[: flags.FLAGS.proofs]
       ]
       if gaps:

@@ -13,11 +13,11 @@ from tanbr_jax import models
 from tanbr_jax.wireless import (
   channels,
   fading,
-  layer_costs,
+  layer_energy,
   mobility,
   units,
 )
-from tanbr_jax.wireless.layer_costs import LayerCosts, Link, Nodes
+from tanbr_jax.wireless.layer_energy import LayerCosts, Link, Nodes
 
 
 class Realisations(NamedTuple):
@@ -111,12 +111,12 @@ def realise(
   for layer in range(layers):
     costs.append(
       [
-        layer_costs.layer_costs(nodes, link, gain=one[layer], most_states=most)
+        layer_energy.layer_costs(nodes, link, gain=one[layer], most_states=most)
         for one in gains
       ]
     )
     for index, one in enumerate(gains):
-      latency[layer, index] = layer_costs.latency_s(
+      latency[layer, index] = layer_energy.latency_s(
         nodes, link, gain=one[layer], loads=np.ones(experts)
       )
   return Realisations(costs, latency)

@@ -72,6 +72,7 @@ def select_decode(
       f"{list(energy.shape)}: {energy.tolist()}"
     )
   deviation = instance.deviations(gates, ids, table)[0][0]
+  budget = instance.finite_budget(deviation, budget)
   if deviation.shape[0] == 1:
     return _one_slot(deviation[0], energy, budget)
   can = np.flatnonzero(np.isfinite(energy))

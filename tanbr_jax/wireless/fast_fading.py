@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tanbr_jax.wireless import channels
-from tanbr_jax.wireless.fading import Fading
+from tanbr_jax.wireless.fading import Fading, gauss_markov
 from tanbr_jax.wireless.units import check_not_negative, check_positive
 
 
@@ -61,6 +61,48 @@ def independent(
   )
   rows = np.tile(chances, (len(gains), 1))
   return Chain(gains, chances, rows, is_outage)
+
+
+def correlated(
+  fading: Fading,
+  rng: np.random.Generator,
+  *,
+  correlation: float,
+  num_levels: int = 16,
+  num_draws: int = 200_000,
+  outage_probability: float = 0.0,
+) -> Chain:
+  """A chain of Gauss-Markov fading, its transitions counted in draws.
+
+  Args:
+    fading: as `gauss_markov` takes it.
+    rng: consumed.
+    correlation: of the amplitudes of two slots, in [0, 1].
+    num_levels: H, one more with an outage.
+    num_draws: pairs of slots that are drawn.
+    outage_probability: as for `independent`.
+
+  Raises:
+    ValueError: as `Fading.levels` and `gauss_markov`.
+  """
+  chain = independent(
+    fading, num_levels=num_levels, outage_probability=outage_probability
+  )
+  drawn = gauss_markov(
+    fading, rng, num_slots=2, size=(num_draws,), correlation=correlation
+  )
+  now, after = np.searchsorted(_edges(chain, fading), drawn)
+  size = len(chain.gains)
+  counts = np.bincount(now * size + after, minlength=size**2)
+  counts = counts.reshape(size, size).astype(np.float64)
+  # A level that was never drawn stays.
+  counts += np.eye(size) * (counts.sum(axis=1, keepdims=True) == 0)
+  return chain._replace(transition=counts / counts.sum(axis=1, keepdims=True))
+
+
+def _edges(chain: Chain, fading: Fading) -> np.ndarray:
+  """[H - 1] gains between the levels."""
+  return fading.quantile(np.cumsum(chain.first)[:-1])
 
 
 class Programme(NamedTuple):
@@ -214,7 +256,7 @@ def simulate(
   """Follows a policy on continuous gains.
 
   Args:
-    programme: of `solve` or `evaluate`, on an i.i.d. chain of the fading.
+    programme: of `solve` or `evaluate`, on a chain of the fading.
     slot_j: [Q + 1] as for `solve`.
     fading: that the gains were drawn from.
     drawn: [R, S] gains.
@@ -223,9 +265,7 @@ def simulate(
   Returns:
     Joules [R], and [R] bool, whether the last slot was an outage.
   """
-  chances = programme.chain.first
-  edges = fading.quantile(np.cumsum(chances)[:-1])
-  level = np.searchsorted(edges, drawn)
+  level = np.searchsorted(_edges(programme.chain, fading), drawn)
   left = np.full(len(drawn), num_units)
   spent = np.zeros(len(drawn))
   is_out = np.zeros(len(drawn), bool)

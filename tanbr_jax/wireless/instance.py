@@ -74,8 +74,9 @@ def make(
   cumulative = np.zeros((num_experts, marginal.shape[1] + 1))
   np.cumsum(marginal, axis=1, out=cumulative[:, 1:])
   deviation, own = deviations(gates, ids, table)
+  budget = finite_budget(deviation, budget)
   deviation = np.where(deviation <= budget, deviation, np.inf)
-  return Instance(deviation, own, cumulative, marginal, float(budget))
+  return Instance(deviation, own, cumulative, marginal, budget)
 
 
 def check_table(
@@ -95,9 +96,9 @@ def check_table(
     raise ValueError(
       f"dissimilarity must be [E, E + 1], got {list(table.shape)}"
     )
-  if not (np.isfinite(table).all() and (table >= 0).all()):
-    wrong = table[~(np.isfinite(table) & (table >= 0))].flat[0]
-    raise ValueError(f"dissimilarity must be finite and >= 0, got {wrong}")
+  if not (table >= 0).all():
+    wrong = table[~(table >= 0)].flat[0]
+    raise ValueError(f"dissimilarity must be at least 0, got {wrong}")
   if not (np.isfinite(gates).all() and (gates >= 0).all()):
     wrong = gates[~(np.isfinite(gates) & (gates >= 0))].flat[0]
     raise ValueError(f"gates must be finite and >= 0, got {wrong}")
@@ -111,20 +112,31 @@ def check_table(
     raise ValueError(f"budget must be at least 0, got budget={budget}")
 
 
+def finite_budget(deviation: np.ndarray, budget: float) -> float:
+  """The budget, or in the place of inf one that all finite deviations keep."""
+  if np.isfinite(budget):
+    return float(budget)
+  return 2 * float(deviation.sum(where=np.isfinite(deviation)) + 1)
+
+
 def deviations(
   gates: np.ndarray, ids: np.ndarray, table: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Each option's part of its token's deviation, and the options that stay.
 
-  A pair that the router skipped may only stay skipped.
+  A pair that the router skipped may only stay skipped, and what is infinitely
+  dissimilar is not allowed, whatever the gate.
 
   Returns:
     [N, K, E + 1] float64 and [N, K] int.
   """
   num_experts = table.shape[0]
   is_skipped = ids == NO_EXPERT
-  found = gates[:, :, None] * table[np.where(is_skipped, 0, ids)]
-  found = np.where(is_skipped[:, :, None], np.inf, found)
+  rows = table[np.where(is_skipped, 0, ids)]
+  is_open = np.isfinite(rows) & ~is_skipped[:, :, None]
+  found = np.where(
+    is_open, gates[:, :, None] * np.where(is_open, rows, 0.0), np.inf
+  )
   own = np.where(is_skipped, num_experts, ids)
   np.put_along_axis(found, own[:, :, None], 0.0, axis=2)
   return found, own

@@ -41,7 +41,12 @@ Pairs = tuple[np.ndarray, np.ndarray]
 Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, Layer], Pairs]
 
 
-def sift(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
+def sift(
+  gates: np.ndarray,
+  expert_ids: np.ndarray,
+  probabilities: np.ndarray,
+  layer: Layer,
+) -> Pairs:
   """SiftMoE: `select_prefill` within `layer.budget`.
 
   Where no choice is feasible the budget grows by halves until one is [R]: at
@@ -62,19 +67,34 @@ def sift(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
       budget = max(1.5 * budget, 0.01 * largest)
 
 
-def ideal_top_k(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
+def ideal_top_k(
+  gates: np.ndarray,
+  expert_ids: np.ndarray,
+  probabilities: np.ndarray,
+  layer: Layer,
+) -> Pairs:
   """The router's choice, as if nothing came late."""
   del probabilities, layer
   return expert_ids, gates
 
 
-def practical_top_k(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
+def practical_top_k(
+  gates: np.ndarray,
+  expert_ids: np.ndarray,
+  probabilities: np.ndarray,
+  layer: Layer,
+) -> Pairs:
   """The router's choice less what comes late."""
   del probabilities
   return lose_late(expert_ids, gates, layer)
 
 
-def wdmoe(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
+def wdmoe(
+  gates: np.ndarray,
+  expert_ids: np.ndarray,
+  probabilities: np.ndarray,
+  layer: Layer,
+) -> Pairs:
   """WDMoE: pairs of little gate for their latency are dropped [R].
 
   A token keeps the pairs whose gate over latency is at least `knob`, in [0, 1],
@@ -87,7 +107,12 @@ def wdmoe(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
   return _practical(expert_ids, gates, is_kept, layer)
 
 
-def adapmoe(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
+def adapmoe(
+  gates: np.ndarray,
+  expert_ids: np.ndarray,
+  probabilities: np.ndarray,
+  layer: Layer,
+) -> Pairs:
   """AdapMoE: the slots after the first go where the first's gate suffices [R].
 
   A slot k >= 1 is dropped where its squared gate is at most `knob`.
@@ -98,7 +123,12 @@ def adapmoe(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
   return _practical(expert_ids, gates, is_kept, layer)
 
 
-def dynamic_selection(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
+def dynamic_selection(
+  gates: np.ndarray,
+  expert_ids: np.ndarray,
+  probabilities: np.ndarray,
+  layer: Layer,
+) -> Pairs:
   """DES: a token's cheapest experts whose probabilities sum to `knob` [R].
 
   At most K of all E; energies are those of one state. The quality is relative
@@ -126,7 +156,12 @@ def dynamic_selection(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
   return lose_late(ids, new_gates, layer)
 
 
-def sere(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
+def sere(
+  gates: np.ndarray,
+  expert_ids: np.ndarray,
+  probabilities: np.ndarray,
+  layer: Layer,
+) -> Pairs:
   """SERE: other slots' experts give way to similar ones of first slots [R].
 
   Experts that are some token's first are primary. A pair of another slot whose
@@ -150,7 +185,12 @@ def sere(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
   return lose_late(ids, gates, layer)
 
 
-def random_replacement(gates, expert_ids, probabilities, layer: Layer) -> Pairs:
+def random_replacement(
+  gates: np.ndarray,
+  expert_ids: np.ndarray,
+  probabilities: np.ndarray,
+  layer: Layer,
+) -> Pairs:
   """Any replacement within the budget, slot by slot; `knob` is the seed."""
   del probabilities
   rng = np.random.default_rng(int(layer.knob))

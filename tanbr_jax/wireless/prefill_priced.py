@@ -133,9 +133,13 @@ def _prices_of(one: Instance, columns: np.ndarray) -> np.ndarray:
   """Prices [E] between the last pair's marginal and the next one's."""
   loads = instance.loads_of(columns, one.num_experts)
   rows, last = np.arange(one.num_experts), one.marginal.shape[1] - 1
+  # Beyond what an expert can serve its dearest pair tells, doubled.
+  finite = np.where(np.isfinite(one.marginal), one.marginal, 0.0)
+  dear = 2 * finite.max(axis=1)
   after = one.marginal[rows, np.minimum(loads, last)]
-  before = one.marginal[rows, np.maximum(loads - 1, 0)]
-  after = np.where(np.isfinite(after), after, before)
+  before = one.marginal[rows, np.minimum(np.maximum(loads - 1, 0), last)]
+  after = np.where(np.isfinite(after), after, dear)
+  before = np.where(np.isfinite(before), before, dear)
   price = np.sqrt(np.maximum(before, 1e-300)) * np.sqrt(after)
   return np.where(np.isfinite(one.marginal[:, 0]), price, np.inf)
 

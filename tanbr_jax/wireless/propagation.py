@@ -76,8 +76,19 @@ def measure(
   return Propagation(
     layers=np.asarray(jnp.sqrt(squares.sum(axis=2)), np.float64),
     alone=np.stack(alone),
-    together=_norms(plain, run(only(reroute, jnp.ones(num_layers, bool)))),
+    together=together(model, params, input_ids, reroute),
   )
+
+
+def together(
+  model: models.Model,
+  params: models.Params,
+  input_ids: jax.Array,
+  reroute: Partial,
+) -> np.ndarray:
+  """[B] norms of the change of a sequence's logits, all layers changed."""
+  run = functools.partial(_logits, model, params, input_ids)
+  return _norms(run(None), run(reroute))
 
 
 def only(reroute: Partial, is_changed: jax.Array) -> Partial:

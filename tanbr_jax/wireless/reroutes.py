@@ -19,7 +19,7 @@ from jax.tree_util import Partial
 from tanbr_jax.moe.routing import Routing
 from tanbr_jax.moe.seam import MoeInput, MoeOutput
 from tanbr_jax.wireless import instance, policies
-from tanbr_jax.wireless.layer_costs import LayerCosts
+from tanbr_jax.wireless.layer_energy import LayerCosts
 from tanbr_jax.wireless.units import check_not_negative
 
 # A policy is a number inside of a program, so that all share one.

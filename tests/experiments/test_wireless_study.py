@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from configs.wireless import quick, top1
-from experiments.wireless import block, figures, radio, settings, studies
+from experiments.wireless import block, decisions, figures, radio, settings
 from tanbr_jax import models
-from tanbr_jax.wireless import layer_costs
+from tanbr_jax.wireless import layer_energy
 
 R = 4
 
@@ -117,7 +117,7 @@ def test_realisations_are_those_of_the_library():
   assert link.state_bits == 8 * 16
   for layer in range(2):
     for index in range(4):
-      expected = layer_costs.layer_costs(
+      expected = layer_energy.layer_costs(
         nodes, link, gain=gains[index, layer], most_states=10
       )
       np.testing.assert_array_equal(
@@ -132,13 +132,13 @@ def test_realisations_are_those_of_the_library():
 def test_the_drawn_layers_are_decided_with_their_gap():
   read = settings.read(quick.get_config())
   layers = [
-    studies.drawn_layer(np.random.default_rng(0), read, *shape, tokens=12)
-    for shape in studies.DRAWN[:2]
+    decisions.drawn_layer(np.random.default_rng(0), read, *shape, tokens=12)
+    for shape in decisions.DRAWN[:2]
   ]
-  exact, priced = (studies.timed("", [layer]) for layer in layers)
+  exact, priced = (decisions.timed("", [layer]) for layer in layers)
   assert (exact["method"], exact["mean_gap"]) == ("paths", 0.0)
   assert priced["method"] == "priced" and 0 <= priced["mean_gap"] < 0.5
-  assert studies.proven_gap(layers[0], most_seconds=5.0) < 1e-5
+  assert decisions.proven_gap(layers[0], most_seconds=5.0) < 1e-5
 
 
 @pytest.mark.parametrize(

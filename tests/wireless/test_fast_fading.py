@@ -106,6 +106,34 @@ def test_following_the_programme_on_drawn_gains_takes_what_it_expects():
   assert spent.mean() == pytest.approx(found.expected_j[8], abs=slack)
 
 
+def test_a_correlated_chain_takes_what_its_programme_expects():
+  one, rng = fading.gamma(2.0), np.random.default_rng(3)
+  chain = fast_fading.correlated(
+    one, rng, correlation=0.9, num_levels=16, num_draws=50_000
+  )
+  np.testing.assert_allclose(chain.transition.sum(axis=1), 1.0, rtol=1e-12)
+  # The levels are alike in probability, and stay so: 3,125 draws a level have a
+  # standard error below 2 % of it; five of them.
+  after = chain.first @ chain.transition
+  np.testing.assert_allclose(after, chain.first, rtol=0.1)
+  cost = np.expm1(np.arange(9) * 0.4)
+  found = fast_fading.solve(cost, chain, num_slots=3)
+  drawn = fading.gauss_markov(
+    one, rng, num_slots=3, size=(20_000,), correlation=0.9
+  ).T
+  spent, _ = fast_fading.simulate(found, cost, one, drawn, num_units=8)
+  # Three slots of amplitudes are not quite a chain of levels: within 3 %, and
+  # five standard errors.
+  slack = 0.03 * found.expected_j[8] + 5 * spent.std() / np.sqrt(len(spent))
+  assert spent.mean() == pytest.approx(found.expected_j[8], abs=slack)
+  # Who knows of the correlation takes less than who takes slots for i.i.d.
+  naive = fast_fading.solve(
+    cost, fast_fading.independent(one, num_levels=16), num_slots=3
+  )
+  other = fast_fading.evaluate(naive.send, cost, chain)
+  assert found.expected_j[8] < other.expected_j[8]
+
+
 @pytest.mark.parametrize("one", [fading.rayleigh(), fading.rician(2.0)])
 def test_truncated_inversion_has_the_outage_that_it_is_given(one):
   with pytest.raises(ValueError, match="plain inversion is refused"):

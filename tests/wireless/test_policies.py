@@ -4,7 +4,7 @@ import pytest
 from jax.tree_util import Partial
 
 from tanbr_jax import wireless
-from tanbr_jax.wireless import layer_costs, policies, reroutes
+from tanbr_jax.wireless import layer_energy, policies, reroutes
 
 TABLE = np.array(
   [[0.0, 0.1, 0.9, 1.0], [0.1, 0.0, 0.8, 1.0], [0.9, 0.8, 0.0, 1.0]]
@@ -100,17 +100,17 @@ def test_random_replacements_keep_the_budget():
 def radio():
   """Costs and marginals [L, R] of two layers and two realisations."""
   rng = np.random.default_rng(0)
-  nodes = layer_costs.Nodes(
+  nodes = layer_energy.Nodes(
     is_local=np.arange(4) == 0,
     load_s=np.full(4, 0.01),
     compute_s=np.full(4, 1e-4),
     load_j=np.zeros(4),
     compute_j=np.full(4, 1e-3),
   )
-  link = layer_costs.Link(state_bits=128, bandwidth_hz=1e4, deadline_s=0.1)
+  link = layer_energy.Link(state_bits=128, bandwidth_hz=1e4, deadline_s=0.1)
   costs = [
     [
-      layer_costs.layer_costs(
+      layer_energy.layer_costs(
         nodes,
         link,
         gain=wireless.path_gain(rng.uniform(20, 150, 4)) * rng.gamma(2, 0.5, 4),

@@ -4,9 +4,9 @@ import random_layers
 
 from tanbr_jax import wireless
 from tanbr_jax.wireless import (
-  brute_force,
+  exhaustive,
   instance,
-  prefill_milp,
+  mixed_integer,
   prefill_priced,
 )
 
@@ -87,7 +87,7 @@ def test_milp_and_brute_force_agree_with_all_choices():
     *arguments, budget = random_layers.draw(
       rng, tokens=3, slots=2, experts=2, convex=count % 2 == 0
     )
-    for solver in (brute_force.brute_force, prefill_milp.prefill_milp):
+    for solver in (exhaustive.brute_force, mixed_integer.prefill_milp):
       energy, best, _ = solve_both(solver, arguments, budget)
       assert energy == best or abs(energy - best) <= RELATIVE * best
 
@@ -102,7 +102,7 @@ def test_larger_layers_keep_budgets_and_agree_with_the_milp():
     arguments = gates, ids, table, marginal
     found = wireless.solve_prefill(*arguments, budget=0.15)
     energy = random_layers.check(found.replacement, *arguments, 0.15)
-    exact = prefill_milp.prefill_milp(*arguments, budget=0.15)
+    exact = mixed_integer.prefill_milp(*arguments, budget=0.15)
     assert energy == pytest.approx(found.energy_j, rel=RELATIVE)
     assert found.lower_bound_j <= exact.energy_j * (1 + 1e-6)
     # HiGHS proves optima to its own tolerance of 1e-6.
@@ -131,6 +131,22 @@ def test_select_prefill_on_a_layer_worked_out_by_hand():
   assert choose(gates, ids, table, marginal, budget=0).tolist() == [[0], [-1]]
 
 
+def test_infinite_tables_forbid_and_infinite_budgets_allow_the_rest():
+  gates = np.array([[0.5, 0.5], [1.0, 0.0]])
+  ids = np.array([[0, 1], [0, -1]])
+  # Expert 1 must not be skipped, nor be replaced by 0.
+  table = np.array([[0.0, 3.0, 7.0], [np.inf, 0.0, np.inf]])
+  marginal = np.ones((2, 4))
+  for arguments in ((gates, ids), (gates[:1], ids[:1])):
+    found = wireless.select_prefill(*arguments, table, marginal, budget=np.inf)
+    assert found.tolist() == [[-1, 1], [-1, -1]][: len(found)]
+  found = wireless.select_decode(
+    gates[0], ids[0], table, np.ones(2), budget=np.inf
+  )
+  assert found.replacement.tolist() in ([-1, 1], [1, 1])
+  assert found.energy_j == 1.0
+
+
 def test_a_fixed_load_breaks_convexity_and_the_programme_holds():
   # Loading costs 10 once, pairs 1: both tokens share one expert although the
   # first pairs cost 11 and 10.5; augmenting paths would open both.
@@ -153,6 +169,7 @@ def test_a_fixed_load_breaks_convexity_and_the_programme_holds():
     ({"gates": np.array([[-0.5]])}, r"gates must be .* got -0.5"),
     ({"dissimilarity": np.zeros((2, 2))}, r"\[E, E \+ 1\], got \[2, 2\]"),
     ({"dissimilarity": -np.ones((2, 3))}, r"dissimilarity must .* got -1.0"),
+    ({"dissimilarity": np.full((2, 3), np.nan)}, r"dissimilarity .* got nan"),
     ({"marginal_energy": np.ones((3, 1))}, r"E=2, got \[3, 1\]"),
     ({"marginal_energy": np.array([[1.0], [-2.0]])}, r"at least 0, got -2.0"),
   ],
