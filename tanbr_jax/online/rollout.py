@@ -194,10 +194,8 @@ def _play(
   # The first carry, or what the folder holds of this run.
   bandit, environment = placement.share((bandit, environment))
   spread_seeds = placement.spread(seeds)
-  carry, chunks = (
-    rounds.init(bandit, environment, spread_seeds, mesh=placement.mesh),
-    [],
-  )
+  carry = rounds.init(bandit, environment, spread_seeds, mesh=placement.mesh)
+  chunks: list[Trace] = []
   if store is not None:
     if (saved := store.load(carry)) is not None:
       carry, chunks = placement.spread(saved.carry), saved.chunks

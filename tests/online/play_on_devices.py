@@ -2,8 +2,10 @@
 
   python play_on_devices.py FOLDER [BANDIT...]
 
-Writes FOLDER/traces.npz, the trace of each run below by its name. With bandits
-of the registry these play, one seed after the other, on one device and on four.
+Writes FOLDER/traces.npz, the trace of each run below by its name, and
+FOLDER/points.npy, what five bandits end with on one device and on all. With
+bandits of the registry these play, one seed after the other, on one device and
+on four.
 """
 
 import contextlib
@@ -17,10 +19,13 @@ if __name__ == "__main__":
   os.environ["XLA_FLAGS"] = " ".join(flags)
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import toy
 from interruption import interrupted
 
+from experiments import tune
+from experiments.common.records import RunSettings
 from tanbr_jax import bandits
 from tanbr_jax.environments import mixes, synthetic
 from tanbr_jax.online import rollout, trace
@@ -59,6 +64,26 @@ def play_toys(folder):
   return played
 
 
+def play_points():
+  """Final regrets [2, G, S] of the points of a grid, on one device and all."""
+  arms = [toy.bandit(0.1 * number) for number in range(1, 6)]
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arms)
+  settings = (
+    RunSettings(
+      num_rounds=9,
+      num_seeds=2,
+      first_seed=3,
+      chunk_size=9,
+      loop="vmap",
+      devices=devices,
+    )
+    for devices in ("1", "all")
+  )
+  return [
+    tune.final_regrets(stacked, toy.environment(), one) for one in settings
+  ]
+
+
 def play_bandits(names):
   environment = synthetic.synthetic(
     "quadratic", task_mix=mixes.drift(num_tasks=3), **SIZES
@@ -79,4 +104,6 @@ def play_bandits(names):
 if __name__ == "__main__":
   folder, *names = sys.argv[1:]
   played = play_bandits(names) if names else play_toys(Path(folder))
+  if not names:
+    np.save(Path(folder) / "points.npy", play_points())
   trace.save(Path(folder) / "traces.npz", played)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import play_on_devices
 import pytest
+import toy
 from subprocesses import start
 
 from tanbr_jax.online import rollout, trace
@@ -21,8 +22,13 @@ def play(folder, *bandits):
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory):
-  return play(tmp_path_factory.mktemp("devices"))
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("devices")
+
+
+@pytest.fixture(scope="module")
+def played(folder):
+  return play(folder)
 
 
 def assert_same_bits(actual, expected):
@@ -59,6 +65,24 @@ def test_a_run_goes_on_with_any_number_of_devices(played):
   seconds = played["vmap resumed"].seconds
   np.testing.assert_array_equal(np.isnan(seconds), [True, False, True, False])
   assert_same_bits(played["vmap read"], played["vmap resumed"])
+
+
+def test_the_points_of_a_grid_are_shared_among_the_devices(played, folder):
+  del played  # it has written them
+  alone, shared = np.load(folder / "points.npy")
+  assert alone.shape == (5, 2) and len(np.unique(alone)) == 10
+  # Other numbers of points in a program: a few roundings of a sum of 9.
+  np.testing.assert_allclose(shared, alone, rtol=1e-5)
+  # The second point by itself, seeds 3 and 4.
+  one = rollout.run(
+    toy.bandit(0.2),
+    toy.environment(),
+    num_rounds=9,
+    seeds=(3, 4),
+    progress=False,
+  )
+  gaps = one.optimal_reward - one.expected_reward
+  np.testing.assert_allclose(shared[1], gaps.sum(axis=1), rtol=1e-5)
 
 
 @pytest.mark.slow  # compiles two bandits twice, with all optimisations
