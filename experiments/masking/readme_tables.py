@@ -14,12 +14,12 @@ from typing import Any
 from absl import app, flags
 
 from experiments.common import readme_block
-from experiments.masking import report, study, timing
+from experiments.masking import report, study
 from experiments.masking.settings import CONTROL, FULL
 from tanbr_jax.report import workdir as reporting
 
 HERE = Path(__file__).parent
-STUDIES = ("gpu", "quick", "ablations", "timing")
+STUDIES = ("gpu", "ablations")
 _STUDY = flags.DEFINE_enum("study", "gpu", STUDIES, "Which table.")
 _ALWAYS = ("accuracy", "loss", "active", "distinct", "imbalance")
 _ANATOMY = ("by_rank", "by_layer", "by_class", "active_by_task")
@@ -31,11 +31,6 @@ def collect_rows(folder: Path) -> dict[str, Any]:
   return {key: _needed(key, row) for key, row in rows.items()}
 
 
-def collect_times(folder: Path) -> dict[str, Any]:
-  """The layer's times."""
-  return reporting.read_json(folder / reporting.SUMMARY)
-
-
 def rows_text(rows: dict[str, Any]) -> str:
   """Quality, differences at equal active experts, and where masks keep them."""
   tables = [report.quality_table(report.summarise(rows))]
@@ -43,12 +38,6 @@ def rows_text(rows: dict[str, Any]) -> str:
     tables.append(report.matched_table(rows))
   tables.append(report.anatomy_table(rows))
   return "\n\n".join(tables)
-
-
-def times_text(summary: dict[str, Any]) -> str:
-  """A table a model."""
-  names = dict.fromkeys(key.split("/")[0] for key in summary if "/" in key)
-  return "\n\n".join(timing.table(name, summary) for name in names)
 
 
 def _needed(key: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -69,13 +58,12 @@ def _rounded(value: Any) -> Any:
 def main(argv: Sequence[str]) -> None:
   """Makes the part of the README that `--study` names."""
   name = _STUDY.value
-  is_timing = name == "timing"
   readme_block.main(
     argv,
     name,
     HERE / f"{name}.json",
-    collect=collect_times if is_timing else collect_rows,
-    text=times_text if is_timing else rows_text,
+    collect=collect_rows,
+    text=rows_text,
   )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.common import readme_block
+from experiments.masking.rivals import OF_BATCHES
 from experiments.masking.settings import CONTROL, FULL
 from tanbr_jax.online import estimates
 from tanbr_jax.plots import parts
@@ -156,7 +157,9 @@ def matched_table(rows: Rows) -> str:
   others = dict.fromkeys(
     family(name)
     for name in names
-    if name not in (FULL, CONTROL) and name not in masked
+    if name not in (FULL, CONTROL)
+    and name not in masked
+    and not _of_batch(name)
   )
   lines = []
   for name in masked:
@@ -201,11 +204,16 @@ def anatomy_table(rows: Rows) -> str:
 
 
 def draw(folder: str | os.PathLike[str], rows: Rows) -> None:
-  """Writes `quality.png`: accuracy against active experts, by family."""
+  """Writes `quality.png`: accuracy against active experts, by family.
+
+  Choices of a whole batch are left out, which lower distinct experts instead.
+  """
   figure: Figure
   figure, (axes,) = parts.make_figure(1, height=3.6)
   points: dict[str, list[tuple[float, float]]] = {}
   for name, one in by_seed(rows).items():
+    if _of_batch(name):
+      continue
     mean = lambda key, one=one: float(  # noqa: E731
       np.mean([row[key] for row in one.values()])
     )
@@ -218,8 +226,12 @@ def draw(folder: str | os.PathLike[str], rows: Rows) -> None:
     axes.plot(active, accuracy, marker="o", markersize=3, label=name, **style)
   axes.set_xlabel("active experts per token")
   axes.set_ylabel("next-token accuracy")
-  axes.legend(fontsize=6, ncols=2)
+  axes.legend(fontsize=6, ncols=2, loc="lower right")
   parts.save(figure, Path(folder) / "quality.png")
+
+
+def _of_batch(name: str) -> bool:
+  return name.startswith(OF_BATCHES)
 
 
 def _interval(summary: Mapping[str, Any], key: str, digits: int) -> str:
