@@ -4,6 +4,7 @@
 
 Every step is one of the routed model, which is what masks and pruning start
 from; its experts are not trained to be merged.
+Expected: .741 next-byte accuracy routed, .938 nats (64 test windows a domain).
 """
 
 import ml_collections
