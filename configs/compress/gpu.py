@@ -1,6 +1,11 @@
 """Every score of experts on a byte model with fine experts, E = 32, K = 4.
 
-python -m experiments.compress --config=configs/compress/gpu.py
+  python -m experiments.compress --config=configs/compress/gpu.py
+
+Run time: training, "truth", "methods" and "samples" took nine minutes on an
+H200 beside other jobs.
+Expected: the README's tables; at 50 % the specialists of `peu` lose 2.5 points
+of next-byte accuracy in their domains, at 25 % 0.6; random ones 6.0 and 2.3.
 """
 
 import ml_collections

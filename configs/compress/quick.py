@@ -1,6 +1,10 @@
 """Every score of experts on a byte model of two CPU cores, E = 8, K = 2.
 
-python -m experiments.compress
+  python -m experiments.compress
+
+Run time: nine minutes on two CPU cores.
+Expected: the README's tables; at 50 % the specialists of `peu` lose 10 points
+of next-byte accuracy in their domains, those of `frequency` 9, random ones 18.
 """
 
 import dataclasses
