@@ -1,24 +1,23 @@
 """The README's tables of merging, of a run with the stage "merging".
 
-  python -m experiments.compress.merging_readme --name=quick \
-    --run=runs/compress_quick --write
+  python -m experiments.compress.merging_readme --run=runs/merging --write
 
-Keeps what they show in `merging_quick.json` beside the README; without `--run`
-they are made from that file. The markers are those of "merging_quick".
+Keeps what they show in `merging.json` beside the README; without `--run` they
+are made from that file.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app
 
 from experiments.common import readme_block
 from experiments.compress import merging_rows, merging_tables, tables
 from experiments.compress.stages import WHOLE
 from tanbr_jax.report import workdir as reporting
 
-NAMES = ("quick", "gpu", "smollm2")
+NAME = "merging"
 # Likelihood and generation: accuracy is in the run's own tables.
 _EFFECTS = ("loss_change", "match")
 
@@ -54,15 +53,10 @@ def to_markdown(kept: Mapping[str, Any]) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-  name = flags.FLAGS.name
-  if name not in NAMES:
-    raise app.UsageError(f"name must be one of {NAMES}, got {name!r}")
-  name = f"merging_{name}"
-  results = Path(__file__).with_name(f"{name}.json")
-  readme_block.main(argv, name, results, collect=collect, text=to_markdown)
+  results = Path(__file__).with_name(f"{NAME}.json")
+  readme_block.main(argv, NAME, results, collect=collect, text=to_markdown)
 
 
 if __name__ == "__main__":
   readme_block.define_flags("Folder of a finished run.")
-  flags.DEFINE_string("name", "quick", "Of the README's markers.")
   app.run(main)

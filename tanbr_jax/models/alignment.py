@@ -101,6 +101,8 @@ def neuron_orders(
   Returns:
     [E, F] int32, which neuron comes to each place.
   """
+  # Read once: one expert at a time is many small copies from an accelerator.
+  stack = jax.tree.map(np.asarray, stack)
   orders = np.empty((stack.num_experts, stack.w_in.shape[-1]), np.int32)
   features = {}
   for expert, reference in enumerate(references):
