@@ -7,6 +7,10 @@
 
 The reward is the log-likelihood of the next token on the test text of the
 built-in domains; `--config.reward=accuracy` and another workdir for accuracy.
+
+Run time: seven methods (the first six and the oracle) take six minutes on one
+H200 that other processes use.
+Expected: the table of experiments/upcycle/README.md.
 """
 
 import ml_collections
