@@ -37,7 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Learners from gradients with and without a rate, from scalar rewards, from
   # the router's usage; then those that are told everything or nothing.
   config.bandits = (
-    "best_static,meta_gradient,tanbr,uniform,routed,multitask_ts,follow_usage,"
+    "best_static,meta_gradient,tanbr,uniform,routed,follow_usage,multitask_ts,"
     "follow_task_mix,lin_ucb,adam_3,table_1"
   )
   config.methods.update(
