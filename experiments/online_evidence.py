@@ -28,8 +28,7 @@ def main(argv: Sequence[str]) -> None:
   )
   if flags.FLAGS.write:
     kept = workdir.read_json(RESULTS)
-    panels = {name: evidence.points(kept, name) for name in kept["costs"]}
-    if panels:
+    if panels := evidence.panels(kept):
       figure = cost_figure.draw(panels, groups=list(evidence.TOLD))
       parts.save(figure, RESULTS.with_name(FIGURE))
 

@@ -26,7 +26,7 @@ def draw(panels: Mapping[str, Points], *, groups: Sequence[str]) -> Figure:
   )
   for axes, (title, points) in zip(grid[:, 0], panels.items(), strict=True):
     _draw_panel(axes, points, groups)
-    axes.set_title(title, loc="left")
+    axes.set_title(title, loc="left", fontsize="small")
     axes.set_ylabel("regret, 95 % interval")
   grid[-1, 0].set_xlabel("extra compute a slot (merged slots)")
   labels.add_shared_legend(figure)

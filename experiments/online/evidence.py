@@ -31,6 +31,7 @@ TOLD = {
 }
 MIXES = ("drift", "piecewise", "fixed")
 REQUESTS = (4, 16, 64)
+GRADIENTS = (1, 2, 4, 8)
 # The reward's run -> its title. `accuracy` is the stream of the other tables.
 REWARDS = {
   "accuracy": "next byte",
@@ -52,17 +53,17 @@ def collect(run: Path) -> dict[str, Any]:
   Raises:
     ValueError: there is no run of the main job.
   """
-  found: dict[str, Any] = {"runs": {}, "costs": {}}
+  found: dict[str, Any] = {"runs": {}, "devices": {}, "costs": {}}
   for path in sorted(run.rglob(reporting.SUMMARY)):
     name = str(path.parent.relative_to(run))
     found["runs"][name] = _methods(reporting.read_json(path))
     about = reporting.read_json(path.parent / reporting.CONFIG)
+    found["devices"][name] = about["device"]
   if not found["runs"]:
     raise ValueError(f"{run} holds no {reporting.SUMMARY}: no run is done")
   found["about"] = {
     "num_rounds": about["config"]["num_rounds"],
     "num_seeds": about["config"]["num_seeds"],
-    "device": about["device"],
     "jax": about["versions"]["jax"],
   }
   for path in sorted(run.glob(f"costs_*/{signal_costs.FILE}")):
@@ -99,10 +100,16 @@ def told(method: str) -> str:
 def text(kept: Kept) -> str:
   """All tables as Markdown."""
   about = kept["about"]
+  by_device: dict[str, list[str]] = {}
+  for run, device in kept["devices"].items():
+    by_device.setdefault(device, []).append(run)
+  where = "; ".join(
+    f"on {device}: {', '.join(runs)}" for device, runs in by_device.items()
+  )
   caption = (
     f"Regret over {about['num_rounds']:,} slots, {about['num_seeds']} seeds "
-    "that no tuning saw, with 95 % intervals; measured with jax "
-    f"{about['jax']} on {about['device']}."
+    f"that no tuning saw, with 95 % intervals. Measured with jax {about['jax']}"
+    f"; each device trained the model anew: {where}."
   )
   parts = [
     caption,
@@ -113,6 +120,8 @@ def text(kept: Kept) -> str:
     delays_table(kept),
     "**Mixes and requests a slot.**",
     mixes_table(kept),
+    "**Gradients of some of 16 requests.**",
+    gradients_table(kept),
     "**What a decision and its update cost**, beside the slot's signal.",
     costs_table(kept),
   ]
@@ -169,6 +178,16 @@ def mixes_table(kept: Kept) -> str:
   return readme_block.table(["mix", "requests", *methods], rows)
 
 
+def gradients_table(kept: Kept) -> str:
+  """A row a learner, a column how many requests give the gradient."""
+  runs = [f"signals/gradient_{count}" for count in GRADIENTS]
+  rows = [
+    [method, *(_cell(kept, run, method) for run in runs)]
+    for method in ("meta_gradient", "ts_grad")
+  ]
+  return readme_block.table(["method", *map(str, GRADIENTS)], rows)
+
+
 def costs_table(kept: Kept) -> str:
   """A row a learner, its time and its share of a merged slot by device."""
   devices = list(kept["costs"])
@@ -203,14 +222,37 @@ def _late_cell(kept: Kept, run: str, method: str) -> str:
   return f"{cell}; {1000 * kept['runs'][run][method][3]:.1f}"
 
 
-def points(kept: Kept, device: str) -> dict[str, tuple[str, float, list]]:
+def panels(kept: Kept) -> dict[str, dict[str, tuple[str, float, list]]]:
+  """Title -> `points` of costs on one device and of a model of one device."""
+  return {
+    f"the model trained on {trained}, costs on {device}": found
+    for device in kept["costs"]
+    for trained in dict.fromkeys(kept["devices"].values())
+    if (found := points(kept, device, trained))
+  }
+
+
+def points(
+  kept: Kept, device: str, trained: str
+) -> dict[str, tuple[str, float, list]]:
   """Label -> what is told, extra compute in merged slots, regret.
 
   The extra compute is what the slot tells more than its rewards and what the
   learner takes to decide and to learn, over a merged slot; a routed slot's is
   what it takes more than a merged one.
+
+  Args:
+    kept: of `collect`.
+    device: whose costs.
+    trained: the device of the runs: regrets of models that were trained apart
+      are not those of one stream.
   """
-  costs, runs = kept["costs"][device], kept["runs"]
+  costs = kept["costs"][device]
+  runs = {
+    name: run
+    for name, run in kept["runs"].items()
+    if kept["devices"][name] == trained
+  }
   unit = costs[signal_costs.PLAIN]
   slots = {"follow_usage": "merged, usage", "routed": "routed"}
   found = {}
@@ -225,7 +267,7 @@ def points(kept: Kept, device: str) -> dict[str, tuple[str, float, list]]:
       gradient = told(method).startswith("gradient")
       whole = "merged, gradient of 16" if gradient else signal_costs.PLAIN
       add(method, method, slots.get(method, whole), regret)
-  for count in (1, 2, 4, 8):
+  for count in GRADIENTS:
     for method, regret in runs.get(f"signals/gradient_{count}", {}).items():
       if method != "oracle":
         label = f"{method}, {count} of 16"
