@@ -69,7 +69,7 @@ def get_config() -> ml_collections.ConfigDict:
       "table": "mean",
       # Places and fades, and the windows of each that are served.
       "realisations": 12,
-      "windows": 8,
+      "windows": 4,
       "calibration_windows": 128,
       "bandwidth_factors": (0.5, 0.75, 1.0, 1.5, 2.0),
       "deadline_factors": (0.5, 0.75, 1.0, 1.5, 2.0),
@@ -97,9 +97,9 @@ def get_config() -> ml_collections.ConfigDict:
   # the learners, of bandits.REGISTRY.
   config.slots = ml_collections.ConfigDict(
     {
-      "num_rounds": 300,
-      "num_seeds": 4,
-      "requests": 8,
+      "num_rounds": 60,
+      "num_seeds": 3,
+      "requests": 4,
       "joules_weight": 40.0,
       "share": 0.2,
       "methods": ("tanbr",),

@@ -18,4 +18,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.radio.bandwidth_hz = 40e3
   # With one expert a token there is no other slot to drop or to replace.
   del config.knobs["adapmoe"], config.knobs["sere"], config.knobs["wdmoe"]
+  config.slots.num_rounds = 0
   return config

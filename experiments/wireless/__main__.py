@@ -100,17 +100,24 @@ def run(
   for row in decisions.timing(ready):
     name = row.pop("case")
     summary |= {f"time/{name}/{key}": value for key, value in row.items()}
+  summary |= figures.headline(arrays)
+  # What is there is kept before the slots, which take longest.
+  _write(folder, arrays, summary)
   if settings.slots.num_rounds:
     played, flat = slots.play(ready, corpus, folder=folder, progress=progress)
     arrays |= {
       f"slots/{name}:reward": one.expected_reward
       for name, one in played.items()
     }
-    summary |= flat
-  summary |= figures.headline(arrays)
+    _write(folder, arrays, summary | flat)
+  report(folder)
+
+
+def _write(
+  folder: Path, arrays: dict[str, np.ndarray], summary: dict[str, Any]
+) -> None:
   atomic.write_arrays(folder / RESULTS, arrays)
   reporting.write_summary(folder, summary)
-  report(folder)
 
 
 def _entries(name: str, served: serving.Served) -> dict[str, float]:

@@ -107,7 +107,7 @@ def prepare(
     marginal_j=np.ones(
       (layers, 1, experts, few.size * model.config.num_selected)
     ),
-    budgets=settings.sweep.link_share * skips,
+    budgets=100 * skips,
     knob=settings.seed,
   )
   spread = propagation.measure(model, params, few, changed)

@@ -19,6 +19,9 @@ import numpy as np
 from tanbr_jax.wireless import instance, token_options
 from tanbr_jax.wireless.instance import InfeasibleError, Instance
 
+# A gap that is not worth another pass.
+GOOD_GAP = 0.02
+
 
 class Solution(NamedTuple):
   """A choice with what is known of the best one.
@@ -50,31 +53,40 @@ def solve(one: Instance, *, steps: int = 4, sweeps: int = 1) -> Solution:
     one: of any size.
     steps: of the prices, before the improvement and again after it, from the
       marginals of the improved choice.
-    sweeps: most passes over all tokens that improve.
+    sweeps: most passes over all tokens that improve; after the first only while
+      the gap is above `GOOD_GAP`.
 
   Raises:
     InfeasibleError: no choice was found that keeps the constraints.
   """
   best = _descend(one, _first_price(one), steps)
-  for _ in range(sweeps):
-    if best.gap <= 1e-12:
-      break
-    columns = _improve(one, best.columns)
-    energy = instance.energy_of(one, columns)
-    if not energy < best.energy:
-      break
-    best = Solution(columns, energy, best.lower_bound)
-  if best.gap > 1e-12:
+  if best.gap > 1e-12 and sweeps:
+    best = _improved(one, best)
     other = _descend(one, _prices_of(one, best.columns), steps)
     bound = max(best.lower_bound, other.lower_bound)
     best = min(best, other, key=lambda x: x.energy)
     best = best._replace(lower_bound=min(bound, best.energy))
+  for _ in range(sweeps - 1):
+    if best.gap <= GOOD_GAP:
+      break
+    better = _improved(one, best)
+    if not better.energy < best.energy * (1 - 1e-9):
+      break
+    best = better
   if not np.isfinite(best.energy):
     raise InfeasibleError(
       "infeasible as far as searched: experts cannot take all pairs that keep "
       f"budget={one.budget:g} (finite marginal_energy, the deadline)"
     )
   return best
+
+
+def _improved(one: Instance, solution: Solution) -> Solution:
+  columns = _improve(one, solution.columns)
+  energy = instance.energy_of(one, columns)
+  if not energy < solution.energy:
+    return solution
+  return Solution(columns, energy, min(solution.lower_bound, energy))
 
 
 def _descend(one: Instance, price: np.ndarray, steps: int) -> Solution:

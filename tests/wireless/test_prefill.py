@@ -185,3 +185,28 @@ def test_bad_instances_are_refused_in_one_line(change, message):
   with pytest.raises(ValueError, match=message) as error:
     wireless.select_prefill(**arguments | change)
   assert "\n" not in str(error.value)
+
+
+def test_priced_serves_layers_whose_experts_are_nearly_full():
+  # 16 pairs, experts of 6, 6 and 5: what all want, expert 0, takes 6 of them.
+  rng, ratios = np.random.default_rng(4), []
+  for _ in range(20):
+    gates = rng.dirichlet(np.ones(2), 8)
+    ids = np.tile([0, 1], (8, 1))
+    table = rng.uniform(0.1, 0.3, (3, 4))
+    table[:, -1] = 9.0
+    marginal = np.sort(rng.exponential(size=(3, 16)) * [[1], [9], [99]], axis=1)
+    marginal[np.arange(16) >= np.array([[6], [6], [5]])] = np.inf
+    one = instance.make(gates, ids, table, marginal, budget=1.0)
+    found = prefill_priced.solve(one, sweeps=6)
+    ids_found = instance.to_ids(found.columns, 3)
+    energy = random_layers.check(ids_found, gates, ids, table, marginal, 1.0)
+    exact = prefill_milp_energy(gates, ids, table, marginal)
+    ratios.append(energy / exact)
+    assert found.lower_bound <= exact * (1 + 1e-6)
+  # Feasible always, and mostly near: pairs move two by two, not in rings.
+  assert np.max(ratios) < 2 and np.median(ratios) < 1.2
+
+
+def prefill_milp_energy(*arguments):
+  return mixed_integer.prefill_milp(*arguments, budget=1.0).energy_j
