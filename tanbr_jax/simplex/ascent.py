@@ -20,6 +20,8 @@ from tanbr_jax.simplex.search import best
 from tanbr_jax.simplex.varying import alike
 
 Score = Callable[[jax.Array], jax.Array]
+# Steps that a loop on a GPU takes in a turn: more take longer to compile.
+_UNROLL_ON_GPU = 4
 ValueAndSlope = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
@@ -120,7 +122,10 @@ class Ascent:
 
     _, gradients = value_and_grad(points)
     carry = (points, gradients, points, best_values)
-    carry, _ = jax.lax.scan(step, carry, jnp.asarray(lengths, jnp.float32))
+    # A turn of a loop costs a GPU more than what a step computes.
+    unroll = _UNROLL_ON_GPU if jax.default_backend() == "gpu" else 1
+    lengths = jnp.asarray(lengths, jnp.float32)
+    carry, _ = jax.lax.scan(step, carry, lengths, unroll=unroll)
     return carry[2], carry[3]
 
 
