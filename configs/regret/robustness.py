@@ -11,7 +11,8 @@ Run time: under half a minute of one CPU core for each method, setting and
 family at 2,000 rounds; not run at full length.
 Expected, quadratic at 2,000 rounds: regret of `multitask_ts` over that of
 `lin_ucb` .60 clean, .77 counted, .88 moving, .75 both; of `forgetting`, which
-is `multitask_ts` with a memory of 500 slots, .79, .84, .77, .65.
+is `multitask_ts` with a memory of 500 slots, .79, .84, .77, .65; both with the
+options that README's "Near the plain average" gives.
 """
 
 import ml_collections

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import many_experts
+from experiments.common import readme_block
 from tanbr_jax.report import workdir
 from tanbr_jax.storage import atomic
 
@@ -54,3 +55,10 @@ def test_runs_that_make_no_table(tmp_path, monkeypatch):
   atomic.write_json(folder / "8" / workdir.CONFIG, other)
   with pytest.raises(ValueError, match=r"got \[\(9, 2\), \(40, 2\)\]"):
     many_experts.collect(folder)
+
+
+def test_the_readme_holds_what_the_committed_results_make():
+  results = many_experts.RESULTS
+  readme = results.with_name("README.md").read_text("utf-8")
+  made = many_experts.table(workdir.read_json(results))
+  assert readme_block.block(readme, many_experts.NAME) == made
