@@ -87,7 +87,7 @@ def get_config() -> ml_collections.ConfigDict:
   # How the mix that the methods see is estimated from the requests of the slots
   # before: "moving_average" (with its decay), "adaptive_average" (of several
   # decays) or "count_min_sketch" (over a window of slots).
-  config.monitor = "moving_average"
+  config.monitor = "adaptive_average"
   config.monitor_decay = 0.8
   config.monitor_window = 5
   # A comma list of bandits.REGISTRY, of `methods`, and best_static,
