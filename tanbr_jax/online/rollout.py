@@ -66,11 +66,14 @@ def run(
   A mesh spreads the seeds over its devices, which then do not wait for each
   other. Where it does not divide them, the last seed is played several times
   over and counts once: what is saved has a row a seed, and a run goes on with
-  any number of devices. A mesh with the devices of several processes
-  (`jax.distributed`) also shares the seeds among these: each of them calls this
-  with the same arguments, plays at its own pace, saves its chunks in a folder
-  of its own, may be killed and started again at another chunk than the others,
-  and returns the trace of all seeds.
+  any number of devices. Another number of seeds on a device is another program
+  under "vmap", which may round in another way.
+
+  A mesh with the devices of several processes (`jax.distributed`) also shares
+  the seeds among these: each of them calls this with the same arguments, plays
+  at its own pace, saves its chunks in a folder of its own, may be killed and
+  started again at another chunk than the others, and returns the trace of all
+  seeds.
 
   Args:
     bandit: what decides; plain functions are allowed.
