@@ -147,8 +147,8 @@ def moe_slots(
       and windows. The "log_likelihood" signal is the served text's whatever the
       reward is.
     task_values: [V], factors of the tasks' rewards, for instance 0 for tasks
-      that pay nothing; None for 1. They are known to `Outcome`, not to the
-      table.
+      that pay nothing; None for 1. The table is of rewards without them; the
+      gradient of the served text takes no notice of them.
     paired: whether the oracle serves each slot too.
     gradient_requests: of the slot's requests, how many give the gradient; 0
       gives none. A routed slot has none, as it ignores the weights.
