@@ -34,8 +34,9 @@ def merge(
     The dense model and its parameters: no expert axis, no router.
 
   Raises:
-    ValueError: if the model is dense already, or the weights are no floating
-      array of such a shape.
+    ValueError: if the model is dense already, the weights are no floating
+      array of such a shape, or constants stand in dropped experts' place, which
+      only gates can weigh.
   """
   weights = layer_weights(model.config, merge_weights)
   if isinstance(model, FineTunes):
@@ -43,6 +44,8 @@ def merge(
   layers = dict(params["params"])
   sharding = getattr(model, "sharding", None)
   names = [f"layer_{layer}" for layer in model.config.moe_layers]
+  if held := [name for name in names if "constants" in layers[name]["experts"]]:
+    raise ValueError(f"constants in an expert's place do not merge: {held[0]}")
   stacks = [layers[name]["experts"]["stack"] for name in names]
   if hasattr(model, "merge_layers"):
     blocks = model.merge_layers(stacks, weights)

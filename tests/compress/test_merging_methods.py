@@ -352,6 +352,8 @@ def test_dropped_experts_give_their_mean_output(case):
     compress.with_constants(MODEL, case.params, keep, means[:1])
   with pytest.raises(ValueError, match="lead to experts, got Routes"):
     compress.with_copies(model, params)
+  with pytest.raises(ValueError, match="place do not merge: layer_0"):
+    models.merge(model, params, jnp.full(3, 1 / 3))
 
 
 @pytest.mark.parametrize(
