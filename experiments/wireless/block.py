@@ -18,7 +18,7 @@ from experiments.common import launch, readme_block
 from tanbr_jax.report import workdir as reporting
 
 HERE = Path(__file__).parent
-NAMES = ("quick", "top1", "gpu", "smollm2")
+NAMES = ("quick",)
 FIGURES = ("curve", "slots")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from experiments.common import drawing
 from tanbr_jax.online import estimates
@@ -144,6 +145,7 @@ def _curve(arrays: Arrays) -> Figure:
     axis.set_xlabel("energy (mJ a token)")
     axis.set_ylabel(label)
     axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter(NullFormatter())
   axes[0].set_ylim(top=_worst(curves))
   _legend(figure, axes[0])
   return figure
