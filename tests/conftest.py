@@ -19,13 +19,11 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax  # noqa: E402
 
-# Workers fill the cores: a program that is compiled in parts takes longer.
-flags = os.environ.get("XLA_FLAGS", "").split()
-flags.append("--xla_cpu_parallel_codegen_split_count=1")
 # Jax 0.10 compiles a third faster with the older of XLA's code generators.
 if jax.__version_info__ < (0, 11):
+  flags = os.environ.get("XLA_FLAGS", "").split()
   flags.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
+  os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -13,6 +13,8 @@ from tanbr_jax import compress, models, moe
 from tanbr_jax.compress import statistics
 from tanbr_jax.compress.merging import methods
 
+pytestmark = pytest.mark.slow
+
 CONFIG = models.preset("tiny", num_experts=5)
 MODEL = models.Decoder(CONFIG)
 L, E, G, D, F = 2, 5, 3, 16, 24

@@ -59,8 +59,8 @@ CONSTRUCTORS = dict(REGISTRY) | {
   # UCB1's own exploration never ends where what was learnt is forgotten.
   for name, options in (("ucb1", {"exploration": 0.1}), ("thompson", {}))
 }
-# Made of parts that a learner outside of this list has too. Where a test
-# compiles a program of its own, these play it among the slow tests.
+# Made of parts that a learner outside of this list has too: they play among the
+# slow tests.
 MADE_ALIKE = {
   "cats",
   "delayed_ucb1",
@@ -83,20 +83,11 @@ MADE_ALIKE = {
   "tanbr_paper",
 }
 
-# Presets that have tests of their own, and a wrapper around a second bandit.
-REPEATED = {
-  "delayed_ucb1",
-  "discounted_thompson",
-  "neural_ucb_practical",
-  "neural_ucb_theory",
-  "sliding_window_thompson",
-}
 
-
-def quick_and_slow(names, slow=MADE_ALIKE):
+def quick_and_slow(names):
   """Parameters of a test, some of them for the slow tests alone."""
   return [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in slow))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in MADE_ALIKE))
     for name in sorted(names)
   ]
 
@@ -270,9 +261,7 @@ class Subject:
     return self.play(rounds, make_slots(), make_slots(constant=True))
 
 
-@pytest.fixture(
-  scope="module", params=quick_and_slow(CONSTRUCTORS, slow=REPEATED)
-)
+@pytest.fixture(scope="module", params=quick_and_slow(CONSTRUCTORS))
 def subject(request):
   return Subject(request.param)
 

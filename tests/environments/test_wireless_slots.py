@@ -12,6 +12,8 @@ from tanbr_jax.environments import mixes, wireless_slots
 from tanbr_jax.moe.seam import MoeInput
 from tanbr_jax.wireless import reroutes
 
+pytestmark = pytest.mark.slow
+
 B, C, S = 3, 2, 6
 MIX = jnp.array([0.6, 0.4, 0.0])
 LOCAL_J = 1e-3

@@ -1,8 +1,12 @@
 import itertools
 
+import pytest
+
 from configs.online import quick
 from experiments import signal_costs
 from tanbr_jax.report import workdir as reporting
+
+pytestmark = pytest.mark.slow
 
 
 def make_config():

@@ -8,6 +8,8 @@ from configs.regret import ternary as ternary_config
 from experiments import ternary
 from tanbr_jax import partition
 
+pytestmark = pytest.mark.slow
+
 
 def make_config():
   config = ternary_config.get_config()

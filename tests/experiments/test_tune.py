@@ -7,6 +7,8 @@ from experiments.common import records, streams
 from tanbr_jax.online import regret, rollout
 from tanbr_jax.report import workdir as reporting
 
+pytestmark = pytest.mark.slow
+
 
 def make_config():
   config = tune_config.get_config()

@@ -18,6 +18,8 @@ pytest.importorskip("gguf")
 pytest.importorskip("tokenizers")
 import tiny_gguf  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 CONTEXT = 8
 # Before the fixture puts shorter ones in their place.
 LICENCES = text.licences

@@ -10,6 +10,8 @@ from subprocesses import start
 from tanbr_jax.online import rollout, trace
 from tanbr_jax.online.placement import Placement, place
 
+pytestmark = pytest.mark.slow
+
 
 def play(folder, *bandits):
   # As users compile: with most of XLA's passes left out, a program for several

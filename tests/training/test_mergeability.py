@@ -7,6 +7,8 @@ import tiny_pretraining
 from tanbr_jax import models
 from tanbr_jax.training import mergeability
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():

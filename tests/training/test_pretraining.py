@@ -40,6 +40,7 @@ def test_a_second_run_reads_the_first(trained):
   _same(again, trained)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_not_read_as_whole(
   trained, tmp_path, monkeypatch
 ):

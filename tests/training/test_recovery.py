@@ -9,6 +9,8 @@ import tiny_pretraining
 from tanbr_jax import compress, models, moe
 from tanbr_jax.training import recovery
 
+pytestmark = pytest.mark.slow
+
 MODEL = tiny_pretraining.CONFIG.make_model()
 WINDOWS = np.asarray(tiny_pretraining.windows("train", 6)).reshape(-1, 9)
 LABELS = np.array([0, 1, 0])
@@ -95,7 +97,7 @@ def test_all_is_what_adam_written_out_gives():
     rows = jnp.asarray(WINDOWS)[rows]
     rest, moments = step(rest, moments, rows, jnp.float32(number + 1))
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, whole(rest)
+    lambda a, b: np.testing.assert_allclose(a, b, atol=5e-4), found, whole(rest)
   )
 
 

@@ -12,6 +12,8 @@ from tanbr_jax import data, masking
 from tanbr_jax.training import sparse_tuning
 from tanbr_jax.training.sparse_tuning import TuningConfig
 
+pytestmark = pytest.mark.slow
+
 # Two layers, three of five experts; windows of eight bytes.
 MODEL = dataclasses.replace(
   tiny_pretraining.CONFIG, num_layers=2, num_experts=5, num_selected=3

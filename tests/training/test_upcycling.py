@@ -14,6 +14,8 @@ from tanbr_jax.training.upcycling import UpcycleConfig
 pytest.importorskip("gguf")
 import tiny_gguf  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 CONFIG = UpcycleConfig(
   num_experts=2,
   num_selected=1,

@@ -175,6 +175,7 @@ def test_bad_tables_are_refused(tiny):
     deviation.calibrate(dense, params, ids)
 
 
+@pytest.mark.slow
 def test_propagation_is_what_the_logits_say(tiny, run, replacement):
   model, params, ids = tiny
   found = propagation.measure(model, params, ids, replacement)

@@ -67,7 +67,7 @@ class Forest(NamedTuple):
   @property
   def num_rounds(self) -> jax.Array:
     """Returns the slots that the trees have learnt from together, []."""
-    return jnp.sum(self.rounds)
+    return jnp.sum(self.rounds, dtype=jnp.int32)
 
   @property
   def unit(self) -> jax.Array:

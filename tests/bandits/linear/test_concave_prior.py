@@ -81,6 +81,7 @@ def regrets():
   ]
 
 
+@pytest.mark.slow
 def test_it_spares_most_of_what_exploring_far_from_the_centre_costs():
   uniform, flat, concave = regrets()
   # 18 directions are unknown: no learner gains much within 100 slots.

@@ -12,6 +12,8 @@ from experiments.compress.measures import Bench
 from experiments.compress.stages import WHOLE, Study
 from tanbr_jax import data, models
 
+pytestmark = pytest.mark.slow
+
 
 def row(seed, form, method, variant, loss, size=1000, **more):
   return {

@@ -11,6 +11,8 @@ from experiments.masking import report, rivals, settings, timing
 from experiments.masking.evaluate import evaluate
 from tanbr_jax import masking, models
 
+pytestmark = pytest.mark.slow
+
 MODEL = tiny_pretraining.CONFIG.make_model()  # one layer, 2 of 3 experts
 
 

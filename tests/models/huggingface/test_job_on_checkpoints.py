@@ -16,6 +16,8 @@ from tanbr_jax.environments.oracle import table as oracle
 from tanbr_jax.online import trace
 from tanbr_jax.report import workdir as reporting
 
+pytestmark = pytest.mark.slow
+
 tokenizers = pytest.importorskip("tokenizers")
 
 CONTEXT = 8
