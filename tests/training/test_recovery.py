@@ -97,7 +97,7 @@ def test_all_is_what_adam_written_out_gives():
     rows = jnp.asarray(WINDOWS)[rows]
     rest, moments = step(rest, moments, rows, jnp.float32(number + 1))
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=5e-4), found, whole(rest)
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, whole(rest)
   )
 
 
