@@ -84,6 +84,7 @@ def _select(model, source, pick, epsilon, key, state, context) -> Decision:
     candidate = jnp.where(explores, drawn, candidate)
     weights = jnp.where(explores, points[candidate], weights)
     aux["explored"] = explores.astype(jnp.int32)
+  weights = model.restrain(state.model, context.task_mix, weights)
   aux |= source.describe(state.source, candidate, weights)
   aux["predicted_reward"] = estimate(weights)[0]
   return Decision(weights, aux)

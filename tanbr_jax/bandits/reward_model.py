@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Feedback
 
@@ -17,8 +18,13 @@ State = Any
 Estimate = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
+def _as_proposed(state, task_mix, merge_weights: jax.Array) -> jax.Array:
+  del state, task_mix
+  return merge_weights
+
+
 class RewardModel(NamedTuple):
-  """A model of the tasks' rewards as three pure functions.
+  """A model of the tasks' rewards as pure functions.
 
   Attributes:
     init: `init(key) -> state`.
@@ -27,11 +33,16 @@ class RewardModel(NamedTuple):
       bonus; random (Thompson) bonuses are drawn once, so that what comes back
       is a fixed smooth function of x.
     update: `update(key, state, task_mix, merge_weights, feedback) -> state`.
+    restrain: `restrain(state, task_mix, merge_weights [E]) -> [E]`, what is
+      played where a learner proposes the weights; the weights by default.
   """
 
   init: Callable[[jax.Array], State]
   estimate: Callable[[jax.Array, State, jax.Array], Estimate]
   update: Callable[[jax.Array, State, jax.Array, jax.Array, Feedback], State]
+  restrain: Callable[[State, jax.Array, jax.Array], jax.Array] = Partial(
+    _as_proposed
+  )
 
 
 class RewardScale(NamedTuple):

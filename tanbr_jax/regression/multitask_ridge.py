@@ -177,6 +177,19 @@ def variance(
   return state.noise * _dot(parts_of_mix(task_mix) ** 2, forms)
 
 
+def deviation_of_sums(state: MultitaskState, sums: jax.Array) -> jax.Array:
+  """Returns the posterior standard deviations [N] of sum_k w_k . F_k.
+
+  Args:
+    state: of `init` or `update`.
+    sums: [N, K, P], F.
+  """
+  whitened = jnp.einsum(
+    "nkq,kpq->nkp", sums, state.high, precision=lax.Precision.HIGHEST
+  )
+  return jnp.sqrt(state.noise * jnp.sum(whitened**2, axis=(1, 2)))
+
+
 def update(
   prior: Prior,
   state: MultitaskState,

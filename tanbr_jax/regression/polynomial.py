@@ -26,7 +26,7 @@ class FixedFeatures(NamedTuple):
     scales: [4] prior standard deviations of the constant, the linear, the
       quadratic and the Fourier coefficients (0-length groups are dropped by
       shape).
-    radii: [0] or [1], whether |u|^2 is a feature.
+    radii: [0] or [1], factor of |u|^2 if that is a feature.
     rows: [Q] int32, the first tangent coordinate of each product.
     columns: [Q] int32, the second one.
     frequencies: [E - 1, F] of the random Fourier features.
@@ -66,7 +66,7 @@ def fixed_features(
   num_experts: int,
   *,
   quadratic: bool = True,
-  radial: bool = False,
+  radial: float | None = None,
   num_fourier: int = 0,
   length_scale: float = 0.5,
   scales: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
@@ -82,8 +82,9 @@ def fixed_features(
   Args:
     num_experts: E.
     quadratic: whether products of tangent coordinates are taken.
-    radial: whether their sum of squares is, the one curvature that can be
-      learnt where there are too many products.
+    radial: prior standard deviation of the coefficient of their sum of squares,
+      the one curvature that can be learnt where there are too many products,
+      in units of that of the quadratic coefficients; None for no such feature.
     num_fourier: number of random Fourier features.
     length_scale: of the squared-exponential kernel, in units of the weights.
     scales: prior standard deviations of the constant, the linear, the quadratic
@@ -103,7 +104,7 @@ def fixed_features(
   return FixedFeatures(
     basis=as_f32(tangent_basis(num_experts)),
     scales=as_f32(scales),
-    radii=as_f32(np.ones(int(radial))),
+    radii=as_f32([] if radial is None else [radial]),
     rows=jnp.asarray(rows, jnp.int32),
     columns=jnp.asarray(columns, jnp.int32),
     frequencies=as_f32(frequencies),

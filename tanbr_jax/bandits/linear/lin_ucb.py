@@ -7,7 +7,7 @@ Letters: V tasks, E experts, P features. The state holds 2 V P^2 numbers.
 """
 
 from tanbr_jax.bandits.base import Bandit, check_state_size
-from tanbr_jax.bandits.linear.linear_model import linear_model
+from tanbr_jax.bandits.linear.linear_model import conservative_linear_model
 from tanbr_jax.bandits.linear.model_ascent import model_ascent
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import (
@@ -15,6 +15,8 @@ from tanbr_jax.checks.ranges import (
   Count,
   NonNegative,
   Positive,
+  PositiveOrInf,
+  Share,
   Whole,
 )
 from tanbr_jax.regression import polynomial
@@ -35,6 +37,13 @@ def lin_ucb(
   regularisation: Positive = 0.001,
   constant_scale: Positive = 1.0,
   num_candidates: Whole = 32,
+  concavity: NonNegative = 4.0,
+  least_exploration: Share | None = 1.0,
+  allowance: PositiveOrInf = 0.25,
+  radial_scale: NonNegative = 3.0,
+  least_scale: Positive = 0.125,
+  caution: NonNegative = 0.0,
+  patience: NonNegative = 0.0,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.
 
@@ -62,10 +71,11 @@ def lin_ucb(
     features = "quadratic" if few else "fourier"
   if features not in FEATURES:
     raise ValueError(f"features must be one of {FEATURES}, got {features=}")
-  model = linear_model(
+  model = conservative_linear_model(
     polynomial.fixed_features(
       num_experts,
       quadratic=features == "quadratic",
+      radial=radial_scale,
       num_fourier=_NUM_FOURIER if features == "fourier" else 0,
       length_scale=_LENGTH_SCALE,
       scales=(constant_scale, 1.0, 1.0, 1.0),
@@ -74,6 +84,12 @@ def lin_ucb(
     exploration=exploration,
     regularisation=regularisation,
     rule=rule,
+    concavity=concavity,
+    least_exploration=least_exploration,
+    allowance=allowance,
+    least_scale=least_scale,
+    caution=caution,
+    patience=patience,
   )
   bandit = model_ascent(
     model, num_experts=num_experts, num_candidates=num_candidates
@@ -95,6 +111,13 @@ def lin_ts(
   regularisation: Positive = 0.01,
   constant_scale: Positive = 1.0,
   num_candidates: Whole = 32,
+  concavity: NonNegative = 4.0,
+  least_exploration: Share | None = 1.0,
+  allowance: PositiveOrInf = 0.25,
+  radial_scale: NonNegative = 3.0,
+  least_scale: Positive = 0.125,
+  caution: NonNegative = 0.0,
+  patience: NonNegative = 0.0,
 ) -> Bandit:
   """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.
 
@@ -119,4 +142,11 @@ def lin_ts(
     regularisation=regularisation,
     constant_scale=constant_scale,
     num_candidates=num_candidates,
+    concavity=concavity,
+    least_exploration=least_exploration,
+    allowance=allowance,
+    radial_scale=radial_scale,
+    least_scale=least_scale,
+    caution=caution,
+    patience=patience,
   )

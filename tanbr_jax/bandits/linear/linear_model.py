@@ -23,7 +23,18 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits import reward_model
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import Count, NonNegative, Positive
+from tanbr_jax.checks.ranges import (
+  Count,
+  NonNegative,
+  Positive,
+  PositiveOrInf,
+  Share,
+)
+from tanbr_jax.bandits.linear.concave_prior import with_concave_prior
+from tanbr_jax.bandits.linear.conservative import LinearParts, with_account
+from tanbr_jax.bandits.linear.earned_exploration import (
+  with_earned_exploration,
+)
 from tanbr_jax.regression import polynomial, ridge, square_root
 from tanbr_jax.regression.polynomial import FixedFeatures
 
@@ -112,6 +123,71 @@ def _update(features, regression, key, state, task_mix, weights, feedback):
   )
   posterior = regression.update(state.posterior, phi, reward, count)
   return LinearState(posterior, noise, total)
+
+
+def _coefficients(state) -> jax.Array:
+  """Returns [V, P], with the state of `with_earned_exploration`."""
+  posterior = state.model.posterior
+  return (posterior.weights + posterior.weights_low).T
+
+
+def _deviation(state, sums) -> jax.Array:
+  root = state.model.posterior.root
+  whitened = jnp.einsum(
+    "nvp,vpq->nvq",
+    sums,
+    root.high + root.low,
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  return jnp.sqrt(state.model.noise * jnp.sum(whitened**2, axis=(1, 2)))
+
+
+def _as_is(task_mix: jax.Array) -> jax.Array:
+  return task_mix
+
+
+@ranges.checked
+def conservative_linear_model(
+  features: FixedFeatures,
+  *,
+  num_tasks: Count,
+  exploration: NonNegative,
+  regularisation: Positive,
+  rule: str,
+  concavity: NonNegative,
+  least_exploration: Share | None,
+  allowance: PositiveOrInf,
+  least_scale: Positive,
+  caution: NonNegative,
+  patience: NonNegative,
+) -> RewardModel:
+  model = linear_model(
+    features,
+    num_tasks=num_tasks,
+    exploration=exploration,
+    regularisation=regularisation,
+    rule=rule,
+  )
+  num_experts = features.basis.shape[0]
+  model = with_concave_prior(model, concavity)
+  model = with_earned_exploration(
+    model, least_exploration, num_experts=num_experts
+  )
+  linear = LinearParts(
+    features,
+    Partial(_coefficients),
+    Partial(_as_is),
+    Partial(_deviation),
+    jnp.float32(concavity),
+  )
+  return with_account(
+    model,
+    linear,
+    allowance=allowance,
+    least_scale=least_scale,
+    caution=caution,
+    patience=patience,
+  )
 
 
 @ranges.checked

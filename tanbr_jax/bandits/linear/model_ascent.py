@@ -58,9 +58,10 @@ def _select(
     candidates,
     jnp.arange(candidates.shape[0], dtype=jnp.float32) <= allowed,
   )
-  mean, bonus = estimate(best.weights)
+  weights = model.restrain(state.model, context.task_mix, best.weights)
+  mean, bonus = estimate(weights)
   aux = {"predicted_reward": mean, "exploration_bonus": bonus}
-  return Decision(best.weights, aux)
+  return Decision(weights, aux)
 
 
 def _from_near_to_far(num_starts: int, num_experts: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
 from tanbr_jax.bandits.linear.concave_prior import with_concave_prior
+from tanbr_jax.bandits.linear.conservative import LinearParts, with_account
 from tanbr_jax.bandits.linear.earned_exploration import (
   with_earned_exploration,
 )
@@ -92,6 +93,23 @@ def _update(features_of, prior, key, state, task_mix, weights, feedback):
   return multitask_ridge.update(prior, state, features, reward, count)
 
 
+def _coefficients(state) -> jax.Array:
+  """Returns [K, P], with the state of `with_earned_exploration`."""
+  return state.model.weights + state.model.weights_low
+
+
+def _coefficients_with_gradients(state) -> jax.Array:
+  return state.model.posterior.weights + state.model.posterior.weights_low
+
+
+def _deviation(state, sums) -> jax.Array:
+  return multitask_ridge.deviation_of_sums(state.model, sums)
+
+
+def _deviation_with_gradients(state, sums) -> jax.Array:
+  return multitask_ridge.deviation_of_sums(state.model.posterior, sums)
+
+
 @ranges.checked
 def multitask_model(
   *,
@@ -109,6 +127,11 @@ def multitask_model(
   concavity: NonNegative = 4.0,
   linear_scale: Positive | None = None,
   fourier_scale: Positive | None = None,
+  allowance: PositiveOrInf = 0.25,
+  radial_scale: NonNegative = 3.0,
+  least_scale: Positive = 0.125,
+  caution: NonNegative = 0.0,
+  patience: NonNegative = 0.0,
   gradients: bool = False,
 ) -> RewardModel:
   """Returns the multi-task reward model; for its arguments see `multitask_ts`.
@@ -129,7 +152,7 @@ def multitask_model(
   features = polynomial.fixed_features(
     num_experts,
     quadratic=has_products,
-    radial=not has_products,
+    radial=radial_scale,
     num_fourier=num_fourier,
     length_scale=length_scale,
     scales=(
@@ -159,6 +182,21 @@ def multitask_model(
   if gradients:
     model = with_gradients(model, features)
   model = with_concave_prior(model, concavity)
-  return with_earned_exploration(
+  model = with_earned_exploration(
     model, least_exploration, num_experts=num_experts
+  )
+  linear = LinearParts(
+    features,
+    Partial(_coefficients_with_gradients if gradients else _coefficients),
+    Partial(multitask_ridge.parts_of_mix),
+    Partial(_deviation_with_gradients if gradients else _deviation),
+    jnp.float32(concavity),
+  )
+  return with_account(
+    model,
+    linear,
+    allowance=allowance,
+    least_scale=least_scale,
+    caution=caution,
+    patience=patience,
   )

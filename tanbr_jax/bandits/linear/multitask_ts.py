@@ -57,6 +57,11 @@ def multitask_ts(
   concavity: NonNegative = 4.0,
   linear_scale: Positive | None = None,
   fourier_scale: Positive | None = None,
+  allowance: PositiveOrInf = 0.25,
+  radial_scale: NonNegative = 3.0,
+  least_scale: Positive = 0.125,
+  caution: NonNegative = 0.0,
+  patience: NonNegative = 0.0,
   gradients: bool = False,
 ) -> Bandit:
   """Multi-task Thompson sampling with a learnt prior and ascent.
@@ -116,6 +121,11 @@ def multitask_ts(
     concavity=concavity,
     linear_scale=linear_scale,
     fourier_scale=fourier_scale,
+    allowance=allowance,
+    radial_scale=radial_scale,
+    least_scale=least_scale,
+    caution=caution,
+    patience=patience,
     gradients=gradients,
   )
   bandit = model_ascent(

@@ -80,6 +80,11 @@ def tanbr(
   concavity: NonNegative = 4.0,
   linear_scale: Positive | None = None,
   fourier_scale: Positive | None = None,
+  allowance: PositiveOrInf = 0.25,
+  radial_scale: NonNegative = 3.0,
+  least_scale: Positive = 0.125,
+  caution: NonNegative = 0.0,
+  patience: NonNegative = 0.0,
   gradients: bool = False,
 ) -> Bandit:
   """Tanbr on a Bayesian model of the rewards, with ascent: our form of it.
@@ -147,6 +152,11 @@ def tanbr(
     concavity=concavity,
     linear_scale=linear_scale,
     fourier_scale=fourier_scale,
+    allowance=allowance,
+    radial_scale=radial_scale,
+    least_scale=least_scale,
+    caution=caution,
+    patience=patience,
     gradients=gradients,
   )
   leaves = candidates.leaves(
