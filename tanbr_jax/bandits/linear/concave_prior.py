@@ -18,39 +18,104 @@ afford (Wu et al., "Conservative bandits", ICML 2016; Kazerouni et al.,
 guarantee. [R] Letters: E experts.
 """
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.bandits.base import Shape
+from tanbr_jax.bandits.reward_model import RewardModel, observed
+
+# Slots at the plain average that tell the noise.
+NOISE_SLOTS = 4
+# The noise is taken to be at least that, in the rewards' first spread, and this
+# where no task was seen twice.
+_LEAST_NOISE, _NO_NOISE = 0.02, 0.3
 
 
-def _fall(concavity: jax.Array, weights: jax.Array) -> jax.Array:
-  """Returns m(x) []."""
-  return -concavity * jnp.sum((weights - 1 / weights.shape[0]) ** 2)
+class ConcaveState(NamedTuple):
+  """State of a model with a concave prior mean.
+
+  Attributes:
+    model: of the wrapped model, which learns the rest.
+    count: [V] float32, the first slots' requests of each task.
+    mean: [V] float32, their mean rewards.
+    square: [] float32, sum of squared deviations, of one request each.
+    freedom: [] float32, degrees of freedom of `square`.
+    num_slots: [] int32, slots that told the noise so far.
+  """
+
+  model: Any
+  count: jax.Array
+  mean: jax.Array
+  square: jax.Array
+  freedom: jax.Array
+  num_slots: jax.Array
+
+
+def fall(concavity: jax.Array, state: ConcaveState) -> jax.Array:
+  """Returns the factor [] of |x - 1/E|^2 in m(x)."""
+  noise = jnp.sqrt(state.square / jnp.maximum(state.freedom, 1))
+  noise = jnp.where(state.freedom > 0, noise, _NO_NOISE)
+  return -concavity * jnp.maximum(noise, _LEAST_NOISE)
+
+
+def _distance(weights: jax.Array) -> jax.Array:
+  return jnp.sum((weights - 1 / weights.shape[0]) ** 2)
+
+
+def _init(model: RewardModel, shape: Shape, key) -> ConcaveState:
+  zeros, zero = jnp.zeros(shape, jnp.float32), jnp.float32(0)
+  return ConcaveState(model.init(key), zeros, zeros, zero, zero, jnp.int32(0))
 
 
 def _estimate(model: RewardModel, concavity, key, state, task_mix):
-  rest = model.estimate(key, state, task_mix)
+  rest = model.estimate(key, state.model, task_mix)
+  factor = fall(concavity, state)
 
   def estimate(weights):
     mean, bonus = rest(weights)
-    return mean + _fall(concavity, weights), bonus
+    return mean + factor * _distance(weights), bonus
 
   return estimate
 
 
 def _update(model, concavity, key, state, task_mix, weights, feedback):
-  reward = feedback.task_reward - _fall(concavity, weights)
-  feedback = feedback._replace(task_reward=reward)
+  factor = fall(concavity, state)
+  reward, count = observed(feedback)
+  # Welford, as long as the plain average is played.
+  total = state.count + count
+  shift = reward - state.mean
+  mean = state.mean + shift * count / jnp.maximum(total, 1)
+  square = jnp.sum(
+    jnp.where(state.count > 0, count * shift * (reward - mean), 0)
+  )
+  freedom = jnp.sum((count > 0) & (state.count > 0), dtype=jnp.float32)
+  told = jnp.any(count > 0) & (state.num_slots < NOISE_SLOTS)
+  noise = ConcaveState(
+    None,
+    total,
+    mean,
+    state.square + square,
+    state.freedom + freedom,
+    state.num_slots + 1,
+  )
+  noise = jax.tree.map(
+    lambda a, b: jnp.where(told, a, b), noise, state._replace(model=None)
+  )
+  feedback = feedback._replace(
+    task_reward=feedback.task_reward - factor * _distance(weights)
+  )
   if feedback.gradient is not None:
-    slope = jax.grad(_fall, argnums=1)(concavity, weights)
+    slope = factor * jax.grad(_distance)(weights)
     feedback = feedback._replace(gradient=feedback.gradient - slope)
-  return model.update(key, state, task_mix, weights, feedback)
+  learnt = model.update(key, state.model, task_mix, weights, feedback)
+  return noise._replace(model=learnt)
 
 
 def with_concave_prior(
-  model: RewardModel, concavity: float | jax.Array
+  model: RewardModel, concavity: float | jax.Array, *, num_tasks: int
 ) -> RewardModel:
   """Returns a model that learns the rewards less m(x), and adds m(x) again.
 
@@ -58,12 +123,13 @@ def with_concave_prior(
 
   Args:
     model: of the rest, with a prior mean of 0.
-    concavity: in units of the rewards that the model is told; at 0 the model is
+    concavity: in units of the noise's standard deviation; at 0 the model is
       the one that is given.
+    num_tasks: V.
   """
   concavity = jnp.float32(concavity)
   return RewardModel(
-    model.init,
+    Partial(_init, model, Shape((num_tasks,))),
     Partial(_estimate, model, concavity),
     Partial(_update, model, concavity),
   )

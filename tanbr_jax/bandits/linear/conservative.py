@@ -65,14 +65,15 @@ class LinearParts(NamedTuple):
     parts: `parts(task_mix [V]) -> [K]`, c.
     deviation: `deviation(state, sums [N, K, P]) -> [N]`, the posterior
       standard deviation of sum_k w_k . F_k.
-    concavity: [] of the prior mean, which w leaves out.
+    fall: `fall(state) -> []`, factor of |x - 1/E|^2 in the prior mean, which w
+      leaves out.
   """
 
   features: FixedFeatures
   coefficients: Callable[[Any], jax.Array]
   parts: Callable[[jax.Array], jax.Array]
   deviation: Callable[[Any, jax.Array], jax.Array]
-  concavity: jax.Array
+  fall: Callable[[Any], jax.Array]
 
 
 class Account(NamedTuple):
@@ -126,7 +127,7 @@ def _restrain(
   sums = state.played[None] + parts[None, :, None] * steps[:, None, :]
   falls = state.distance + jnp.sum(task_mix) * distances
   gains = jnp.sum(coefficients[None] * sums, axis=(1, 2))
-  gains = gains - linear.concavity * falls
+  gains = gains + linear.fall(state.model) * falls
   gains = gains - account.caution * linear.deviation(state.model, sums)
   affords = (gains + allowed >= 0) & (scales[:, 0] >= account.least_scale)
   affords = affords & (state.num_slots >= account.patience)

@@ -43,7 +43,7 @@ def lin_ucb(
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
   caution: NonNegative = 0.0,
-  patience: NonNegative = 0.0,
+  patience: NonNegative = 4.0,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.
 
@@ -117,7 +117,7 @@ def lin_ts(
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
   caution: NonNegative = 0.0,
-  patience: NonNegative = 0.0,
+  patience: NonNegative = 4.0,
 ) -> Bandit:
   """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.
 

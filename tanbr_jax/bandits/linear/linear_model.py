@@ -30,7 +30,7 @@ from tanbr_jax.checks.ranges import (
   PositiveOrInf,
   Share,
 )
-from tanbr_jax.bandits.linear.concave_prior import with_concave_prior
+from tanbr_jax.bandits.linear.concave_prior import fall, with_concave_prior
 from tanbr_jax.bandits.linear.conservative import LinearParts, with_account
 from tanbr_jax.bandits.linear.earned_exploration import (
   with_earned_exploration,
@@ -127,23 +127,27 @@ def _update(features, regression, key, state, task_mix, weights, feedback):
 
 def _coefficients(state) -> jax.Array:
   """Returns [V, P], with the state of `with_earned_exploration`."""
-  posterior = state.model.posterior
+  posterior = state.model.model.posterior
   return (posterior.weights + posterior.weights_low).T
 
 
 def _deviation(state, sums) -> jax.Array:
-  root = state.model.posterior.root
+  root = state.model.model.posterior.root
   whitened = jnp.einsum(
     "nvp,vpq->nvq",
     sums,
     root.high + root.low,
     precision=jax.lax.Precision.HIGHEST,
   )
-  return jnp.sqrt(state.model.noise * jnp.sum(whitened**2, axis=(1, 2)))
+  return jnp.sqrt(state.model.model.noise * jnp.sum(whitened**2, axis=(1, 2)))
 
 
 def _as_is(task_mix: jax.Array) -> jax.Array:
   return task_mix
+
+
+def _fall(concavity, state) -> jax.Array:
+  return fall(concavity, state.model)
 
 
 @ranges.checked
@@ -169,7 +173,7 @@ def conservative_linear_model(
     rule=rule,
   )
   num_experts = features.basis.shape[0]
-  model = with_concave_prior(model, concavity)
+  model = with_concave_prior(model, concavity, num_tasks=num_tasks)
   model = with_earned_exploration(
     model, least_exploration, num_experts=num_experts
   )
@@ -178,7 +182,7 @@ def conservative_linear_model(
     Partial(_coefficients),
     Partial(_as_is),
     Partial(_deviation),
-    jnp.float32(concavity),
+    Partial(_fall, jnp.float32(concavity)),
   )
   return with_account(
     model,

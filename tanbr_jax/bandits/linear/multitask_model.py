@@ -21,7 +21,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
-from tanbr_jax.bandits.linear.concave_prior import with_concave_prior
+from tanbr_jax.bandits.linear.concave_prior import fall, with_concave_prior
 from tanbr_jax.bandits.linear.conservative import LinearParts, with_account
 from tanbr_jax.bandits.linear.earned_exploration import (
   with_earned_exploration,
@@ -95,19 +95,26 @@ def _update(features_of, prior, key, state, task_mix, weights, feedback):
 
 def _coefficients(state) -> jax.Array:
   """Returns [K, P], with the state of `with_earned_exploration`."""
-  return state.model.weights + state.model.weights_low
+  return state.model.model.weights + state.model.model.weights_low
 
 
 def _coefficients_with_gradients(state) -> jax.Array:
-  return state.model.posterior.weights + state.model.posterior.weights_low
+  return (
+    state.model.model.posterior.weights
+    + state.model.model.posterior.weights_low
+  )
 
 
 def _deviation(state, sums) -> jax.Array:
-  return multitask_ridge.deviation_of_sums(state.model, sums)
+  return multitask_ridge.deviation_of_sums(state.model.model, sums)
 
 
 def _deviation_with_gradients(state, sums) -> jax.Array:
-  return multitask_ridge.deviation_of_sums(state.model.posterior, sums)
+  return multitask_ridge.deviation_of_sums(state.model.model.posterior, sums)
+
+
+def _fall(concavity, state) -> jax.Array:
+  return fall(concavity, state.model)
 
 
 @ranges.checked
@@ -131,7 +138,7 @@ def multitask_model(
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
   caution: NonNegative = 0.0,
-  patience: NonNegative = 0.0,
+  patience: NonNegative = 4.0,
   gradients: bool = False,
 ) -> RewardModel:
   """Returns the multi-task reward model; for its arguments see `multitask_ts`.
@@ -181,7 +188,7 @@ def multitask_model(
   )
   if gradients:
     model = with_gradients(model, features)
-  model = with_concave_prior(model, concavity)
+  model = with_concave_prior(model, concavity, num_tasks=num_tasks)
   model = with_earned_exploration(
     model, least_exploration, num_experts=num_experts
   )
@@ -190,7 +197,7 @@ def multitask_model(
     Partial(_coefficients_with_gradients if gradients else _coefficients),
     Partial(multitask_ridge.parts_of_mix),
     Partial(_deviation_with_gradients if gradients else _deviation),
-    jnp.float32(concavity),
+    Partial(_fall, jnp.float32(concavity)),
   )
   return with_account(
     model,

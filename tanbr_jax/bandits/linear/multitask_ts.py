@@ -61,7 +61,7 @@ def multitask_ts(
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
   caution: NonNegative = 0.0,
-  patience: NonNegative = 0.0,
+  patience: NonNegative = 4.0,
   gradients: bool = False,
 ) -> Bandit:
   """Multi-task Thompson sampling with a learnt prior and ascent.

@@ -84,7 +84,7 @@ def tanbr(
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
   caution: NonNegative = 0.0,
-  patience: NonNegative = 0.0,
+  patience: NonNegative = 4.0,
   gradients: bool = False,
 ) -> Bandit:
   """Tanbr on a Bayesian model of the rewards, with ascent: our form of it.
