@@ -43,7 +43,7 @@ def synthetic(
   family: str,
   *,
   num_experts: AtLeastTwo = 8,
-  num_tasks: AtLeastTwo = 8,
+  num_tasks: Count = 8,
   task_mix: MixProcess,
   noise: NonNegative = 0.05,
   noise_kind: str = "gaussian",

@@ -14,6 +14,7 @@ from typing import Any
 
 from tanbr_jax.environments.mixes.base import MixProcess, check_mix_length
 from tanbr_jax.environments.mixes.fixed import fixed
+from tanbr_jax.environments.mixes.growing import growing
 from tanbr_jax.environments.mixes.smooth import drift, periodic
 from tanbr_jax.environments.mixes.switching import abrupt, bursty, piecewise
 
@@ -26,6 +27,7 @@ __all__ = [
   "create",
   "drift",
   "fixed",
+  "growing",
   "periodic",
   "piecewise",
 ]
@@ -35,6 +37,7 @@ PROCESSES = {
   "bursty": bursty,
   "drift": drift,
   "fixed": fixed,
+  "growing": growing,
   "periodic": periodic,
   "piecewise": piecewise,
 }

@@ -7,7 +7,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Shape, begin
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import AtLeastTwo, Positive
+from tanbr_jax.checks.ranges import Count, Positive
 from tanbr_jax.environments.mixes.base import MixProcess
 from tanbr_jax.simplex.points import check_simplex, dirichlet
 
@@ -16,7 +16,7 @@ from tanbr_jax.simplex.points import check_simplex, dirichlet
 def fixed(
   mix: jax.Array | None = None,
   *,
-  num_tasks: AtLeastTwo | None = None,
+  num_tasks: Count | None = None,
   concentration: Positive = 0.25,
 ) -> MixProcess:
   """The same mix in every slot.
