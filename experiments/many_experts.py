@@ -12,64 +12,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import app
 
-from experiments.common import drawing, launch, readme_block
-from tanbr_jax.online import regret, trace
-from tanbr_jax.report import workdir
+from experiments import play_streams
+from experiments.common import launch, readme_block
 
 RESULTS = launch.ROOT / "experiments" / "regret" / "many_experts.json"
 NAME = "many_experts"  # Of the README's markers.
 BASELINE = "uniform"
-# The regret of a few slots is too small to divide by.
-FIRST_SLOT = 20
 
 
 def collect(run: Path) -> dict[str, Any]:
-  """Takes what the table needs from runs of configs/regret/many_experts.py.
+  """Takes what the table needs from runs of `experiments.play_streams`.
 
   Args:
     run: a folder with runs below it.
 
   Returns:
     Rounds and seeds, and for each number of experts, stream and method the
-    final regret and the largest ratio of regrets to the plain average's.
+    figures of `play_streams.figures`.
 
   Raises:
-    ValueError: if there is no finished run, or runs differ in rounds or seeds.
+    ValueError: if there is no run, or runs differ in rounds or seeds.
   """
   found: dict[str, Any] = {}
   sizes = set()
-  for path in sorted(run.rglob(workdir.TRACE)):
-    config = workdir.read_json(path.with_name(workdir.CONFIG))["config"]
-    sizes.add((config["num_rounds"], config["num_seeds"]))
-    experts = found.setdefault(str(config["num_experts"]), {})
-    for stream, group in drawing.by_stream(trace.load(path)).items():
-      if BASELINE in group:
-        experts.setdefault(stream, {}).update(_figures(group))
+  for result in play_streams.read(run):
+    sizes.add((result["num_rounds"], result["num_seeds"]))
+    experts = found.setdefault(str(result["num_experts"]), {})
+    for stream, group in result["streams"].items():
+      experts.setdefault(stream, {}).update(group)
   if len(sizes) != 1:
     raise ValueError(
-      f"{run} must hold finished runs of the same rounds and seeds, got "
-      f"{sorted(sizes)}"
+      f"{run} must hold runs of the same rounds and seeds, got {sorted(sizes)}"
     )
   ((num_rounds, num_seeds),) = sizes
   return {"num_rounds": num_rounds, "num_seeds": num_seeds, "experts": found}
-
-
-def _figures(group: Mapping[str, trace.Trace]) -> dict[str, dict[str, float]]:
-  means = {
-    method: np.mean(regret.expected(one), axis=0, dtype=np.float64)
-    for method, one in group.items()
-  }
-  base = means[BASELINE]
-  return {
-    method: {
-      "regret": float(mean[-1]),
-      "worst": float(np.max((mean / base)[FIRST_SLOT - 1 :])),
-    }
-    for method, mean in means.items()
-  }
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -97,7 +75,8 @@ def table(results: Mapping[str, Any]) -> str:
   caption = (
     f"Expected regret after {results['num_rounds']:,} slots, means of "
     f"{results['num_seeds']} seeds; in brackets the largest ratio of the mean "
-    f"regret to the plain average's at any slot from {FIRST_SLOT} on."
+    "regret to the plain average's at any slot from "
+    f"{play_streams.FIRST_SLOT} on."
   )
   return f"{caption}\n\n{readme_block.table(titles, lines)}"
 

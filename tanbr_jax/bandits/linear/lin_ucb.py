@@ -37,12 +37,12 @@ def lin_ucb(
   regularisation: Positive = 0.001,
   constant_scale: Positive = 1.0,
   num_candidates: Whole = 32,
-  concavity: NonNegative = 4.0,
-  least_exploration: Share | None = 1.0,
-  allowance: PositiveOrInf = 0.25,
+  concavity: NonNegative = 20.0,
+  least_exploration: Share = 0.5,
+  allowance: PositiveOrInf = 0.2,
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
-  caution: NonNegative = 0.0,
+  caution: NonNegative = 1.0,
   patience: NonNegative = 4.0,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.
@@ -111,12 +111,12 @@ def lin_ts(
   regularisation: Positive = 0.01,
   constant_scale: Positive = 1.0,
   num_candidates: Whole = 32,
-  concavity: NonNegative = 4.0,
-  least_exploration: Share | None = 1.0,
-  allowance: PositiveOrInf = 0.25,
+  concavity: NonNegative = 20.0,
+  least_exploration: Share = 0.5,
+  allowance: PositiveOrInf = 0.2,
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
-  caution: NonNegative = 0.0,
+  caution: NonNegative = 1.0,
   patience: NonNegative = 4.0,
 ) -> Bandit:
   """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.

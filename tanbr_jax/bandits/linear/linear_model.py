@@ -159,7 +159,7 @@ def conservative_linear_model(
   regularisation: Positive,
   rule: str,
   concavity: NonNegative,
-  least_exploration: Share | None,
+  least_exploration: Share,
   allowance: PositiveOrInf,
   least_scale: Positive,
   caution: NonNegative,
