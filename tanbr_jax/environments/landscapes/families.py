@@ -14,6 +14,7 @@ from tanbr_jax.checks.ranges import AtLeastTwo, Count
 from tanbr_jax.environments.landscapes import network_search
 from tanbr_jax.environments.landscapes.cosine import cosine
 from tanbr_jax.environments.landscapes.family import Family
+from tanbr_jax.environments.landscapes.fitted import fitted
 from tanbr_jax.environments.landscapes.flat_families import plateau, wheel
 from tanbr_jax.environments.landscapes.line_objectives import (
   difficult,
@@ -38,6 +39,7 @@ __all__ = [
   "cosine",
   "difficult",
   "double_sine",
+  "fitted",
   "garland",
   "himmelblau",
   "linear_contextual",
@@ -81,6 +83,7 @@ FAMILIES = {
   "cosine": cosine,
   "difficult": difficult,
   "double_sine": double_sine,
+  "fitted": fitted,
   "garland": garland,
   "himmelblau": himmelblau,
   "linear_contextual": linear_contextual,
