@@ -42,7 +42,7 @@ def lin_ucb(
   allowance: PositiveOrInf = 0.2,
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
-  caution: NonNegative = 1.0,
+  caution: NonNegative = 0.2,
   patience: NonNegative = 4.0,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.
@@ -116,7 +116,7 @@ def lin_ts(
   allowance: PositiveOrInf = 0.2,
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
-  caution: NonNegative = 1.0,
+  caution: NonNegative = 0.6,
   patience: NonNegative = 4.0,
 ) -> Bandit:
   """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.
