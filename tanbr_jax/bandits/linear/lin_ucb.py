@@ -38,11 +38,11 @@ def lin_ucb(
   constant_scale: Positive = 1.0,
   num_candidates: Whole = 32,
   concavity: NonNegative = 20.0,
-  least_exploration: Share = 0.5,
+  least_exploration: Share = 0.2,
   allowance: PositiveOrInf = 0.2,
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
-  caution: NonNegative = 0.2,
+  caution: NonNegative = 1.0,
   patience: NonNegative = 4.0,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.
@@ -112,11 +112,11 @@ def lin_ts(
   constant_scale: Positive = 1.0,
   num_candidates: Whole = 32,
   concavity: NonNegative = 20.0,
-  least_exploration: Share = 0.5,
+  least_exploration: Share = 0.2,
   allowance: PositiveOrInf = 0.2,
   radial_scale: NonNegative = 3.0,
   least_scale: Positive = 0.125,
-  caution: NonNegative = 0.6,
+  caution: NonNegative = 1.0,
   patience: NonNegative = 4.0,
 ) -> Bandit:
   """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.
