@@ -29,9 +29,10 @@ from tanbr_jax.bandits.reward_model import RewardModel, observed
 
 # Slots at the plain average that tell the noise.
 NOISE_SLOTS = 4
-# The noise is taken to be at least that, in the rewards' first spread, and this
-# where no task was seen twice.
-_LEAST_NOISE, _NO_NOISE = 0.02, 0.3
+# The noise's standard deviation is taken to be at least that, in the rewards'
+# first spread: what it is in units of would vanish with it. And this where no
+# task was seen twice.
+LEAST_NOISE, _NO_NOISE = 0.02, 0.3
 
 
 class ConcaveState(NamedTuple):
@@ -58,7 +59,7 @@ def fall(concavity: jax.Array, state: ConcaveState) -> jax.Array:
   """Returns the factor [] of |x - 1/E|^2 in m(x)."""
   noise = jnp.sqrt(state.square / jnp.maximum(state.freedom, 1))
   noise = jnp.where(state.freedom > 0, noise, _NO_NOISE)
-  return -concavity * jnp.maximum(noise, _LEAST_NOISE)
+  return -concavity * jnp.maximum(noise, LEAST_NOISE)
 
 
 def _distance(weights: jax.Array) -> jax.Array:

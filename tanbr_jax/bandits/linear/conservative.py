@@ -6,20 +6,20 @@ bandits", ICML 2016; Kazerouni et al., "Conservative contextual linear bandits",
 NIPS 2017). The baseline here is the plain average of the experts. The model is
 linear, so that what all slots have gained over it is linear in what was played:
 
-  G = sum_s psi_s . (r(x_s) - r(1/E)) = sum_k w_k . F_k - concavity D,
+  G = sum_s psi_s . (r(x_s) - r(1/E)) = sum_k w_k . F_k + fall D,
   F_k = sum_s c_k(psi_s) (phi(x_s) - phi(1/E)),   D = sum_s |x_s - 1/E|^2,
 
 with c_k the share of part k in the mix's reward, and the fall of the prior mean
 (`concave_prior`). F and D are kept and G is told by the coefficients of today:
 an estimate of what was won that made a learner bold is corrected by the rewards
-that came of it. What a learner proposes, x, is played if G and its own expected
-gain are together at least -allowance n / E, n the slots so far; otherwise a
-half, a quarter or an eighth of the way from the centre to it, or the centre.
-Sums run over the last 1 / (1 - memory) slots.
+that came of it. What a learner proposes is played if, with it, the mean of G
+less `caution` posterior standard deviations is at least -allowance n / E, n the
+slots so far; otherwise a half, a quarter or an eighth of the way from the
+centre to it, or the centre. Sums run over the last 1 / (1 - memory) slots.
 
-By the mean of the posterior, and not by a lower bound as in the papers [R]: a
-bound on E - 1 unknown slopes forbids for hundreds of slots what costs little in
-the mean. Letters: E experts, K parts, P features.
+What may be lost to the baseline is thus a number of rewards a slot, and not a
+share of the baseline's reward as in the papers, since rewards have no zero [R].
+Letters: V tasks, E experts, K parts, P features, N points.
 """
 
 from collections.abc import Callable
@@ -31,6 +31,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from tanbr_jax.bandits.linear.concave_prior import (
+  NOISE_SLOTS,
+  fall,
+  with_concave_prior,
+)
+from tanbr_jax.bandits.linear.earned_exploration import (
+  EarnedState,
+  with_earned_exploration,
+)
 from tanbr_jax.bandits.reward_model import RewardModel, observed
 from tanbr_jax.regression import polynomial
 from tanbr_jax.regression.polynomial import FixedFeatures
@@ -41,16 +50,16 @@ _SCALES = np.float32([1.0, 0.5, 0.25, 0.125])
 
 
 class ConservativeState(NamedTuple):
-  """State of a model with an account.
+  """State of a conservative model.
 
   Attributes:
-    model: of the wrapped model.
+    model: of the wrapped model, an `EarnedState`.
     played: [K, P] float32, F.
     distance: [] float32, D.
     num_slots: [] float32, n, as far as remembered.
   """
 
-  model: Any
+  model: EarnedState
   played: jax.Array
   distance: jax.Array
   num_slots: jax.Array
@@ -61,80 +70,58 @@ class LinearParts(NamedTuple):
 
   Attributes:
     features: phi.
-    coefficients: `coefficients(state) -> [K, P]`, the posterior mean of w.
     parts: `parts(task_mix [V]) -> [K]`, c.
+    coefficients: `coefficients(state) -> [K, P]`, the posterior mean of w.
     deviation: `deviation(state, sums [N, K, P]) -> [N]`, the posterior
       standard deviation of sum_k w_k . F_k.
-    fall: `fall(state) -> []`, factor of |x - 1/E|^2 in the prior mean, which w
-      leaves out.
   """
 
   features: FixedFeatures
-  coefficients: Callable[[Any], jax.Array]
   parts: Callable[[jax.Array], jax.Array]
+  coefficients: Callable[[Any], jax.Array]
   deviation: Callable[[Any, jax.Array], jax.Array]
-  fall: Callable[[Any], jax.Array]
 
 
-class Account(NamedTuple):
-  """The numbers of an account; traced.
+class Caution(NamedTuple):
+  """How near to the plain average a learner stays; see `conservative`.
 
   Attributes:
-    allowance: [] see `with_account`.
-    caution: [] see `with_account`.
-    patience: [] see `with_account`.
-    least_scale: [] the least share of the way that is played, if not 0.
+    concavity: of the prior mean.
+    least_exploration: share of the bonus.
+    allowance: what may be lost.
+    caution: standard deviations.
   """
 
-  allowance: jax.Array
-  caution: jax.Array
-  patience: jax.Array
-  least_scale: jax.Array
+  concavity: float | jax.Array
+  least_exploration: float | jax.Array
+  allowance: float | jax.Array
+  caution: float | jax.Array
 
 
 def _init(model: RewardModel, linear: LinearParts, key) -> ConservativeState:
   state = model.init(key)
-  shape = jax.eval_shape(linear.coefficients, state).shape
+  shape = jax.eval_shape(linear.coefficients, _linear(state)).shape
   zero = jnp.float32(0)
   return ConservativeState(state, jnp.zeros(shape, jnp.float32), zero, zero)
 
 
+def _linear(state: EarnedState) -> Any:
+  """The linear model's state, in that of earned exploration and of a prior."""
+  return state.model.model
+
+
 def _steps(
-  linear: LinearParts, points: chex.Array
+  features: FixedFeatures, points: chex.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns phi(x) - phi(1/E) [N, P] and |x - 1/E|^2 [N] of points [N, E]."""
   centre = jnp.full((1, points.shape[1]), 1 / points.shape[1], jnp.float32)
   rows = jnp.concatenate([centre, points])
-  phi = jax.vmap(Partial(polynomial.apply_features, linear.features))(rows)
+  phi = jax.vmap(Partial(polynomial.apply_features, features))(rows)
   return phi[1:] - phi[:1], jnp.sum((points - centre) ** 2, axis=1)
 
 
-def _restrain(
-  linear: LinearParts,
-  account: Account,
-  state: ConservativeState,
-  task_mix: jax.Array,
-  weights: jax.Array,
-) -> jax.Array:
-  num_experts = weights.shape[0]
-  coefficients = linear.coefficients(state.model)
-  allowed = account.allowance / num_experts * (state.num_slots + 1)
-  centre = jnp.full_like(weights, 1 / num_experts)
-  scales = jnp.asarray(_SCALES)[:, None]
-  points = centre[None] + scales * (weights - centre)[None]
-  steps, distances = _steps(linear, points)
-  parts = linear.parts(task_mix)
-  sums = state.played[None] + parts[None, :, None] * steps[:, None, :]
-  falls = state.distance + jnp.sum(task_mix) * distances
-  gains = jnp.sum(coefficients[None] * sums, axis=(1, 2))
-  gains = gains + linear.fall(state.model) * falls
-  gains = gains - account.caution * linear.deviation(state.model, sums)
-  affords = (gains + allowed >= 0) & (scales[:, 0] >= account.least_scale)
-  affords = affords & (state.num_slots >= account.patience)
-  chosen = points[jnp.argmax(affords)]
-  # At the first scale the point itself, to the bit.
-  chosen = jnp.where(affords[0], weights, chosen)
-  return jnp.where(jnp.any(affords), chosen, centre)
+def _estimate(model: RewardModel, key, state: ConservativeState, task_mix):
+  return model.estimate(key, state.model, task_mix)
 
 
 def _update(
@@ -146,48 +133,76 @@ def _update(
   weights,
   feedback,
 ) -> ConservativeState:
-  steps, distances = _steps(linear, weights[None])
-  parts = linear.parts(task_mix)
-  new = ConservativeState(
-    model.update(key, state.model, task_mix, weights, feedback),
-    _MEMORY * state.played + parts[:, None] * steps,
+  steps, distances = _steps(linear.features, weights[None])
+  learnt = model.update(key, state.model, task_mix, weights, feedback)
+  new = (
+    _MEMORY * state.played + linear.parts(task_mix)[:, None] * steps,
     _MEMORY * state.distance + jnp.sum(task_mix) * distances[0],
     _MEMORY * state.num_slots + 1,
   )
+  # A slot that showed nothing counts for nothing.
   seen = jnp.any(observed(feedback)[1] > 0)
-  kept = jax.tree.map(lambda a, b: jnp.where(seen, a, b), new[1:], state[1:])
-  return ConservativeState(new.model, *kept)
+  new = jax.tree.map(lambda a, b: jnp.where(seen, a, b), new, state[1:])
+  return ConservativeState(learnt, *new)
 
 
-def _estimate(model: RewardModel, key, state: ConservativeState, task_mix):
-  return model.estimate(key, state.model, task_mix)
-
-
-def with_account(
-  model: RewardModel,
+def _restrain(
   linear: LinearParts,
-  *,
-  allowance: float | jax.Array,
-  least_scale: float | jax.Array,
-  caution: float | jax.Array,
-  patience: float | jax.Array,
+  numbers: Caution,
+  state: ConservativeState,
+  task_mix: jax.Array,
+  weights: jax.Array,
+) -> jax.Array:
+  # Points on the way from the centre to the proposal, and what would then have
+  # been played in all.
+  num_experts = weights.shape[0]
+  centre = jnp.full_like(weights, 1 / num_experts)
+  points = (
+    centre[None] + jnp.asarray(_SCALES)[:, None] * (weights - centre)[None]
+  )
+  steps, distances = _steps(linear.features, points)
+  parts = linear.parts(task_mix)
+  sums = state.played[None] + parts[None, :, None] * steps[:, None, :]
+  distances = state.distance + jnp.sum(task_mix) * distances
+  # The least that was gained by it, and whether that is enough.
+  model = _linear(state.model)
+  gains = jnp.sum(linear.coefficients(model)[None] * sums, axis=(1, 2))
+  gains = gains + fall(numbers.concavity, state.model.model) * distances
+  gains = gains - numbers.caution * linear.deviation(model, sums)
+  allowed = numbers.allowance / num_experts * (state.num_slots + 1)
+  # The first slots tell the noise, which the prior mean is made of. As n fades,
+  # these are NOISE_SLOTS + 1.
+  affords = (gains + allowed >= 0) & (state.num_slots >= NOISE_SLOTS)
+  chosen = points[jnp.argmax(affords)]
+  # The proposal itself, to the bit.
+  chosen = jnp.where(affords[0], weights, chosen)
+  return jnp.where(jnp.any(affords), chosen, centre)
+
+
+def conservative(
+  model: RewardModel, linear: LinearParts, numbers: Caution, *, num_tasks: int
 ) -> RewardModel:
-  """Returns a model that restrains what its learner proposes.
+  """Returns a model whose learner stays near the plain average at first.
+
+  With a concave prior mean (`concave_prior`), exploration that is earned
+  (`earned_exploration`) and an account.
 
   Args:
-    model: of the rewards.
+    model: of the rewards, with a prior mean of 0.
     linear: how it is linear.
-    allowance: what may be lost to the plain average in E slots, in units of the
-      rewards that the model is told; infinity allows everything.
-    least_scale: the least share of the way from the centre to what is proposed
-      that is played where all of it cannot be afforded; above 1 for none.
+    numbers: the concavity, in standard deviations of the noise; the share of
+      the exploration before anything was earned; the allowance, what may be
+      lost to the plain average in E slots, in units of the rewards that the
+      model is told, infinity for everything; and the caution, posterior
+      standard deviations by which gains are taken to be less than their mean.
+    num_tasks: V.
   """
-  account = Account(
-    *map(jnp.float32, (allowance, caution, patience, least_scale))
-  )
+  numbers = Caution(*map(jnp.float32, numbers))
+  model = with_concave_prior(model, numbers.concavity, num_tasks=num_tasks)
+  model = with_earned_exploration(model, numbers.least_exploration)
   return RewardModel(
     Partial(_init, model, linear),
     Partial(_estimate, model),
     Partial(_update, model, linear),
-    Partial(_restrain, linear, account),
+    Partial(_restrain, linear, numbers),
   )

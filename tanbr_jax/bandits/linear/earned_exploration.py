@@ -78,26 +78,16 @@ def _update(model, least, key, state: EarnedState, task_mix, weights, feedback):
   )
 
 
-def default_least(num_experts: int) -> float:
-  """Returns .2 with up to 8 experts and .2 sqrt(8 / E) with more.
-
-  The more directions there are, the later what is found pays.
-  """
-  return 0.2 * min(1.0, 8 / num_experts) ** 0.5
-
-
 def with_earned_exploration(
-  model: RewardModel, least: float | jax.Array | None, *, num_experts: int
+  model: RewardModel, least: float | jax.Array
 ) -> RewardModel:
   """Returns a model whose bonus is b times as large.
 
   Args:
     model: whose bonus is that of full exploration.
-    least: b before anything was earned, in [0, 1]; 1 explores in full always;
-      None for `default_least`.
-    num_experts: E.
+    least: b before anything was earned, in [0, 1]; 1 explores in full always.
   """
-  least = jnp.float32(default_least(num_experts) if least is None else least)
+  least = jnp.float32(least)
   return RewardModel(
     Partial(_init, model),
     Partial(_estimate, model, least),

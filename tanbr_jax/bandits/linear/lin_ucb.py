@@ -6,8 +6,20 @@ gradient ascent on the simplex instead of over a finite set of arms [R].
 Letters: V tasks, E experts, P features. The state holds 2 V P^2 numbers.
 """
 
+import jax
+from jax.tree_util import Partial
+
 from tanbr_jax.bandits.base import Bandit, check_state_size
-from tanbr_jax.bandits.linear.linear_model import conservative_linear_model
+from tanbr_jax.bandits.linear.conservative import (
+  Caution,
+  LinearParts,
+  conservative,
+)
+from tanbr_jax.bandits.linear.linear_model import (
+  coefficients,
+  deviation_of_sums,
+  linear_model,
+)
 from tanbr_jax.bandits.linear.model_ascent import model_ascent
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.ranges import (
@@ -26,6 +38,11 @@ FEATURES = ("quadratic", "fourier", "linear")
 _NUM_FOURIER, _LENGTH_SCALE = 64, 0.6
 
 
+def _mix(task_mix: jax.Array) -> jax.Array:
+  """Every task is a part of its own."""
+  return task_mix
+
+
 @ranges.checked
 def lin_ucb(
   *,
@@ -40,10 +57,8 @@ def lin_ucb(
   concavity: NonNegative = 20.0,
   least_exploration: Share = 0.2,
   allowance: PositiveOrInf = 0.2,
-  radial_scale: NonNegative = 3.0,
-  least_scale: Positive = 0.125,
   caution: NonNegative = 1.0,
-  patience: NonNegative = 4.0,
+  radial_scale: NonNegative = 3.0,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.
 
@@ -61,6 +76,12 @@ def lin_ucb(
       less the offset that was learnt, where that of the others is 1.
     num_candidates: fresh Dirichlet(1/2) starts a round, besides the vertices,
       the centre and the weights played last.
+    concavity: of the prior mean, see `multitask_ts`.
+    least_exploration: see `multitask_ts`.
+    allowance: see `multitask_ts`; infinity, with concavity 0 and
+      least_exploration 1, is LinUCB but for its first five slots.
+    radial_scale: see `multitask_ts`.
+    caution: see `multitask_ts`.
 
   Raises:
     ValueError: if a name is unknown, a number is out of range, or the state
@@ -71,25 +92,28 @@ def lin_ucb(
     features = "quadratic" if few else "fourier"
   if features not in FEATURES:
     raise ValueError(f"features must be one of {FEATURES}, got {features=}")
-  model = conservative_linear_model(
-    polynomial.fixed_features(
-      num_experts,
-      quadratic=features == "quadratic",
-      radial=radial_scale,
-      num_fourier=_NUM_FOURIER if features == "fourier" else 0,
-      length_scale=_LENGTH_SCALE,
-      scales=(constant_scale, 1.0, 1.0, 1.0),
-    ),
+  phi = polynomial.fixed_features(
+    num_experts,
+    quadratic=features == "quadratic",
+    radial=radial_scale,
+    num_fourier=_NUM_FOURIER if features == "fourier" else 0,
+    length_scale=_LENGTH_SCALE,
+    scales=(constant_scale, 1.0, 1.0, 1.0),
+  )
+  model = linear_model(
+    phi,
     num_tasks=num_tasks,
     exploration=exploration,
     regularisation=regularisation,
     rule=rule,
-    concavity=concavity,
-    least_exploration=least_exploration,
-    allowance=allowance,
-    least_scale=least_scale,
-    caution=caution,
-    patience=patience,
+  )
+  model = conservative(
+    model,
+    LinearParts(
+      phi, Partial(_mix), Partial(coefficients), Partial(deviation_of_sums)
+    ),
+    Caution(concavity, least_exploration, allowance, caution),
+    num_tasks=num_tasks,
   )
   bandit = model_ascent(
     model, num_experts=num_experts, num_candidates=num_candidates
@@ -114,10 +138,8 @@ def lin_ts(
   concavity: NonNegative = 20.0,
   least_exploration: Share = 0.2,
   allowance: PositiveOrInf = 0.2,
-  radial_scale: NonNegative = 3.0,
-  least_scale: Positive = 0.125,
   caution: NonNegative = 1.0,
-  patience: NonNegative = 4.0,
+  radial_scale: NonNegative = 3.0,
 ) -> Bandit:
   """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.
 
@@ -129,6 +151,11 @@ def lin_ts(
     regularisation: of the ridge regression, see `lin_ucb`.
     constant_scale: of the constant feature, see `lin_ucb`.
     num_candidates: fresh starts of the ascent, see `lin_ucb`.
+    concavity: of the prior mean, see `multitask_ts`.
+    least_exploration: see `multitask_ts`.
+    allowance: see `multitask_ts`.
+    radial_scale: see `multitask_ts`.
+    caution: see `multitask_ts`.
 
   Raises:
     ValueError: as `lin_ucb`.
@@ -146,7 +173,5 @@ def lin_ts(
     least_exploration=least_exploration,
     allowance=allowance,
     radial_scale=radial_scale,
-    least_scale=least_scale,
     caution=caution,
-    patience=patience,
   )

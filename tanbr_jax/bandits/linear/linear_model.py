@@ -21,20 +21,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
+from tanbr_jax.bandits.linear.concave_prior import LEAST_NOISE
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import (
-  Count,
-  NonNegative,
-  Positive,
-  PositiveOrInf,
-  Share,
-)
-from tanbr_jax.bandits.linear.concave_prior import fall, with_concave_prior
-from tanbr_jax.bandits.linear.conservative import LinearParts, with_account
-from tanbr_jax.bandits.linear.earned_exploration import (
-  with_earned_exploration,
-)
+from tanbr_jax.checks.ranges import Count, NonNegative, Positive
 from tanbr_jax.regression import polynomial, ridge, square_root
 from tanbr_jax.regression.polynomial import FixedFeatures
 
@@ -96,7 +86,7 @@ def _estimate(make_bonus, features, exploration, key, state, task_mix):
   posterior = state.posterior
   bonus = make_bonus(key, posterior, task_mix)
   mean = (posterior.weights + posterior.weights_low) @ task_mix
-  scale = exploration * jnp.sqrt(state.noise)
+  scale = exploration * _deviation(state)
 
   def estimate(weights):
     phi = polynomial.apply_features(features, weights)
@@ -125,73 +115,28 @@ def _update(features, regression, key, state, task_mix, weights, feedback):
   return LinearState(posterior, noise, total)
 
 
-def _coefficients(state) -> jax.Array:
-  """Returns [V, P], with the state of `with_earned_exploration`."""
-  posterior = state.model.model.posterior
-  return (posterior.weights + posterior.weights_low).T
+def _deviation(state: LinearState) -> jax.Array:
+  """The noise's; rewards without noise leave something to explore by."""
+  return jnp.maximum(jnp.sqrt(state.noise), LEAST_NOISE)
 
 
-def _deviation(state, sums) -> jax.Array:
-  root = state.model.model.posterior.root
+def coefficients(state: LinearState) -> jax.Array:
+  """Returns the posterior means of the tasks' coefficients, [V, P]."""
+  return (state.posterior.weights + state.posterior.weights_low).T
+
+
+def deviation_of_sums(state: LinearState, sums: jax.Array) -> jax.Array:
+  """Returns the posterior standard deviations [N] of sum_v w_v . F_v.
+
+  Args:
+    state: of the model.
+    sums: [N, V, P], F.
+  """
+  root = state.posterior.root.high + state.posterior.root.low
   whitened = jnp.einsum(
-    "nvp,vpq->nvq",
-    sums,
-    root.high + root.low,
-    precision=jax.lax.Precision.HIGHEST,
+    "nvp,vpq->nvq", sums, root, precision=jax.lax.Precision.HIGHEST
   )
-  return jnp.sqrt(state.model.model.noise * jnp.sum(whitened**2, axis=(1, 2)))
-
-
-def _as_is(task_mix: jax.Array) -> jax.Array:
-  return task_mix
-
-
-def _fall(concavity, state) -> jax.Array:
-  return fall(concavity, state.model)
-
-
-@ranges.checked
-def conservative_linear_model(
-  features: FixedFeatures,
-  *,
-  num_tasks: Count,
-  exploration: NonNegative,
-  regularisation: Positive,
-  rule: str,
-  concavity: NonNegative,
-  least_exploration: Share,
-  allowance: PositiveOrInf,
-  least_scale: Positive,
-  caution: NonNegative,
-  patience: NonNegative,
-) -> RewardModel:
-  model = linear_model(
-    features,
-    num_tasks=num_tasks,
-    exploration=exploration,
-    regularisation=regularisation,
-    rule=rule,
-  )
-  num_experts = features.basis.shape[0]
-  model = with_concave_prior(model, concavity, num_tasks=num_tasks)
-  model = with_earned_exploration(
-    model, least_exploration, num_experts=num_experts
-  )
-  linear = LinearParts(
-    features,
-    Partial(_coefficients),
-    Partial(_as_is),
-    Partial(_deviation),
-    Partial(_fall, jnp.float32(concavity)),
-  )
-  return with_account(
-    model,
-    linear,
-    allowance=allowance,
-    least_scale=least_scale,
-    caution=caution,
-    patience=patience,
-  )
+  return _deviation(state) * jnp.sqrt(jnp.sum(whitened**2, axis=(1, 2)))
 
 
 @ranges.checked

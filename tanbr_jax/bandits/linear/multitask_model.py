@@ -21,10 +21,11 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax.bandits import reward_model
-from tanbr_jax.bandits.linear.concave_prior import fall, with_concave_prior
-from tanbr_jax.bandits.linear.conservative import LinearParts, with_account
-from tanbr_jax.bandits.linear.earned_exploration import (
-  with_earned_exploration,
+from tanbr_jax.bandits.linear.concave_prior import LEAST_NOISE
+from tanbr_jax.bandits.linear.conservative import (
+  Caution,
+  LinearParts,
+  conservative,
 )
 from tanbr_jax.bandits.linear.gradient_model import with_gradients
 from tanbr_jax.bandits.reward_model import RewardModel
@@ -75,8 +76,15 @@ def _ucb_bonus(key, state, task_mix) -> Callable[[jax.Array], jax.Array]:
 EXPLORATION_RULES = {"thompson": _thompson_bonus, "ucb": _ucb_bonus}
 
 
+def _with_noise(state: MultitaskState) -> MultitaskState:
+  """Rewards without noise leave something to explore by."""
+  return dataclasses.replace(
+    state, noise=jnp.maximum(state.noise, LEAST_NOISE**2)
+  )
+
+
 def _estimate(structure, features_of, exploration, key, state, task_mix):
-  bonus = EXPLORATION_RULES[structure.rule](key, state, task_mix)
+  bonus = EXPLORATION_RULES[structure.rule](key, _with_noise(state), task_mix)
   mean = multitask_ridge.mean(state, task_mix)
 
   def estimate(weights):
@@ -94,27 +102,13 @@ def _update(features_of, prior, key, state, task_mix, weights, feedback):
 
 
 def _coefficients(state) -> jax.Array:
-  """Returns [K, P], with the state of `with_earned_exploration`."""
-  return state.model.model.weights + state.model.model.weights_low
-
-
-def _coefficients_with_gradients(state) -> jax.Array:
-  return (
-    state.model.model.posterior.weights
-    + state.model.model.posterior.weights_low
-  )
+  state = getattr(state, "posterior", state)  # of `with_gradients`
+  return state.weights + state.weights_low
 
 
 def _deviation(state, sums) -> jax.Array:
-  return multitask_ridge.deviation_of_sums(state.model.model, sums)
-
-
-def _deviation_with_gradients(state, sums) -> jax.Array:
-  return multitask_ridge.deviation_of_sums(state.model.model.posterior, sums)
-
-
-def _fall(concavity, state) -> jax.Array:
-  return fall(concavity, state.model)
+  state = getattr(state, "posterior", state)
+  return multitask_ridge.deviation_of_sums(_with_noise(state), sums)
 
 
 @ranges.checked
@@ -135,10 +129,8 @@ def multitask_model(
   linear_scale: Positive | None = None,
   fourier_scale: Positive | None = None,
   allowance: PositiveOrInf = 0.2,
-  radial_scale: NonNegative = 3.0,
-  least_scale: Positive = 0.125,
   caution: NonNegative = 1.0,
-  patience: NonNegative = 4.0,
+  radial_scale: NonNegative = 3.0,
   gradients: bool = False,
 ) -> RewardModel:
   """Returns the multi-task reward model; for its arguments see `multitask_ts`.
@@ -188,22 +180,11 @@ def multitask_model(
   )
   if gradients:
     model = with_gradients(model, features)
-  model = with_concave_prior(model, concavity, num_tasks=num_tasks)
-  model = with_earned_exploration(
-    model, least_exploration, num_experts=num_experts
-  )
   linear = LinearParts(
     features,
-    Partial(_coefficients_with_gradients if gradients else _coefficients),
     Partial(multitask_ridge.parts_of_mix),
-    Partial(_deviation_with_gradients if gradients else _deviation),
-    Partial(_fall, jnp.float32(concavity)),
+    Partial(_coefficients),
+    Partial(_deviation),
   )
-  return with_account(
-    model,
-    linear,
-    allowance=allowance,
-    least_scale=least_scale,
-    caution=caution,
-    patience=patience,
-  )
+  numbers = Caution(concavity, least_exploration, allowance, caution)
+  return conservative(model, linear, numbers, num_tasks=num_tasks)

@@ -81,10 +81,8 @@ def tanbr(
   linear_scale: Positive | None = None,
   fourier_scale: Positive | None = None,
   allowance: PositiveOrInf = 0.2,
-  radial_scale: NonNegative = 3.0,
-  least_scale: Positive = 0.125,
   caution: NonNegative = 1.0,
-  patience: NonNegative = 4.0,
+  radial_scale: NonNegative = 3.0,
   gradients: bool = False,
 ) -> Bandit:
   """Tanbr on a Bayesian model of the rewards, with ascent: our form of it.
@@ -113,16 +111,23 @@ def tanbr(
     prior_strength: pseudo-counts of the first guesses; infinity keeps them.
     forgetting: factor of what was learnt, each slot.
     least_exploration: share of the exploration before anything was earned by
-      it, see `earned_exploration`; 1 explores in full always; None for .2 with
-      up to 8 experts and .2 sqrt(8 / E) with more.
-    concavity: how steeply the prior mean falls away from the centre, in units
-      of the first slot's spread (see `concave_prior` and `standardised`).
+      it, see `earned_exploration`; 1 explores in full always.
+    concavity: how steeply the prior mean falls away from the centre, in
+      standard deviations of a request's noise, which the first slots tell, all
+      of them at the centre (see `concave_prior`).
     linear_scale: prior standard deviation of the linear coefficients where that
       of a curvature is 1; None for 1 with up to 8 experts and 8 / E with more,
       so that a draw's slope shrinks as those of the experts' mean do.
     fourier_scale: that of the Fourier features' coefficients; None for half the
       square of the linear one's default, as few frequencies say little about
       many directions.
+    allowance: what may be lost to the plain average in E slots, in units of the
+      first slot's spread (see `conservative` and `standardised`); infinity for
+      everything.
+    caution: posterior standard deviations by which what was gained is taken to
+      be less than its mean, in what can be afforded.
+    radial_scale: prior standard deviation of the one curvature that all
+      directions share, where that of each is 1.
     gradients: whether the slots' gradients are learnt from too, as E - 1 more
       observations of the same model (see `gradient_model`), and needed.
 
@@ -154,9 +159,7 @@ def tanbr(
     fourier_scale=fourier_scale,
     allowance=allowance,
     radial_scale=radial_scale,
-    least_scale=least_scale,
     caution=caution,
-    patience=patience,
     gradients=gradients,
   )
   leaves = candidates.leaves(

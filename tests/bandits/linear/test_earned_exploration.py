@@ -34,7 +34,7 @@ MODEL = RewardModel(Partial(_slope), Partial(_estimate), Partial(_take))
 
 def bonuses(least, slopes, played, counts):
   """The bonus before each slot; slot t's feedback is the slope of t + 1."""
-  model = with_earned_exploration(MODEL, least, num_experts=3)
+  model = with_earned_exploration(MODEL, least)
 
   def step(state, slot):
     slope, weights, count = slot

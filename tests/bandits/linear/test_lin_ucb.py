@@ -34,12 +34,13 @@ def test_features_follow_the_experts_and_a_huge_state_is_refused(name):
     # Only the tasks' matrices [V, P, P] have three axes.
     return max(x.shape[-1] for x in jax.tree.leaves(state) if x.ndim == 3)
 
-  # E (E + 1) / 2 up to 16 experts, then E and 64 Fourier features.
-  assert (num_features(16), num_features(17)) == (136, 81)
-  assert num_features(17, features="quadratic") == 153
-  assert num_features(192, features="linear") == 192
-  # P = 18528: 2 V (P^2 + P) numbers, the weights played and three scalars are
-  # 4 (16 * 18528 * 18529 + 192 + 3) = 21,971.5e6 bytes.
-  with pytest.raises(ValueError, match="21,972 MB.*1,000 MB.*'fourier'") as e:
+  # E (E + 1) / 2 up to 16 experts, then E and 64 Fourier features; and the sum
+  # of squares.
+  assert (num_features(16), num_features(17)) == (137, 82)
+  assert num_features(17, features="quadratic") == 154
+  assert num_features(192, features="linear") == 193
+  # P = 18529: 2 V (P^2 + P) numbers and the account's V P are
+  # 4 (16 * 18529 * 18530 + 8 * 18529) = 21,974.5e6 bytes, and a kB more.
+  with pytest.raises(ValueError, match="21,975 MB.*1,000 MB.*'fourier'") as e:
     make(num_experts=192, features="quadratic")
   assert "num_experts=192, num_tasks=8" in str(e.value)

@@ -16,15 +16,22 @@ FACTOR, LAMBDA = 0.9, 0.5
 def test_linear_model_against_weighted_least_squares():
   plain = unwrapped(
     bandits.lin_ucb(
-      num_experts=E, num_tasks=V, features="linear", regularisation=LAMBDA
+      num_experts=E,
+      num_tasks=V,
+      features="linear",
+      regularisation=LAMBDA,
+      concavity=0.0,
+      radial_scale=2.0,
     )
   )
   wrapped = bandits.discounted(plain, factor=FACTOR)
   slots = slots_of.history()
   states = jax.jit(slots_of.run)(wrapped, slots)
-  posterior = jax.tree.map(lambda x: x[-1], states.model.posterior)
+  # In a conservative model's state, that of earned exploration, of a prior.
+  linear = states.model.model.model.model
+  posterior = jax.tree.map(lambda x: x[-1], linear.posterior)
   _, decisions, feedback = slots
-  features = polynomial.fixed_features(E, quadratic=False)
+  features = polynomial.fixed_features(E, quadratic=False, radial=2.0)
   phi = np.array(
     [polynomial.apply_features(features, x) for x in decisions.merge_weights],
     np.float64,
