@@ -21,9 +21,11 @@ import numpy as np
 from experiments.common import launch, records, streams
 from experiments.common.records import RunSettings
 from experiments.common.streams import SyntheticSettings
+from tanbr_jax import bandits
 from tanbr_jax.bandits import Bandit
 from tanbr_jax.bandits.base import as_pytree
-from tanbr_jax.environments import Environment
+from tanbr_jax.environments import Environment, mixes
+from tanbr_jax.environments.landscapes.families import FAMILIES
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
@@ -36,14 +38,17 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
   """Plays every method on all streams and writes the run's folder."""
   settings = records.read(RunSettings, config)
   synthetic = records.read(SyntheticSettings, config)
+  families = launch.names(config.families, known=FAMILIES, kind="family")
+  mix_names = launch.names(config.mixes, known=mixes.PROCESSES, kind="mix")
   environments = {
     f"{family}/{mix}": streams.make_environment(synthetic, family, mix)
-    for family in config.families.split(",")
-    for mix in config.mixes.split(",")
+    for family in families
+    for mix in mix_names
   }
-  methods = [config.baseline] + [
-    name for name in config.bandits.split(",") if name != config.baseline
-  ]
+  known = {*bandits.REGISTRY, *config.methods} - {"oracle"}
+  named = launch.names(config.bandits, known=known, kind="bandit")
+  launch.names(config.baseline, known=known, kind="baseline")
+  methods = dict.fromkeys([config.baseline, *named])
   arms = {name: streams.make_bandit(synthetic, name) for name in methods}
   folder = reporting.open_workdir(workdir, config, seeds=settings.seeds)
   path = folder / FILE
@@ -124,14 +129,14 @@ def _play_seed(
   count = len(environments)
   first_key, bandit_key, slot_key = jax.random.split(jax.random.key(seed), 3)
   # One learner a stream, side by side; landscapes of a family are alike.
-  bandits = jax.vmap(bandit.init)(jax.random.split(bandit_key, count))
+  learners = jax.vmap(bandit.init)(jax.random.split(bandit_key, count))
   worlds = [environment.init(first_key) for environment in environments]
 
   def together(parts: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
 
   def step(carry: tuple, slot: jax.Array) -> tuple[tuple, jax.Array]:
-    bandits, worlds = carry
+    learners, worlds = carry
     keys = jax.random.split(jax.random.fold_in(slot_key, slot), 3)
     contexts = together(
       [
@@ -140,7 +145,7 @@ def _play_seed(
       ]
     )
     decisions = jax.vmap(bandit.select)(
-      jax.random.split(keys[0], count), bandits, contexts
+      jax.random.split(keys[0], count), learners, contexts
     )
     feedbacks, regrets, next_worlds = [], [], []
     for n, (one, world) in enumerate(zip(environments, worlds, strict=True)):
@@ -150,17 +155,17 @@ def _play_seed(
       feedbacks.append(feedback)
       next_worlds.append(world)
       regrets.append(outcome.optimal_reward - outcome.expected_reward)
-    bandits = jax.vmap(bandit.update)(
+    learners = jax.vmap(bandit.update)(
       jax.random.split(keys[2], count),
-      bandits,
+      learners,
       contexts,
       decisions,
       together(feedbacks),
     )
-    return (bandits, next_worlds), jnp.stack(regrets)
+    return (learners, next_worlds), jnp.stack(regrets)
 
   slots = jnp.arange(num_rounds, dtype=jnp.int32)
-  return jax.lax.scan(step, (bandits, worlds), slots)[1]
+  return jax.lax.scan(step, (learners, worlds), slots)[1]
 
 
 def read(folder: Any) -> list[Mapping[str, Any]]:

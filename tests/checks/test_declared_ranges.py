@@ -23,13 +23,14 @@ from configs.masking import timing as masking_timing_config
 from configs.model_latency import quick as model_latency_config
 from configs.online import quick as online_config
 from configs.pretrain import quick as pretrain_config
+from configs.regret import landscape as landscape_config
 from configs.regret import latency as decision_config
 from configs.regret import quick as regret_config
 from configs.regret import ternary as ternary_config
 from configs.regret import tune as tune_config
 from configs.upcycle import smollm2 as upcycle_config
 from configs.wireless import quick as wireless_config
-from experiments import decision_latency, pretrain, ternary
+from experiments import decision_latency, pretrain, sample_landscape, ternary
 from experiments.bandit_speed import settings as bandit_speed
 from experiments.common import records, streams
 from experiments.compress import settings as compress
@@ -48,6 +49,7 @@ from tanbr_jax.checks import ranges
 from tanbr_jax.environments import logged, mixes, noise, synthetic
 from tanbr_jax.environments.landscapes.families import FAMILIES
 from tanbr_jax.models import decoder_rotary
+from tanbr_jax.training.pretraining import PretrainConfig
 
 BAD = (math.nan, math.inf, -math.inf, -1, 0, 1, 1e39, 0.5, 2**31, True, "1")
 
@@ -68,6 +70,13 @@ STUDIES = {
     lambda c: records.read(decision_latency.DecisionSettings, c),
   ),
   "kernels": (kernels_config, kernels.read),
+  "landscape": (
+    landscape_config,
+    lambda c: (
+      records.read(sample_landscape.SampleSettings, c),
+      records.read_section(PretrainConfig, c, "pretrain"),
+    ),
+  ),
   "masking": (masking_config, masking.read),
   "masking_timing": (masking_timing_config, masking_timing.read),
   "model_latency": (model_latency_config, model_latency.read),
