@@ -20,6 +20,7 @@ from experiments.common import launch, readme_block
 RESULTS = launch.ROOT / "experiments" / "regret" / "many_experts.json"
 NAME = "many_experts"  # Of the README's markers.
 BASELINE = "uniform"
+SIZES = ("num_experts", "num_rounds", "num_seeds")
 
 
 def collect(run: Path) -> dict[str, Any]:
@@ -29,53 +30,44 @@ def collect(run: Path) -> dict[str, Any]:
     run: a folder with runs below it.
 
   Returns:
-    Rounds and seeds, and for each number of experts, stream and method the
-    figures of `play_streams.figures`.
+    A row for each stream, number of experts, of slots and of seeds, with the
+    figures of every method (`play_streams.figures`).
 
   Raises:
-    ValueError: if there is no run, or runs differ in rounds or seeds.
+    ValueError: if there is no run.
   """
-  found: dict[str, Any] = {}
-  sizes = set()
+  found: dict[tuple, dict[str, Any]] = {}
   for result in play_streams.read(run):
-    sizes.add((result["num_rounds"], result["num_seeds"]))
-    experts = found.setdefault(str(result["num_experts"]), {})
+    sizes = tuple(result[size] for size in SIZES)
     for stream, group in result["streams"].items():
-      experts.setdefault(stream, {}).update(group)
-  if len(sizes) != 1:
-    raise ValueError(
-      f"{run} must hold runs of the same rounds and seeds, got {sorted(sizes)}"
-    )
-  ((num_rounds, num_seeds),) = sizes
-  return {"num_rounds": num_rounds, "num_seeds": num_seeds, "experts": found}
+      found.setdefault((stream, *sizes), {}).update(group)
+  if not found:
+    raise ValueError(f"{run} holds no {play_streams.FILE}: no run is done")
+  return {
+    "rows": [
+      {**dict(zip(("stream", *SIZES), key, strict=True)), "methods": methods}
+      for key, methods in sorted(found.items())
+    ]
+  }
 
 
 def table(results: Mapping[str, Any]) -> str:
   """The table as Markdown, below its caption; see `collect`."""
-  experts = results["experts"]
-  methods = list(
-    dict.fromkeys(
-      method
-      for streams in experts.values()
-      for group in streams.values()
-      for method in group
-    )
-  )
+  rows = results["rows"]
+  methods = list(dict.fromkeys(name for row in rows for name in row["methods"]))
   methods.remove(BASELINE)
   lines = []
-  streams = sorted({stream for group in experts.values() for stream in group})
-  for stream in streams:
-    for count in sorted(experts, key=int):
-      if group := experts[count].get(stream):
-        cells = [_cell(group, method) for method in methods]
-        family, mix = stream.split("/")
-        plain = f"{group[BASELINE]['regret']:.1f}"
-        lines.append([family, mix, count, plain, *cells])
-  titles = ["family", "mix", "E", "plain average", *map("`{}`".format, methods)]
+  for row in rows:
+    family, mix = row["stream"].split("/")
+    sizes = (f"{row[size]:,}" for size in SIZES)
+    plain = f"{row['methods'][BASELINE]['regret']:.1f}"
+    cells = (_cell(row["methods"], method) for method in methods)
+    lines.append([family, mix, *sizes, plain, *cells])
+  titles = ["family", "mix", "E", "slots", "seeds", "plain average"]
+  titles += map("`{}`".format, methods)
   caption = (
-    f"Expected regret after {results['num_rounds']:,} slots, means of "
-    f"{results['num_seeds']} seeds; in brackets the largest ratio of the mean "
-    "regret to the plain average's at any slot from "
+    "Expected regret, means over seeds; in brackets the largest ratio of the "
+    "mean regret to the plain average's at any slot from "
     f"{play_streams.FIRST_SLOT} on."
   )
   return f"{caption}\n\n{readme_block.table(titles, lines)}"

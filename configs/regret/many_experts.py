@@ -1,21 +1,17 @@
 """Table: bandits on 8 to 256 experts against the plain average.
 
   for E in 8 16 32 64 128 192 256; do
-    python -m experiments.regret --config=configs/regret/many_experts.py \
+    python -m experiments.play_streams --config=configs/regret/many_experts.py \
       --config.num_experts=$E --workdir=runs/many_experts/$E
   done
   python -m experiments.many_experts --run=runs/many_experts --write
 
-Run time: for `multitask_ts` and `uniform` half a minute to a minute a stream on
-one H200, most of it compilation; the other methods and the whole on CPU cores
-were not run.
-Expected: the table of experiments/regret/README.md. With 64 experts under drift
-`multitask_ts` has 55.7 on the quadratic family where the plain average has
-52.1, and 242 on the saturating one where it has 571.
+On a CPU with `--config.loop=map`. TODO Run time.
+Expected: the table of experiments/regret/README.md.
 
-Eight tasks throughout. Streams may be played in folders of their own, with
-`--config.families` and `--config.mixes`; the last line reads every run below
-the folder that it is given.
+Eight tasks throughout. Methods may be played in folders of their own, with
+`--config.bandits`; the last line reads every run below the folder that it is
+given.
 """
 
 import ml_collections

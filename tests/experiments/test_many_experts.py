@@ -31,25 +31,26 @@ def make_run(folder, num_rounds=40):
 
 def test_files_of_different_methods_come_together(tmp_path):
   results = many_experts.collect(make_run(tmp_path))
-  group = results["experts"]["8"]["quadratic/drift"]
-  assert set(group) == {"uniform", "random", "multitask_ts"}
-  text = many_experts.table(results)
-  caption, rows = text.split("\n\n")
-  assert "40 slots" in caption and "2 seeds" in caption
+  assert [row["num_experts"] for row in results["rows"]] == [8, 64]
+  for row in results["rows"]:
+    assert set(row["methods"]) == {"uniform", "random", "multitask_ts"}
+  _, rows = many_experts.table(results).split("\n\n")
   cells = [line.strip("| ").split(" | ") for line in rows.splitlines()]
-  assert [row[2] for row in cells[2:]] == ["8", "64"]
-  first, second = cells[0][4:]
-  shown = {first: cells[2][4], second: cells[2][5]}
+  assert cells[2][:6] == ["quadratic", "drift", "8", "40", "2", "10.0"]
+  shown = dict(zip(cells[0][6:], cells[2][6:], strict=True))
   assert shown == {"`random`": "20.0 (2.00)", "`multitask_ts`": "5.0 (1.25)"}
-  assert cells[2][3] == "10.0"
 
 
-def test_runs_that_make_no_table(tmp_path):
-  with pytest.raises(ValueError, match=r"must hold runs .*got \[\]"):
-    many_experts.collect(tmp_path)
+def test_runs_of_other_lengths_are_rows_of_their_own(tmp_path):
   make_run(tmp_path / "a")
   make_run(tmp_path / "b", num_rounds=9)
-  with pytest.raises(ValueError, match=r"got \[\(9, 2\), \(40, 2\)\]"):
+  results = many_experts.collect(tmp_path)
+  sizes = [(row["num_experts"], row["num_rounds"]) for row in results["rows"]]
+  assert sizes == [(8, 9), (8, 40), (64, 9), (64, 40)]
+
+
+def test_without_a_run_there_is_no_table(tmp_path):
+  with pytest.raises(ValueError, match="holds no result.json"):
     many_experts.collect(tmp_path)
 
 

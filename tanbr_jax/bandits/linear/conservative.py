@@ -179,6 +179,15 @@ def _restrain(
   return jnp.where(jnp.any(affords), chosen, centre)
 
 
+def default_caution(num_experts: int) -> float:
+  """Returns 1 with up to 8 experts and (8 / E)^2 with more.
+
+  The more directions are unknown, the further a sum over all of them may be
+  from its mean, and the longer a learner would stay where it learns nothing.
+  """
+  return min(1.0, 8 / num_experts) ** 2
+
+
 def conservative(
   model: RewardModel, linear: LinearParts, numbers: Caution, *, num_tasks: int
 ) -> RewardModel:

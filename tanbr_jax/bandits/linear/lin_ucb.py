@@ -14,6 +14,7 @@ from tanbr_jax.bandits.linear.conservative import (
   Caution,
   LinearParts,
   conservative,
+  default_caution,
 )
 from tanbr_jax.bandits.linear.linear_model import (
   coefficients,
@@ -57,7 +58,7 @@ def lin_ucb(
   concavity: NonNegative = 20.0,
   least_exploration: Share = 0.2,
   allowance: PositiveOrInf = 0.2,
-  caution: NonNegative = 1.0,
+  caution: NonNegative | None = None,
   radial_scale: NonNegative = 3.0,
 ) -> Bandit:
   """LinUCB on features of the merge weights, with ascent of the score.
@@ -112,7 +113,12 @@ def lin_ucb(
     LinearParts(
       phi, Partial(_mix), Partial(coefficients), Partial(deviation_of_sums)
     ),
-    Caution(concavity, least_exploration, allowance, caution),
+    Caution(
+      concavity,
+      least_exploration,
+      allowance,
+      default_caution(num_experts) if caution is None else caution,
+    ),
     num_tasks=num_tasks,
   )
   bandit = model_ascent(
@@ -138,7 +144,7 @@ def lin_ts(
   concavity: NonNegative = 20.0,
   least_exploration: Share = 0.2,
   allowance: PositiveOrInf = 0.2,
-  caution: NonNegative = 1.0,
+  caution: NonNegative | None = None,
   radial_scale: NonNegative = 3.0,
 ) -> Bandit:
   """LinTS: `lin_ucb` with a draw of the posterior in place of its spread.

@@ -26,6 +26,7 @@ from tanbr_jax.bandits.linear.conservative import (
   Caution,
   LinearParts,
   conservative,
+  default_caution,
 )
 from tanbr_jax.bandits.linear.gradient_model import with_gradients
 from tanbr_jax.bandits.reward_model import RewardModel
@@ -129,7 +130,7 @@ def multitask_model(
   linear_scale: Positive | None = None,
   fourier_scale: Positive | None = None,
   allowance: PositiveOrInf = 0.2,
-  caution: NonNegative = 1.0,
+  caution: NonNegative | None = None,
   radial_scale: NonNegative = 3.0,
   gradients: bool = False,
 ) -> RewardModel:
@@ -186,5 +187,7 @@ def multitask_model(
     Partial(_coefficients),
     Partial(_deviation),
   )
+  if caution is None:
+    caution = default_caution(num_experts)
   numbers = Caution(concavity, least_exploration, allowance, caution)
   return conservative(model, linear, numbers, num_tasks=num_tasks)

@@ -81,7 +81,7 @@ def tanbr(
   linear_scale: Positive | None = None,
   fourier_scale: Positive | None = None,
   allowance: PositiveOrInf = 0.2,
-  caution: NonNegative = 1.0,
+  caution: NonNegative | None = None,
   radial_scale: NonNegative = 3.0,
   gradients: bool = False,
 ) -> Bandit:
@@ -125,7 +125,8 @@ def tanbr(
       first slot's spread (see `conservative` and `standardised`); infinity for
       everything.
     caution: posterior standard deviations by which what was gained is taken to
-      be less than its mean, in what can be afforded.
+      be less than its mean, in what can be afforded; None for 1 with up to 8
+      experts and (8 / E)^2 with more.
     radial_scale: prior standard deviation of the one curvature that all
       directions share, where that of each is 1.
     gradients: whether the slots' gradients are learnt from too, as E - 1 more
