@@ -8,14 +8,12 @@ seldom bad, and a single expert seldom best. So the prior mean is
 
   m(x) = -concavity |x - 1/E|^2,
 
-and what is learnt is the rest, r(x) - m(x), with a prior mean of 0: leaving the
-centre has a price from the first slot on, which data may take back. A greedy
-step along a slope g then goes to g / (2 concavity), so that what is uncertain
-is tried near the centre, and what is known further away. It is the Bayesian
-form of a conservative bandit, which leaves a baseline only as far as it can
-afford (Wu et al., "Conservative bandits", ICML 2016; Kazerouni et al.,
-"Conservative contextual linear bandits", NIPS 2017); unlike theirs it has no
-guarantee. [R] Letters: E experts.
+in units of the noise's standard deviation, and what is learnt is the rest,
+r(x) - m(x), with a prior mean of 0: leaving the centre has a price from the
+start, which data may take back. The first slots, at the centre, tell the noise;
+m is 0 there whatever it is. A greedy step along a slope g then goes to
+g / (2 concavity), so that what is uncertain is tried near the centre, and what
+is known further away. [R] Letters: E experts.
 """
 
 from typing import Any, NamedTuple

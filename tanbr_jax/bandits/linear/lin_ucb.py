@@ -2,8 +2,9 @@
 
 LinUCB (Li et al. 2010) and LinTS (Agrawal and Goyal 2013) per task on features
 of the merge weights, weighted by the task mix; the score is maximised by
-gradient ascent on the simplex instead of over a finite set of arms [R].
-Letters: V tasks, E experts, P features. The state holds 2 V P^2 numbers.
+gradient ascent on the simplex instead of over a finite set of arms, and both
+stay near the plain average at first (`conservative`) [R]. Letters: V tasks, E
+experts, P features. The state holds 2 V P^2 numbers.
 """
 
 import jax

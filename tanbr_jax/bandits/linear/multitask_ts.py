@@ -8,10 +8,10 @@ linear model, Agrawal and Goyal 2013; random Fourier features, Rahimi and Recht
   weights, with a part that all tasks have in common and one of each task's own;
 - the prior scale of every group of features is learnt, so that features that a
   problem does not need stop being explored, and no scale has to be set;
-- the prior mean falls away from the plain average (`concave_prior`), and the
-  bonus grows with the share of gains in what was played (`earned_exploration`),
-  so that the learner does little worse than the plain average until it knows
-  better;
+- the prior mean falls away from the plain average, the bonus grows with the
+  share of gains in what was played, and an account of both limits what is
+  played (`conservative`), so that the learner does little worse than the plain
+  average until it knows better;
 - a draw of the posterior is a smooth function of the weights, which is
   maximised by gradient ascent on the simplex, near the weights played last at
   first and over all of the simplex later.
