@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.wireless import radio, serving
+from experiments.wireless import radio, serving, subcarriers
 from experiments.wireless.serving import Served, Text
-from experiments.wireless.settings import WirelessSettings
+from experiments.wireless.settings import RadioSettings, WirelessSettings
 from tanbr_jax import data, models
 from tanbr_jax.wireless import deviation, propagation, reroutes
 
@@ -140,15 +140,46 @@ def points(ready: Ready) -> Iterator[tuple[str, float, Callable[[], Served]]]:
   for share in shares:
     job = functools.partial(ready.serve, "siftmoe", share=share, by_layer=True)
     yield "siftmoe_by_layer", share, job
+  # The router's scores do not depend on what JESA is asked for.
+  scores = functools.cache(
+    lambda: subcarriers.scores(
+      ready.model, ready.params, inputs_of(ready.text.test)
+    )
+  )
   for name, knobs in ready.settings.knobs.items():
-    # Random replacement takes budgets, as SiftMoE does.
-    field = "share" if name == "random" else "knob"
     for value in knobs:
-      yield (
-        name,
-        value,
-        functools.partial(ready.serve, name, **{field: value}),
-      )
+      job = functools.partial(ready.serve, name, knob=value)
+      if name == "random":  # takes budgets, as SiftMoE does
+        job = functools.partial(ready.serve, name, share=value)
+      if name == "jesa":
+        job = functools.partial(_jesa, ready, scores, value)
+      yield name, value, job
+
+
+def _jesa(
+  ready: Ready, scores: Callable[[], np.ndarray], quality: float
+) -> Served:
+  """DES on the subcarriers that JESA assigns for its quality."""
+  carriers = subcarriers.assign(
+    ready.settings, ready.model, scores(), quality=quality
+  )
+  realised = _realise(ready, ready.settings.radio, carriers)
+  return ready.serve("des", knob=quality, realised=realised)
+
+
+def _realise(
+  ready: Ready,
+  settings: RadioSettings,
+  carriers: np.ndarray | None = None,
+) -> radio.Realisations:
+  return radio.realise(
+    settings,
+    ready.model,
+    seed=ready.settings.seed,
+    realisations=ready.settings.sweep.realisations,
+    tokens=ready.text.test.shape[1] - 1,
+    carriers=carriers,
+  )
 
 
 def links(
@@ -172,12 +203,8 @@ def links(
 
 def _under(ready: Ready, field: str, factor: float, policy: str) -> Served:
   settings = radio.scaled(ready.settings.radio, **{field: factor})
-  realised = radio.realise(
-    settings,
-    ready.model,
-    seed=ready.settings.seed,
-    realisations=ready.settings.sweep.realisations,
-    tokens=ready.text.test.shape[1] - 1,
+  return ready.serve(
+    policy,
+    share=ready.settings.sweep.link_share,
+    realised=_realise(ready, settings),
   )
-  share = ready.settings.sweep.link_share
-  return ready.serve(policy, share=share, realised=realised)

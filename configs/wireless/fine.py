@@ -1,0 +1,37 @@
+"""The study on the byte model with four of 32 experts a token, on one GPU.
+
+  python -m experiments.wireless --config=configs/wireless/fine.py
+
+With `--workdir=runs/wireless_fine`.
+"""
+
+import ml_collections
+
+from configs.pretrain import fine as pretrain_fine
+from configs.wireless import quick
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """GPT-OSS's set-up in the paper, scaled to states of 384 values."""
+  config = quick.get_config()
+  config.pretrain = pretrain_fine.get_config().pretrain
+  # Stated: .8 MHz for 2,880 values, .35 s. [R]: loading, as long as Mixtral's.
+  config.radio.bandwidth_hz = 0.8e6 * 384 / 2880
+  config.radio.deadline_s = 0.35
+  config.radio.load_s = 0.02735
+  config.sweep.tokens = 64
+  config.sweep.windows = 2
+  config.sweep.calibration_windows = 64
+  config.sweep.bandwidth_factors = (0.25, 0.5, 1.0)
+  config.sweep.deadline_factors = (0.25, 0.5, 1.0)
+  config.knobs.update(
+    wdmoe=(0.1, 0.3, 0.6, 1.0),
+    adapmoe=(0.02, 0.05, 0.1, 0.2),
+    des=(0.4, 0.6, 0.8, 0.9),
+    jesa=(0.4, 0.6, 0.8, 0.9),
+    sere=(0.6, 1.0, 2.0),
+    random=(0.1, 0.3),
+  )
+  # The online slots choose among pairs of options: at most two slots a token.
+  config.slots.num_rounds = 0
+  return config
