@@ -105,7 +105,9 @@ class WirelessSettings(ranges.Checked):
     for name, values in self.knobs.items():
       Range(0).check(f"knobs.{name}", values)
       if name not in KNOBS:
-        raise ValueError(f"unknown policy {name!r}{launch.suggest(name, KNOBS)}")
+        raise ValueError(
+          f"unknown policy {name!r}{launch.suggest(name, KNOBS)}"
+        )
 
 
 def read(config: ml_collections.ConfigDict) -> WirelessSettings:

@@ -62,9 +62,13 @@ def play(
   validation = dict(
     zip(("text", "windows"), _text(corpus, "validation", length), strict=True)
   )
-  tried = environment(
-    "budgets", slots.share, candidates=jnp.asarray(even), **validation
-  ).step.args[1].table
+  tried = (
+    environment(
+      "budgets", slots.share, candidates=jnp.asarray(even), **validation
+    )
+    .step.args[1]
+    .table
+  )
   best = even[int(np.argmax(np.asarray(tried.rewards).mean(axis=1)))]
   share = float(slots.share * (1 - best[-1]))
   traces, flat = {}, {"slots_share": share}

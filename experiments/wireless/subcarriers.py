@@ -27,9 +27,7 @@ def scores(
   model: models.Model, params: models.Params, input_ids: jax.Array
 ) -> np.ndarray:
   """[L, N, E] probabilities relative to the sum of the token's K largest."""
-  found = np.asarray(
-    _probabilities(model, params, input_ids), dtype=np.float64
-  )
+  found = np.asarray(_probabilities(model, params, input_ids), dtype=np.float64)
   largest = np.sort(found, axis=2)[:, :, -model.config.num_selected :]
   return found / largest.sum(axis=2, keepdims=True)
 
