@@ -18,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
   # States of 384 values: bandwidth in proportion.
   config.radio.bandwidth_hz = 310e3 * 384 / 64
   config.sweep.tokens = 64
+  config.sweep.windows = 4
   config.slots.num_rounds = 200
   config.slots.num_seeds = 10
   return config

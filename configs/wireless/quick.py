@@ -71,7 +71,7 @@ def get_config() -> ml_collections.ConfigDict:
       "table": "mean",
       # Places and fades, and the windows of each that are served.
       "realisations": 12,
-      "windows": 4,
+      "windows": 8,
       # Tokens of a prefill; 0 for the model's context.
       "tokens": 0,
       "calibration_windows": 128,

@@ -5,7 +5,7 @@ Letters: L layers, R realisations, E experts.
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -140,31 +140,38 @@ def points(ready: Ready) -> Iterator[tuple[str, float, Callable[[], Served]]]:
   for share in shares:
     job = functools.partial(ready.serve, "siftmoe", share=share, by_layer=True)
     yield "siftmoe_by_layer", share, job
-  # The router's scores do not depend on what JESA is asked for.
+  # Neither the scores nor the subcarriers depend on the policy.
   scores = functools.cache(
     lambda: subcarriers.scores(
       ready.model, ready.params, inputs_of(ready.text.test)
     )
   )
-  for name, knobs in ready.settings.knobs.items():
-    for value in knobs:
+  assigned = functools.cache(
+    lambda quality: subcarriers.assign(
+      ready.settings, ready.model, scores(), quality=quality
+    )
+  )
+
+  def on_jesa(quality: float, policy: str, **options: Any) -> Served:
+    """Serves on the subcarriers that JESA assigns for a quality."""
+    settings = ready.settings.radio
+    realised = _realise(ready, settings, assigned(quality))
+    return ready.serve(policy, realised=realised, **options)
+
+  knobs = ready.settings.knobs
+  if "jesa" in knobs:
+    # Of the highest quality: nearest to the router's own choice.
+    jesa = functools.partial(on_jesa, max(knobs["jesa"]), "siftmoe")
+    for share in shares:
+      yield "siftmoe_on_jesa", share, functools.partial(jesa, share=share)
+  for name, values in knobs.items():
+    for value in values:
       job = functools.partial(ready.serve, name, knob=value)
       if name == "random":  # takes budgets, as SiftMoE does
         job = functools.partial(ready.serve, name, share=value)
       if name == "jesa":
-        job = functools.partial(_jesa, ready, scores, value)
+        job = functools.partial(on_jesa, value, "des", knob=value)
       yield name, value, job
-
-
-def _jesa(
-  ready: Ready, scores: Callable[[], np.ndarray], quality: float
-) -> Served:
-  """DES on the subcarriers that JESA assigns for its quality."""
-  carriers = subcarriers.assign(
-    ready.settings, ready.model, scores(), quality=quality
-  )
-  realised = _realise(ready, ready.settings.radio, carriers)
-  return ready.serve("des", knob=quality, realised=realised)
 
 
 def _realise(
