@@ -70,6 +70,9 @@ def test_headline_numbers_by_hand(arrays):
   # Realisations in which practical top-K is worse are those in which the curve
   # takes more, so that little lies above.
   assert 0.0 <= low < 0.5 and high == pytest.approx(0.5, abs=0.05)
+  # A loss of 1.11 is a fortieth of the way to (2, 1.5): 3 / 40 less energy.
+  key = "saved/at_practical_loss_less_a_hundredth"
+  assert found[key] == pytest.approx(1 - (5 - 3 / 40) / 10)
   # A loss of 1.2 is a quarter of the way from (5, 1.1) to (2, 1.5): an energy
   # of 4.25, above wdmoe's 4; in no resample less than 4. And (1.6, 2) is
   # matched by (1.5, 2), accuracies being losses.
