@@ -72,12 +72,11 @@ def _headline(summary: dict[str, Any]) -> str:
       for key, value in summary.items()
       if key.startswith(prefix) and key.endswith("_not_at") and value != "none"
     ]
+    saved = f"saved/at_practical_{quality}"
     lines.append(
       f"At practical top-K's {quality} SiftMoE's curve saves "
-      f"{_cell(summary, f'saved/at_practical_{quality}', 2)} of its energy, with "
-      "a hundredth to spare "
-      f"{_cell(summary, f'saved/at_practical_{quality}_less_a_hundredth', 2)}; "
-      f"it dominates {summary[prefix + 'beaten']} of the "
+      f"{_cell(summary, saved, 2)} of its energy, with a hundredth to spare "
+      f"{_cell(summary, f'{saved}_less_a_hundredth', 2)}; it dominates {summary[prefix + 'beaten']} of the "
       f"{summary[prefix + 'points']} points of the others by {quality}"
       + (f"; not: {', '.join(missed)}." if missed else ".")
     )

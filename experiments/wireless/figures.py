@@ -176,8 +176,10 @@ def _curve(arrays: Arrays) -> Figure:
       _points(axis, rows, ideal, field, policy, parts.line_style(index))
     axis.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
     axis.set_xlabel("energy (mJ a token)")
-    axis.set_xscale("log")
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    low, high = axis.dataLim.intervalx
+    if high > 20 * low:
+      axis.set_xscale("log")
+      axis.xaxis.set_minor_formatter(NullFormatter())
   axes[0].set_ylabel("loss above ideal top-K's (nats)")
   axes[1].set_ylabel("accuracy above ideal top-K's")
   worst = _worst(curves, ideal, "loss")
@@ -216,7 +218,7 @@ def _points(
   x, y = ([pair[i].value for pair in found] for i in (0, 1))
   low, high = ([pair[1][i] for pair in found] for i in (1, 2))
   axis.plot(x, y, marker="o", markersize=3, label=plain(policy), **style)
-  axis.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+  axis.fill_between(x, low, high, color=style["color"], alpha=0.1, linewidth=0)
 
 
 def _links(arrays: Arrays) -> Figure:
