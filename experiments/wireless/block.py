@@ -76,7 +76,8 @@ def _headline(summary: dict[str, Any]) -> str:
     lines.append(
       f"At practical top-K's {quality} SiftMoE's curve saves "
       f"{_cell(summary, saved, 2)} of its energy, with a hundredth to spare "
-      f"{_cell(summary, f'{saved}_less_a_hundredth', 2)}; it dominates {summary[prefix + 'beaten']} of the "
+      f"{_cell(summary, f'{saved}_less_a_hundredth', 2)}; it dominates "
+      f"{summary[prefix + 'beaten']} of the "
       f"{summary[prefix + 'points']} points of the others by {quality}"
       + (f"; not: {', '.join(missed)}." if missed else ".")
     )
