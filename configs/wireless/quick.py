@@ -102,7 +102,7 @@ def get_config() -> ml_collections.ConfigDict:
   # layer, and the learners, of bandits.REGISTRY.
   config.slots = ml_collections.ConfigDict(
     {
-      "num_rounds": 100,
+      "num_rounds": 200,
       "num_seeds": 5,
       "requests": 4,
       "joules_weight": 40.0,

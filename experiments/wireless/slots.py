@@ -3,7 +3,8 @@
 Streams: `siftmoe` (one budget for all layers, the best one on validation text),
 `budgets` (a learner chooses each layer's), `merging` (a learner merges, all is
 served at the user), `together` (a learner merges what stands in for skipping,
-within SiftMoE's budget). "uniform" never learns.
+within the budget that is best on validation text for the plain average).
+"uniform" never learns.
 """
 
 import dataclasses
@@ -70,8 +71,22 @@ def play(
     .table
   )
   best = even[int(np.argmax(np.asarray(tried.rewards).mean(axis=1)))]
-  share = float(slots.share * (1 - best[-1]))
-  traces, flat = {}, {"slots_share": share}
+  average = jnp.full(
+    (1, model.config.num_experts), 1 / model.config.num_experts
+  )
+  shares = slots.share * np.linspace(0.2, 2.0, 10)
+  tried = [
+    environment("merge_weights", share, candidates=average, **validation)
+    .step.args[1]
+    .table.rewards
+    for share in shares
+  ]
+  share = float(shares[int(np.argmax([float(r.mean()) for r in tried]))])
+  traces = {}
+  flat = {
+    "slots_share_siftmoe": float(slots.share * (1 - best[-1])),
+    "slots_share_together": share,
+  }
   learners = {name: {} for name in slots.methods}
   both = {"uniform": {}, **learners}
   for stream, act, budget, methods in (
