@@ -104,6 +104,22 @@ def test_without_a_budget_it_is_the_routed_model_less_what_comes_late(
   assert float(joules[1]) == pytest.approx(total / S, rel=1e-5)
 
 
+def test_the_last_corner_s_budget_is_not_spent(make, windows):
+  # Half unspent of .6 is all of .3; all unspent is none.
+  for share, weights, same_share, same_weights in (
+    (0.6, [0.5, 0.5], 0.3, [1.0, 0.0]),
+    (0.6, [0.0, 1.0], 0.0, [1.0, 0.0]),
+  ):
+    first, second = (
+      serve(
+        *parts(make(share=s)), windows, REALISATIONS, jnp.array(w, jnp.float32)
+      )
+      for s, w in ((share, weights), (same_share, same_weights))
+    )
+    for one, other in zip(first, second, strict=True):
+      np.testing.assert_array_equal(one, other)
+
+
 def test_the_choice_is_the_cheapest_at_even_prices_by_loop(tiny, radio):
   rng = np.random.default_rng(1)
   experts = radio.energy_j.shape[2]

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from configs.wireless import quick, top1
-from experiments.wireless import block, decisions, figures, radio, settings
+from experiments.wireless import (
+  block,
+  decisions,
+  figures,
+  radio,
+  settings,
+  slots,
+  subcarriers,
+)
 from tanbr_jax import models
 from tanbr_jax.wireless import layer_energy
 
@@ -143,6 +151,71 @@ def test_realisations_are_those_of_the_library():
   np.testing.assert_array_equal(twice.marginal_j[:, 1::2], found.marginal_j)
   # Fades are drawn for every layer, places for every realisation.
   assert np.unique(gains).size == gains.size
+
+
+@pytest.fixture(scope="module")
+def read():
+  """Settings of four realisations, of three experts two a token."""
+  config = quick.get_config()
+  config.sweep.realisations = R
+  return settings.read(config)
+
+
+@pytest.fixture(scope="module")
+def model():
+  return models.ByteLM(
+    models.ByteLMConfig(num_layers=2, model_dim=8, num_experts=3)
+  )
+
+
+def test_experts_take_the_gains_of_their_subcarriers(read, model):
+  sizes = {"seed": 3, "realisations": R}
+  carriers = np.tile([2, 0, 1], (R, 2, 1))
+  moved, own = (
+    radio.realise(read.radio, model, tokens=5, carriers=which, **sizes)
+    for which in (carriers, None)
+  )
+  gains = radio.draw_carriers(read.radio, layers=2, experts=3, **sizes)
+  nodes = radio.make_nodes(read.radio, 3)
+  link = radio.make_link(read.radio, model)
+  for index, layer in np.ndindex(R, 2):
+    for found, places in ((moved, [2, 0, 1]), (own, [0, 1, 2])):
+      expected = layer_energy.layer_costs(
+        nodes,
+        link,
+        gain=gains[index, layer, [0, 1, 2], places],
+        most_states=10,
+      )
+      np.testing.assert_array_equal(
+        found.costs[layer][index].energy_j, expected.energy_j
+      )
+
+
+def test_jesa_s_subcarriers_take_less_than_the_experts_own(read, model):
+  rng = np.random.default_rng(0)
+  scores = rng.dirichlet(np.ones(3), (2, R * 6))
+  scores /= 1 - scores.min(axis=2, keepdims=True)  # of the two largest
+  carriers = subcarriers.assign(read, model, scores, quality=0.9)
+  np.testing.assert_array_equal(
+    np.sort(carriers, axis=2), np.tile(np.arange(3), (R, 2, 1))
+  )
+  sizes = {"seed": read.seed, "realisations": R, "tokens": 5}
+  moved, own = (
+    radio.realise(read.radio, model, carriers=which, **sizes).marginal_j
+    for which in (carriers, None)
+  )
+  # A state at every helper; expert 0 is the user's and takes no radio.
+  assert moved[..., 1:, 0].sum() < own[..., 1:, 0].sum()
+  # No two reach more than all that there is: experts keep their own.
+  kept = subcarriers.assign(read, model, scores, quality=2.0)
+  np.testing.assert_array_equal(kept, np.tile(np.arange(3), (R, 2, 1)))
+
+
+def test_even_budgets_go_from_none_to_all():
+  found = slots.even_budgets(2)
+  assert found.shape == (11, 3)
+  np.testing.assert_allclose(found[3], [0.15, 0.15, 0.7], atol=1e-6)
+  np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-6)
 
 
 def test_the_drawn_layers_are_decided_with_their_gap():
