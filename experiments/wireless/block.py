@@ -18,18 +18,34 @@ from experiments.common import launch, readme_block
 from tanbr_jax.report import workdir as reporting
 
 HERE = Path(__file__).parent
-NAMES = ("quick", "top1", "gpu", "fine", "smollm2", "uplink")
-FIGURES = ("curve", "links", "bounds", "slots")
+NAMES = ("quick", "top1", "uplink", "gpu", "fine", "smollm2")
+FIGURES = {name: ("curve",) for name in NAMES} | {
+  "quick": ("curve", "links", "bounds", "slots"),
+  "gpu": ("curve", "slots"),
+}
+# What is kept of every run; of "quick" all is.
+KEPT = (
+  "saved/",
+  "dominance/",
+  "bound/",
+  "time/",
+  "slots",
+  "curve/siftmoe/",
+  "curve/practical_top_k/",
+  "curve/ideal_top_k/",
+)
 
 
 def collect(run: Path, name: str) -> dict[str, Any]:
   """The summary, and on what it was run; copies figures."""
   config = reporting.read_json(run / reporting.CONFIG)
-  for figure in FIGURES:
-    if (run / f"{figure}.png").exists():
-      shutil.copyfile(run / f"{figure}.png", HERE / f"{name}_{figure}.png")
+  for figure in FIGURES[name]:
+    shutil.copyfile(run / f"{figure}.png", HERE / f"{name}_{figure}.png")
+  summary = reporting.read_json(run / reporting.SUMMARY)
+  if name != "quick":
+    summary = {k: v for k, v in summary.items() if k.startswith(KEPT)}
   return {
-    "summary": reporting.read_json(run / reporting.SUMMARY),
+    "summary": summary,
     "realisations": config["config"]["sweep"]["realisations"],
     "windows": config["config"]["sweep"]["windows"],
     "device": config["device"],
@@ -38,7 +54,7 @@ def collect(run: Path, name: str) -> dict[str, Any]:
 
 
 def text(kept: dict[str, Any]) -> str:
-  """Headline, points, links, online and bounds as Markdown."""
+  """Headline, points, online, fast fading and bounds as Markdown."""
   summary = kept["summary"]
   parts = [
     f"Means over {kept['realisations']} realisations of places and fades with "
@@ -48,6 +64,7 @@ def text(kept: dict[str, Any]) -> str:
     _points(summary, "curve/", ["policy", "budget or knob"]),
     _times(summary),
     _bounds(summary),
+    _fast(summary),
     _slots(summary),
   ]
   return "\n\n".join(part for part in parts if part)
@@ -120,6 +137,8 @@ def _fast(summary: dict[str, Any]) -> str:
           _cell(summary, f"{name}/ratio", 3),
         ]
       )
+  if not lines:
+    return ""
   titles = ["slots", "bits a slot and hertz", "expected", "on drawn gains"]
   return (
     "Energy of adaptive bits a slot under fast fading, relative to uniform "
@@ -152,6 +171,7 @@ def _slots(summary: dict[str, Any]) -> str:
   )
   if not names:
     return ""
+  shares = (summary[f"slots_share_{n}"] for n in ("siftmoe", "together"))
   lines = [
     [
       name[len("slots/") :],
@@ -162,7 +182,12 @@ def _slots(summary: dict[str, Any]) -> str:
     ]
     for name in names
   ]
-  return "Learner and radio, intervals over seeds:\n\n" + readme_block.table(
+  head = (
+    "Learner and radio, intervals over seeds; of budgets that are the same for "
+    "all layers validation text prefers {:.2f} for SiftMoE alone, {:.2f} "
+    "where the average stands in for skipping:\n\n"
+  ).format(*shares)
+  return head + readme_block.table(
     [
       "stream",
       "mean reward",
