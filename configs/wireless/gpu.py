@@ -18,7 +18,8 @@ def get_config() -> ml_collections.ConfigDict:
   # States of 384 values: bandwidth in proportion.
   config.radio.bandwidth_hz = 310e3 * 384 / 64
   config.sweep.tokens = 64
-  config.sweep.windows = 4
-  config.slots.num_rounds = 200
+  config.sweep.windows = 2
+  config.sweep.bandwidth_factors = (0.25, 0.5, 1.0)
+  config.sweep.deadline_factors = (0.5, 1.0, 2.0)
   config.slots.num_seeds = 10
   return config

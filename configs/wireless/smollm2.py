@@ -27,12 +27,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.radio.deadline_s = 0.074
   config.radio.load_s = 0.02735
   config.radio.bandwidth_hz = 2e6 * 576 / 4096
-  config.sweep.budget_shares = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
-  config.sweep.link_share = 0.1
-  config.sweep.windows = 3
+  config.sweep.budget_shares = (0.0, 0.1, 0.2, 0.3, 0.5)
+  config.sweep.link_share = 0.2
+  config.sweep.windows = 2
   config.sweep.calibration_windows = 32
-  config.sweep.bandwidth_factors = (0.5, 1.0, 2.0)
-  config.sweep.deadline_factors = (0.5, 1.0, 2.0)
+  config.sweep.bandwidth_factors = (0.5, 2.0)
+  config.sweep.deadline_factors = (0.5, 2.0)
   config.knobs = ml_collections.ConfigDict(
     {
       "ideal_top_k": (0.0,),

@@ -18,18 +18,26 @@ from experiments.common import launch, readme_block
 from tanbr_jax.report import workdir as reporting
 
 HERE = Path(__file__).parent
-NAMES = ("quick", "top1", "uplink", "gpu", "fine", "smollm2")
+NAMES = (
+  "quick",
+  "poor",
+  "uplink",
+  "top1",
+  "gpu",
+  "fine",
+  "smollm2",
+  "slots",
+)
 FIGURES = {name: ("curve",) for name in NAMES} | {
-  "quick": ("curve", "links", "bounds", "slots"),
-  "gpu": ("curve", "slots"),
+  "quick": ("curve", "links", "bounds"),
+  "slots": ("slots",),
 }
-# What is kept of every run; of "quick" all is.
+# What is kept of a run: all of "quick" but its slots, of "slots" these alone.
 KEPT = (
   "saved/",
   "dominance/",
   "bound/",
   "time/",
-  "slots",
   "curve/siftmoe/",
   "curve/practical_top_k/",
   "curve/ideal_top_k/",
@@ -42,10 +50,17 @@ def collect(run: Path, name: str) -> dict[str, Any]:
   for figure in FIGURES[name]:
     shutil.copyfile(run / f"{figure}.png", HERE / f"{name}_{figure}.png")
   summary = reporting.read_json(run / reporting.SUMMARY)
-  if name != "quick":
+  is_slots = {key: key.startswith("slots") for key in summary}
+  if name == "slots":
+    summary = {k: v for k, v in summary.items() if is_slots[k]}
+  elif name == "quick":
+    summary = {k: v for k, v in summary.items() if not is_slots[k]}
+  else:
     summary = {k: v for k, v in summary.items() if k.startswith(KEPT)}
   return {
     "summary": summary,
+    "num_rounds": config["config"]["slots"]["num_rounds"],
+    "num_seeds": config["config"]["slots"]["num_seeds"],
     "realisations": config["config"]["sweep"]["realisations"],
     "windows": config["config"]["sweep"]["windows"],
     "device": config["device"],
@@ -54,8 +69,10 @@ def collect(run: Path, name: str) -> dict[str, Any]:
 
 
 def text(kept: dict[str, Any]) -> str:
-  """Headline, points, online, fast fading and bounds as Markdown."""
+  """Headline, points, bounds and fast fading as Markdown, or the slots."""
   summary = kept["summary"]
+  if "slots_share_siftmoe" in summary:
+    return _slots(summary, kept)
   parts = [
     f"Means over {kept['realisations']} realisations of places and fades with "
     f"95 % intervals, {kept['windows']} prefills each; jax {kept['jax']}, "
@@ -65,7 +82,6 @@ def text(kept: dict[str, Any]) -> str:
     _times(summary),
     _bounds(summary),
     _fast(summary),
-    _slots(summary),
   ]
   return "\n\n".join(part for part in parts if part)
 
@@ -165,17 +181,16 @@ def _times(summary: dict[str, Any]) -> str:
   )
 
 
-def _slots(summary: dict[str, Any]) -> str:
+def _slots(summary: dict[str, Any], kept: dict[str, Any]) -> str:
   names = dict.fromkeys(
     key.rpartition("/")[0] for key in summary if key.startswith("slots/")
   )
-  if not names:
-    return ""
   shares = (summary[f"slots_share_{n}"] for n in ("siftmoe", "together"))
   lines = [
     [
       name[len("slots/") :],
       _cell(summary, f"{name}/reward", 4),
+      _cell(summary, f"{name}/above", 4),
       _cell(summary, f"{name}/last_quarter", 4),
       _cell(summary, f"{name}/accuracy", 3),
       _cell(summary, f"{name}/energy_mj", 2),
@@ -183,14 +198,16 @@ def _slots(summary: dict[str, Any]) -> str:
     for name in names
   ]
   head = (
-    "Learner and radio, intervals over seeds; of budgets that are the same for "
-    "all layers validation text prefers {:.2f} for SiftMoE alone, {:.2f} "
-    "where the average stands in for skipping:\n\n"
+    f"{kept['num_rounds']} slots, intervals over {kept['num_seeds']} seeds; "
+    f"jax {kept['jax']}, {kept['device']}. Of budgets that are the same for all "
+    "layers validation text prefers {:.2f} for SiftMoE alone, {:.2f} where the "
+    "average stands in for skipping.\n\n"
   ).format(*shares)
   return head + readme_block.table(
     [
       "stream",
       "mean reward",
+      "above SiftMoE alone",
       "last quarter",
       "its accuracy",
       "its energy, mJ a token",

@@ -114,6 +114,12 @@ def play(
         loop="map",
       )
       flat |= _figures(name, traces[name], played, windows)
+  alone = traces["siftmoe/fixed"].expected_reward.astype(np.float64)
+  for name, trace in traces.items():
+    above = (trace.expected_reward - alone).mean(axis=1)
+    flat |= reporting.estimate_entries(
+      f"slots/{name}/above", estimates.mean(above)
+    )
   return traces, flat
 
 
