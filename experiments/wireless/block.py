@@ -199,8 +199,8 @@ def _slots(summary: dict[str, Any], kept: dict[str, Any]) -> str:
   ]
   head = (
     f"{kept['num_rounds']} slots, intervals over {kept['num_seeds']} seeds; "
-    f"jax {kept['jax']}, {kept['device']}. Of budgets that are the same for all "
-    "layers validation text prefers {:.2f} for SiftMoE alone, {:.2f} where the "
+    f"jax {kept['jax']}, {kept['device']}. Of budgets that are the same for "
+    "all layers validation text prefers {:.2f} for SiftMoE alone, {:.2f} where the "
     "average stands in for skipping.\n\n"
   ).format(*shares)
   return head + readme_block.table(
