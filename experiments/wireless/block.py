@@ -185,7 +185,6 @@ def _slots(summary: dict[str, Any], kept: dict[str, Any]) -> str:
   names = dict.fromkeys(
     key.rpartition("/")[0] for key in summary if key.startswith("slots/")
   )
-  shares = (summary[f"slots_share_{n}"] for n in ("siftmoe", "together"))
   lines = [
     [
       name[len("slots/") :],
@@ -197,12 +196,15 @@ def _slots(summary: dict[str, Any], kept: dict[str, Any]) -> str:
     ]
     for name in names
   ]
+  alone, together = (
+    summary[f"slots_share_{name}"] for name in ("siftmoe", "together")
+  )
   head = (
     f"{kept['num_rounds']} slots, intervals over {kept['num_seeds']} seeds; "
     f"jax {kept['jax']}, {kept['device']}. Of budgets that are the same for "
-    "all layers validation text prefers {:.2f} for SiftMoE alone, {:.2f} where the "
-    "average stands in for skipping.\n\n"
-  ).format(*shares)
+    f"all layers validation text prefers {alone:.2f} for SiftMoE alone, "
+    f"{together:.2f} where the average stands in for skipping.\n\n"
+  )
   return head + readme_block.table(
     [
       "stream",
