@@ -180,7 +180,7 @@ def _curve(arrays: Arrays) -> Figure:
     axis.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
     axis.set_xlabel("energy (mJ a token)")
     low, high = axis.dataLim.intervalx
-    if high > 20 * low:
+    if high > 50 * low:
       axis.set_xscale("log")
       axis.xaxis.set_minor_formatter(NullFormatter())
   axes[0].set_ylabel("loss above ideal top-K's (nats)")
@@ -335,9 +335,9 @@ def _bounds(arrays: Arrays) -> Figure:
 
 
 def _slots(arrays: Arrays) -> Figure:
-  figure, (axis,) = parts.make_figure(1, height=3.0)
   (alone,) = (key for key in arrays if key.startswith("slots/siftmoe/"))
   names = [k for k in arrays if k.startswith("slots/") and k != alone]
+  figure, ((axis,),) = parts.make_grid(1, 1, height=3.0, num_labels=len(names))
   for index, key in enumerate(names):
     # Of the same requests: seeds are paired.
     above = arrays[key] - arrays[alone]
@@ -348,7 +348,7 @@ def _slots(arrays: Arrays) -> Figure:
   axis.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
   axis.set_xlabel("slot")
   axis.set_ylabel("mean reward so far,\nabove SiftMoE alone")
-  axis.legend(fontsize=7)
+  _legend(figure, axis)
   return figure
 
 
