@@ -134,7 +134,7 @@ def test_tasks_teach_the_routers_whose_experts_are_alike(dense, text):
       text,
       "domains",
       learning_rate=1e-9,
-      router_rate=1e7,
+      router_rate=1e8,
       router_steps=40,
       load_balance=0.0,
       task_loss=task_loss,
