@@ -22,8 +22,6 @@ TOLD = {
   "oracle": "the truth",
   "best_static": "the truth, in hindsight",
   "meta_gradient": "gradient",
-  "adam_3": "gradient",
-  "table_1": "gradient",
   "tanbr": "rewards",
   "multitask_ts": "rewards by task",
   "lin_ucb": "rewards by task",
