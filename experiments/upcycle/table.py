@@ -3,7 +3,8 @@
   python -m experiments.upcycle.table --run=runs/upcycle_smollm2 --write
 
 Prints them; with `--run` (a comma list of finished or stopped runs) from what
-is there of each recipe and seed, else from the kept `smollm2.json`.
+is there of each recipe and seed, else from the kept results of that `--name`:
+`smollm2` on the built-in text, `languages` with that of the manual pages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from experiments.upcycle import evaluation
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
-RESULTS = Path(__file__).with_name("smollm2.json")
+FOLDER = Path(__file__).parent
+NAMES = ("smollm2", "languages")
 FORMS = {
   "base/itself": "the base model",
   "dense/itself": "its FFNs tuned on all tasks",
@@ -102,16 +104,32 @@ def text(found: Mapping[str, Any]) -> str:
         figures[first][s]["loss"] - figures[second][s]["loss"] for s in seeds
       ]
       gaps.append([first, second, _cell(off, 3), str(len(seeds))])
-  return "\n\n".join(
-    [
-      f"jax {found['versions']['jax']}, {found['device']}; mean over tasks and "
-      "seeds, in brackets the least and the largest seed.",
-      readme_block.table(titles, lines),
-      "Differences of loss, seed by seed:",
-      readme_block.table(["of", "less", "difference", "seeds"], gaps),
+  parts = [
+    f"jax {found['versions']['jax']}, {found['device']}; mean over tasks and "
+    "seeds, in brackets the least and the largest seed. Text "
+    f"`{found['corpus_fingerprint'][:12]}`.",
+    readme_block.table(titles, lines),
+    "Differences of loss, seed by seed:",
+    readme_block.table(["of", "less", "difference", "seeds"], gaps),
+    _seconds(found),
+  ]
+  if continued := _continued(found):
+    parts += [
       "Greedy continuations, first seed:",
-      readme_block.table(["model", "prompt", "text"], _continued(found)),
+      readme_block.table(["model", "prompt", "text"], continued),
     ]
+  return "\n\n".join(parts)
+
+
+def _seconds(found: Mapping[str, Any]) -> str:
+  """How long each training took."""
+  times = (
+    f"{recipe} {_cell(list(own.values()), 0)} s"
+    for recipe, own in found["seconds"].items()
+  )
+  return (
+    f"Training, compilation included, beside other work on the GPU: "
+    f"{', '.join(times)}."
   )
 
 
@@ -141,15 +159,16 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   if len(argv) > 1:
     raise SystemExit(f"error: unknown arguments {argv[1:]}")
+  results = FOLDER / f"{given.name}.json"
   try:
     if given.run:
       runs = [Path(one) for one in given.run.split(",")]
-      atomic.write_json(RESULTS, collect(runs))
-    made = text(reporting.read_json(RESULTS))
+      atomic.write_json(results, collect(runs))
+    made = text(reporting.read_json(results))
     print(made)
     if given.write:
-      readme = RESULTS.with_name("README.md")
-      whole = readme_block.replace(readme.read_text("utf-8"), "smollm2", made)
+      readme = FOLDER / "README.md"
+      whole = readme_block.replace(readme.read_text("utf-8"), given.name, made)
       atomic.write_text(readme, whole)
   except ValueError as error:
     raise SystemExit(f"error: {error}") from None
@@ -157,4 +176,5 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   readme_block.define_flags("Folders of runs, a comma list.")
+  flags.DEFINE_enum("name", NAMES[0], NAMES, "Which of the README's tables.")
   app.run(main)
