@@ -34,12 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.first_seed = 0
   config.upcycle = dataclasses.asdict(
     UpcycleConfig(
-      dtype="bfloat16",
-      mixes_per_step=8,
-      num_steps=300,
-      router_steps=200,
-      task_loss=1.0,
-      learning_rate=5e-4,
+      dtype="bfloat16", num_steps=240, router_steps=80, learning_rate=5e-4
     )
   )
   # Whether the checkpoints are scored once they are written, and on which

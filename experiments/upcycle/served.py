@@ -82,23 +82,29 @@ def _method(summary: Mapping[str, Any], method: str) -> dict[str, Any]:
 def text(kept: Mapping[str, Any]) -> str:
   """The circumstances and the table."""
   losses, accuracies = kept["log_likelihood"], kept.get("accuracy")
+  titles = ["method", "is told", "loss", "last quarter", "gap recovered"]
+  titles.append("loss above the oracle's")
+  if accuracies:
+    titles += ["accuracy", "below the oracle's"]
   rows = []
   for method, one in losses["methods"].items():
-    other = accuracies and accuracies["methods"].get(method)
-    rows.append(
-      [
-        method,
-        TOLD[method],
-        f"{-one['mean_reward']:.3f}",
-        f"{-one['last_quarter_reward']:.3f}",
-        _estimate(one.get("gap_recovered"), 2),
-        _per_round(one, losses["num_rounds"], 3),
-        f"{other['mean_reward']:.3f}" if other else "-",
-        _per_round(other, accuracies["num_rounds"], 4) if other else "-",
-      ]
-    )
-  titles = ["method", "is told", "loss", "last quarter", "gap recovered"]
-  titles += ["loss above the oracle's", "accuracy", "below the oracle's"]
+    row = [
+      method,
+      TOLD[method],
+      f"{-one['mean_reward']:.3f}",
+      f"{-one['last_quarter_reward']:.3f}",
+      _estimate(one.get("gap_recovered"), 2),
+      _per_round(one, losses["num_rounds"], 3),
+    ]
+    if accuracies:
+      other = accuracies["methods"].get(method)
+      row += ["-", "-"]
+      if other:
+        row[-2:] = [
+          f"{other['mean_reward']:.3f}",
+          _per_round(other, accuracies["num_rounds"], 4),
+        ]
+    rows.append(row)
   return (
     f"jax {losses['jax']}, {losses['device']}; {losses['num_rounds']:,} slots "
     f"of {losses['requests']} requests of {losses['context']} tokens of test "

@@ -3,8 +3,7 @@
   python -m experiments.upcycle.table --run=runs/upcycle_smollm2 --write
 
 Prints them; with `--run` (a comma list of finished or stopped runs) from what
-is there of each recipe and seed, else from the kept results of that `--name`:
-`smollm2` on the built-in text, `languages` with that of the manual pages.
+is there of each recipe and seed, else from the kept `smollm2.json`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,7 @@ from experiments.upcycle import evaluation
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
-FOLDER = Path(__file__).parent
-NAMES = ("smollm2", "languages")
+RESULTS = Path(__file__).with_name("smollm2.json")
 FORMS = {
   "base/itself": "the base model",
   "dense/itself": "its FFNs tuned on all tasks",
@@ -159,16 +157,15 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   if len(argv) > 1:
     raise SystemExit(f"error: unknown arguments {argv[1:]}")
-  results = FOLDER / f"{given.name}.json"
   try:
     if given.run:
       runs = [Path(one) for one in given.run.split(",")]
-      atomic.write_json(results, collect(runs))
-    made = text(reporting.read_json(results))
+      atomic.write_json(RESULTS, collect(runs))
+    made = text(reporting.read_json(RESULTS))
     print(made)
     if given.write:
-      readme = FOLDER / "README.md"
-      whole = readme_block.replace(readme.read_text("utf-8"), given.name, made)
+      readme = RESULTS.with_name("README.md")
+      whole = readme_block.replace(readme.read_text("utf-8"), "smollm2", made)
       atomic.write_text(readme, whole)
   except ValueError as error:
     raise SystemExit(f"error: {error}") from None
@@ -176,5 +173,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   readme_block.define_flags("Folders of runs, a comma list.")
-  flags.DEFINE_enum("name", NAMES[0], NAMES, "Which of the README's tables.")
   app.run(main)
