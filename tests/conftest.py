@@ -1,6 +1,7 @@
 """Strict numerics for every test: no silent promotion of dtypes or ranks."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -19,11 +20,21 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax  # noqa: E402
 
+# A worker of pytest's has one core: code in parts for several of them takes an
+# eighth longer.
+flags = ["--xla_cpu_parallel_codegen_split_count=1"]
 # Jax 0.10 compiles a third faster with the older of XLA's code generators.
 if jax.__version_info__ < (0, 11):
-  flags = os.environ.get("XLA_FLAGS", "").split()
   flags.append("--xla_cpu_use_fusion_emitters=false")
-  os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
+flags = os.environ.get("XLA_FLAGS", "").split() + flags
+os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys(flags))
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_finish():
+  """Modules and programs live to the end: they are no garbage to look for."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(100_000, 20, 50)
