@@ -7,13 +7,13 @@ import shutil
 import tempfile
 
 # Tests compile far more than they compute: what one has compiled, no other
-# compiles again, in whatever process. Workers and processes that tests start
-# follow the variables of the first one.
-if "PYTEST_XDIST_WORKER" not in os.environ:
+# compiles again, in whatever process, as workers and processes that tests start
+# follow the variables of the first one. A folder of one's own outlives the run.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   folder = tempfile.mkdtemp(prefix="compiled")
   atexit.register(shutil.rmtree, folder, ignore_errors=True)
   os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Without most of XLA's passes compilation takes a third less time.
 # JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests what users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

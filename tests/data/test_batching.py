@@ -60,11 +60,12 @@ def test_windows_are_drawn_under_vmap_and_scan(text):
   tasks = jnp.asarray([0, 1, 1], jnp.int32)
   keys = jax.random.split(jax.random.key(2), 5)
 
+  @jax.jit
   def sample(key):
     return data.sample_task_windows(key, text, tasks, LENGTH)
 
-  batched = jax.vmap(sample)(keys)
-  _, scanned = jax.lax.scan(lambda carry, key: (carry, sample(key)), 0, keys)
+  batched = jax.jit(jax.vmap(sample))(keys)
+  scanned = jax.jit(lambda keys: jax.lax.map(sample, keys))(keys)
   np.testing.assert_array_equal(batched, scanned)
   np.testing.assert_array_equal(batched[3], sample(keys[3]))
 
