@@ -261,7 +261,11 @@ def test_other_text_is_refused(folder):
     ("monitor", "median", "monitor must be .*, got 'median'"),
     ("oracle.steps", 0, "oracle.steps must be at least 1"),
     ("monitor_decay", 1.5, r"monitor_decay must be in \[0, 1\), got .*=1.5"),
-    ("pretrain.dtype", "float99", "pretrain.dtype must be .*, got dtype='float99'"),
+    (
+      "pretrain.dtype",
+      "float99",
+      "pretrain.dtype must be .*, got dtype='float99'",
+    ),
     ("methods.a/b", {}, "method must be .*, got method='a/b'"),
     ("pretrain.num_selected", 4, "num_selected=4, num_experts=3"),
     ("reward", "loss", "reward must be one of .*, got 'loss'"),
