@@ -111,7 +111,7 @@ def test_feedback_without_the_signal_teaches_nothing_of_it(name):
     rewards = bandits.Feedback(jnp.ones(2), jnp.ones(2, jnp.int32))
     state = update(keys[2 + i], state, context, first, rewards)
   if name == "posterior":
-    assert state.bandit.model.num_gradients == 0
+    assert state.bandit.model.model.num_gradients == 0
   else:
     after = select(keys[1], state, context).merge_weights
     np.testing.assert_array_equal(after, first.merge_weights)
