@@ -29,6 +29,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax import data, models
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import Count, NonNegative, Positive, Share, Whole
 from tanbr_jax.models.base import DTYPES
 from tanbr_jax.training import loop, objectives
@@ -103,10 +104,7 @@ class UpcycleConfig(ranges.Checked):
     """Raises a ValueError if a value is not allowed."""
     super().__post_init__()
     for name, known in (("trained", TRAINED), ("dtype", DTYPES)):
-      if getattr(self, name) not in known:
-        raise ValueError(
-          f"{name} must be one of {known}, got {getattr(self, name)!r}"
-        )
+      check_choice(name, getattr(self, name), known)
     if self.batch_size % self.mixes_per_step:
       raise ValueError(
         "batch_size must be a multiple of mixes_per_step, got batch_size="
@@ -120,8 +118,7 @@ class UpcycleConfig(ranges.Checked):
 
   def check_recipe(self, recipe: str, num_tasks: int) -> None:
     """Raises a ValueError if a recipe is not known or does not fit V tasks."""
-    if recipe not in RECIPES:
-      raise ValueError(f"recipe must be one of {RECIPES}, got {recipe!r}")
+    check_choice("recipe", recipe, RECIPES)
     if recipe == "domains" and num_tasks != self.num_experts:
       raise ValueError(
         "recipe 'domains' needs as many experts as tasks, got num_experts="

@@ -377,7 +377,7 @@ def test_a_full_tree_is_told_once(monkeypatch, tmp_path):
     ({"seeds": [True, False]}, "sequence of integers, got \\[True, False"),
     ({"seeds": 3}, "sequence of integers, got 3"),
     ({"name": "../x"}, "got name='..'"),
-    ({"loop": "scan"}, "loop must be one of .*, got 'scan'"),
+    ({"loop": "scan"}, "loop must be one of .*, got loop='scan'"),
   ],
 )
 def test_bad_arguments(change, message):

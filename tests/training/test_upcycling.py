@@ -168,7 +168,7 @@ def test_the_merged_recipe_learns_its_table_and_all_may_be_trained(dense, text):
 
 def test_what_does_not_fit_is_refused(dense, text):
   for recipe, changes, message in (
-    ("domain", {}, "recipe must be one of .* got 'domain'"),
+    ("domain", {}, "recipe must be one of .* got recipe='domain'"),
     ("domains", {"num_experts": 3}, "num_experts=3, num_tasks=2"),
     ("domains", {"mixes_per_step": 4}, "mixes_per_step=4, num_tasks=2"),
     ("merged", {"parts": 2}, "recipe 'merged' needs parts=1, got parts=2"),
@@ -178,8 +178,8 @@ def test_what_does_not_fit_is_refused(dense, text):
   for changes, message in (
     ({"mixes_per_step": 3}, "batch_size=4, mixes_per_step=3"),
     ({"shared_steps": 1}, "shared_steps=1, num_steps=1"),
-    ({"trained": "router"}, "trained must be one of .*got 'router'"),
-    ({"dtype": "int8"}, "dtype must be one of .*got 'int8'"),
+    ({"trained": "router"}, "trained must be one of .*got trained='router'"),
+    ({"dtype": "int8"}, "dtype must be one of .*got dtype='int8'"),
   ):
     with pytest.raises(ValueError, match=message):
       dataclasses.replace(CONFIG, **changes)
