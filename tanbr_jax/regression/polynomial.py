@@ -6,6 +6,7 @@ directions that keep the sum. Letters: E experts, P features.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -127,3 +128,49 @@ def apply_features(features: FixedFeatures, weights: chex.Array) -> jax.Array:
     amplitude = jnp.float32(np.sqrt(2 / count))
     parts.append(features.scales[3] * amplitude * jnp.cos(angles))
   return jnp.concatenate(parts)
+
+
+def linear_function(
+  features: FixedFeatures, coefficients: chex.Array
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns x [E] -> c . phi(x) [...] for coefficients c [..., P].
+
+  Equal to `coefficients @ apply_features(features, x)` on the simplex, but for
+  rounding. What does not depend on x is computed once, so that many points, or
+  many steps of an ascent, cost E (F + 1) each, and E^2 more with products only.
+  """
+  basis, scales = features.basis, features.scales
+  num_experts, num_radii = basis.shape[0], features.radii.shape[0]
+  num_products, num_fourier = features.rows.shape[0], features.phases.shape[0]
+  ends = np.cumsum((1, num_experts - 1, num_radii, num_products))
+  constant, linear, radial, products, waves = jnp.split(
+    coefficients, ends, axis=-1
+  )
+  # Each part in terms of y = x - 1/E, whose tangent coordinates are y Q.
+  constant = scales[0] * constant[..., 0]
+  slope = scales[1] * _dot(linear, basis.T)
+  radial = scales[2] * _dot(radial, features.radii)
+  sides = basis[:, features.rows], basis[:, features.columns]
+  pairs = sides[0][:, None] * sides[1][None]
+  pairs = pairs.reshape(num_experts**2, num_products)
+  curvature = scales[2] * _dot(products, pairs.T)
+  curvature = curvature.reshape(*products.shape[:-1], *(num_experts,) * 2)
+  projections = _dot(basis, features.frequencies)
+  waves = scales[3] * jnp.float32(np.sqrt(2 / max(num_fourier, 1))) * waves
+
+  def value(weights: jax.Array) -> jax.Array:
+    y = weights - 1 / num_experts
+    total = constant + slope @ y
+    if num_radii:
+      total += radial * jnp.sum(y**2)
+    if num_products:
+      total += (curvature @ y) @ y
+    if num_fourier:
+      total += waves @ jnp.cos(y @ projections + features.phases)
+    return total
+
+  return value
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+  return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
