@@ -3,10 +3,10 @@
   python -m experiments.decision_latency --config=configs/regret/latency.py
 
 Times the merge weights of `select`, compiled, one decision a call, the call's
-own overhead included; methods take turns. A method with a tree gets one that is grown to N
-leaves, the shallowest leaf split first; a method with candidates of its own
-gets N of them. Writes `latency.json` and `latency.png` and prints one table.
-The paper states less than 0.4 ms with 192 experts and 20 leaves.
+own overhead included; methods take turns. A method with a tree gets one that is
+grown to N leaves, the shallowest leaf split first; a method with candidates of
+its own gets N of them. Writes `latency.json` and `latency.png` and prints one
+table. The paper states less than 0.4 ms with 192 experts and 20 leaves.
 """
 
 import dataclasses
