@@ -8,10 +8,11 @@ on nothing but the seed and the number of the round.
 Letters: S seeds, T rounds, C rounds a chunk, V tasks, E experts.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -209,29 +210,48 @@ def _play(
   with tqdm.tqdm(
     total=num_rounds, initial=done, desc=name, disable=not progress, unit="rd"
   ) as bar:
-    for index in range(first, -(-num_rounds // chunk_size)):
+
+    def finish(index: int, launched: _Launched, since: float) -> float:
       start = index * chunk_size
-      carry, chunk = _timed_chunk(
-        bandit,
-        environment,
-        carry,
+      chunk, ready = _collect(
+        launched,
         seeds,
-        spread_seeds,
         placement=placement,
         start=start,
         num_rounds=min(chunk_size, num_rounds - start),
         chunk_size=chunk_size,
-        loop=loop,
-        compiles=index == first,
+        since=since,
       )
       chunks.append(chunk)
       processes.check()
       _tell_full_tree(chunks, name)
       metrics = _metrics(chunks)
       if store is not None:
-        store.save(index, placement.collect(carry), chunk, metrics)
+        store.save(index, placement.collect(launched.carry), chunk, metrics)
       bar.set_postfix_str(_postfix(metrics))
       bar.update(int(chunk.chunk_rounds[0]))
+      return ready
+
+    # The first chunk compiles and has no time: NaN stays NaN.
+    previous, since = None, float("nan")
+    for index in range(first, -(-num_rounds // chunk_size)):
+      launched = _launch(
+        bandit,
+        environment,
+        carry,
+        spread_seeds,
+        placement=placement,
+        start=index * chunk_size,
+        chunk_size=chunk_size,
+        loop=loop,
+      )
+      carry = launched.carry
+      # The devices play it while the chunk before is fetched and saved.
+      if previous is not None:
+        since = finish(index - 1, previous, since)
+      previous = launched
+    if previous is not None:
+      finish(index, previous, since)
   return chunks
 
 
@@ -257,22 +277,27 @@ def check(
     raise ValueError(f"loop must be one of {LOOPS}, got {loop!r}")
 
 
-def _timed_chunk(
+class _Launched(NamedTuple):
+  """A chunk that the devices are playing."""
+
+  carry: rounds.Carry
+  record: Any
+  begin: float  # when it was launched
+
+
+def _launch(
   bandit: Bandit,
   environment: Environment,
   carry: rounds.Carry,
-  seeds: np.ndarray,
   spread_seeds: jax.Array,
   *,
   placement: Placement,
   start: int,
-  num_rounds: int,
   chunk_size: int,
   loop: str,
-  compiles: bool,
-) -> tuple[rounds.Carry, Trace]:
+) -> _Launched:
   begin = time.perf_counter()
-  try:
+  with _telling_failures(start, chunk_size):
     carry, record = rounds.play(
       bandit,
       environment,
@@ -283,17 +308,40 @@ def _timed_chunk(
       loop=loop,
       mesh=placement.mesh,
     )
-    record = jax.tree.map(np.asarray, jax.block_until_ready(record))
-  except jax.errors.JaxRuntimeError as error:
-    # Of a device that ran out of memory or was lost.
-    raise ValueError(
-      f"the devices failed in rounds {start} to {start + chunk_size - 1}: "
-      f"{' '.join(str(error).split())}"
-    ) from error
+  return _Launched(carry, record, begin)
+
+
+def _collect(
+  launched: _Launched,
+  seeds: np.ndarray,
+  *,
+  placement: Placement,
+  start: int,
+  num_rounds: int,
+  chunk_size: int,
+  since: float,
+) -> tuple[Trace, float]:
+  """Waits for a chunk, fetches and checks its trace.
+
+  Args:
+    launched: the chunk.
+    seeds: [S], of this process.
+    placement: of the seeds.
+    start: first round.
+    num_rounds: of the chunk that belong to the run.
+    chunk_size: C.
+    since: when the chunk before was ready, NaN for the first one: a chunk's
+      time begins with its launch, or when the devices were free for it.
+
+  Returns:
+    The trace, and when the chunk was ready.
+  """
+  with _telling_failures(start, chunk_size):
+    record = jax.block_until_ready(launched.record)
+    ready = time.perf_counter()
+    record = jax.tree.map(np.asarray, record)
+  seconds = ready - np.maximum(launched.begin, since)  # NaN where one is
   record = placement.collect(record)
-  seconds = time.perf_counter() - begin
-  if compiles:
-    seconds = float("nan")
   # The last chunk ran in full: its surplus rounds do not belong to the run.
   # Their time does, hence the rate is that of the rounds which were played.
   record = jax.tree.map(lambda array: array[:, :num_rounds], record)
@@ -306,7 +354,19 @@ def _timed_chunk(
   _check_simplex("context.task_mix", chunk.shown_mix, chunk, start)
   _check_finite(chunk, start)
   _check_simplex("merge_weights", chunk.merge_weights, chunk, start)
-  return carry, chunk
+  return chunk, ready
+
+
+@contextlib.contextmanager
+def _telling_failures(start: int, chunk_size: int) -> Iterator[None]:
+  """Tells in one line that a device ran out of memory or was lost."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    raise ValueError(
+      f"the devices failed in rounds {start} to {start + chunk_size - 1}: "
+      f"{' '.join(str(error).split())}"
+    ) from error
 
 
 def _check_simplex(
