@@ -38,7 +38,8 @@ class Source(NamedTuple):
       on what is played: the candidate's index, and for a tree the leaf that
       holds the weights, depth, max_depth, num_leaves, tree_full.
     update: `update(state, decision, seen) -> state`; `seen` is false where the
-      slot showed nothing, and the state then stays.
+      slot showed nothing, and the state then stays. The decision's aux may be
+      empty: who serves the weights at once need not wait for it.
   """
 
   init: Callable[[], Any]
