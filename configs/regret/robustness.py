@@ -26,9 +26,10 @@ MOVING = {"reward_drift": 0.0005}
 def get_config() -> ml_collections.ConfigDict:
   """Three families under a drifting mix, four settings."""
   config = curves.get_config()
+  config.num_rounds = 2000
   config.mixes = "drift"
   config.methods.forgetting = {"bandit": "multitask_ts", "forgetting": 0.998}
-  config.bandits = "multitask_ts,forgetting,tanbr,lin_ucb,tanbr_paper,uniform"
+  config.bandits = "multitask_ts,forgetting,tanbr,lin_ucb,uniform"
   config.figures = "curves"
   config.settings = ml_collections.ConfigDict(
     {

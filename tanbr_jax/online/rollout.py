@@ -103,15 +103,102 @@ def run(
       or the weights or the task mix that was shown were off the simplex.
     OSError: a file cannot be written; names it.
   """
+  return _run(
+    bandit,
+    environment,
+    num_rounds=num_rounds,
+    seeds=seeds,
+    chunk_size=chunk_size,
+    workdir=workdir,
+    progress=progress,
+    name=name,
+    loop=loop,
+    mesh=mesh,
+  )
+
+
+def run_together(
+  bandits: Sequence[Bandit],
+  environment: Environment,
+  *,
+  seeds: Sequence[int],
+  **options: Any,
+) -> list[Trace]:
+  """Plays bandits of one structure at once, each of them with every seed.
+
+  A hyper-parameter axis beside the seeds': G bandits of S seeds are G S rows of
+  one program, which an accelerator plays in hardly more time than S of them,
+  and which a mesh shares among its devices. What is saved is one run.
+
+  Args:
+    bandits: G of them, with leaves of the same shapes: one constructor's, with
+      other numbers.
+    environment: what they are played against.
+    seeds: S seeds, of every bandit.
+    **options: as `run`.
+
+  Returns:
+    A trace for each bandit, with a G-th of the time that all took.
+
+  Raises:
+    ValueError: there is no bandit, their structures differ, or as `run`.
+  """
+  bandits = [as_pytree(bandit) for bandit in bandits]
+  if not bandits or len({structure(bandit) for bandit in bandits}) > 1:
+    raise ValueError(
+      "bandits must be at least one and of one structure, got "
+      f"{len(bandits)} of {len({*map(structure, bandits)})} structures"
+    )
+  rows = np.repeat(np.arange(len(bandits)), len(seeds))
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves)[rows], *bandits)
+  whole = _run(
+    stacked, environment, seeds=seeds, first=bandits[0], rows=rows, **options
+  )
+  shared = {
+    "seconds": whole.seconds / len(bandits),
+    "chunk_rounds": whole.chunk_rounds,
+  }
+  by_row = {k: v for k, v in to_arrays(whole).items() if k not in shared}
+  return [
+    from_arrays({k: v[rows == index] for k, v in by_row.items()} | shared)
+    for index in range(len(bandits))
+  ]
+
+
+def structure(bandit: Bandit) -> Any:
+  """What bandits must have in common to be played together; hashable."""
+  leaves, tree = jax.tree.flatten(as_pytree(bandit))
+  return tree, tuple((np.shape(leaf), np.result_type(leaf)) for leaf in leaves)
+
+
+def _run(
+  bandit: Bandit,
+  environment: Environment,
+  *,
+  num_rounds: int,
+  seeds: Sequence[int],
+  chunk_size: int = 500,
+  workdir: str | os.PathLike[str] | None = None,
+  progress: bool = True,
+  name: str = "tanbr",
+  loop: str = "vmap",
+  mesh: jax.sharding.Mesh | None = None,
+  first: Bandit | None = None,
+  rows: np.ndarray | None = None,
+) -> Trace:
+  """Plays one bandit, or one a row: `rows` tells whose, `first` is of row 0."""
   # What can be wrong is told before any work.
   chunk_size = min(chunk_size, num_rounds)
   check(num_rounds=num_rounds, seeds=seeds, chunk_size=chunk_size, loop=loop)
   for part in name.split("/"):
     check_name("name", part)
   bandit, environment = as_pytree(bandit), as_pytree(environment)
-  seed_array = np.asarray(seeds, np.int32)
-  slot = rounds.first_slot.eval_shape(bandit, environment, jax.random.key(0))
-  signals.check_shapes(bandit, *slot, name=name)
+  seed_array, stacked = np.asarray(seeds, np.int32), rows is not None
+  if stacked:
+    seed_array = np.tile(seed_array, rows[-1] + 1)
+  one = first if stacked else bandit
+  slot = rounds.first_slot.eval_shape(one, environment, jax.random.key(0))
+  signals.check_shapes(one, *slot, name=name)
   placement = place(len(seed_array), mesh)
   decides = {
     "bandit": bandit,
@@ -123,6 +210,9 @@ def run(
   }
   if placement.num_processes > 1:
     _agree(name, decides, workdir)
+  if stacked:
+    bandit = jax.tree.map(lambda leaf: leaf[placement.rows], bandit)
+    decides["bandit"] = bandit
   run_id = None
   if workdir is not None:
     own = decides | {"seeds": seed_array[placement.rows]}
@@ -148,6 +238,7 @@ def run(
         progress=progress,
         name=name,
         loop=loop,
+        stacked=stacked,
       )
 
   if placement.num_processes == 1:
@@ -193,12 +284,16 @@ def _play(
   progress: bool,
   name: str,
   loop: str,
+  stacked: bool,
 ) -> list[Trace]:
   """Plays the chunks that the store does not hold, and returns all."""
   # The first carry, or what the folder holds of this run.
-  bandit, environment = placement.share((bandit, environment))
+  environment = placement.share(environment)
+  bandit = (placement.spread if stacked else placement.share)(bandit)
   spread_seeds = placement.spread(seeds)
-  carry = rounds.init(bandit, environment, spread_seeds, mesh=placement.mesh)
+  carry = rounds.init(
+    bandit, environment, spread_seeds, mesh=placement.mesh, stacked=stacked
+  )
   chunks: list[Trace] = []
   if store is not None:
     if (saved := store.load(carry)) is not None:
@@ -244,6 +339,7 @@ def _play(
         start=index * chunk_size,
         chunk_size=chunk_size,
         loop=loop,
+        stacked=stacked,
       )
       carry = launched.carry
       # The devices play it while the chunk before is fetched and saved.
@@ -295,6 +391,7 @@ def _launch(
   start: int,
   chunk_size: int,
   loop: str,
+  stacked: bool,
 ) -> _Launched:
   begin = time.perf_counter()
   with _telling_failures(start, chunk_size):
@@ -307,6 +404,7 @@ def _launch(
       chunk_size=chunk_size,
       loop=loop,
       mesh=placement.mesh,
+      stacked=stacked,
     )
   return _Launched(carry, record, begin)
 
