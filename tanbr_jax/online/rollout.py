@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 from absl import logging
@@ -168,7 +169,7 @@ def run_together(
 def structure(bandit: Bandit) -> Any:
   """What bandits must have in common to be played together; hashable."""
   leaves, tree = jax.tree.flatten(as_pytree(bandit))
-  return tree, tuple((np.shape(leaf), np.result_type(leaf)) for leaf in leaves)
+  return tree, tuple(map(jax.typeof, map(jnp.asarray, leaves)))
 
 
 def _run(
