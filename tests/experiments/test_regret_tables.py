@@ -33,7 +33,7 @@ def make_run(folder, summary, **changes):
   }
   atomic.write_json(folder / workdir.CONFIG, about)
   atomic.write_json(folder / workdir.SUMMARY, summary)
-  return regret_tables.collect(folder)
+  return regret_tables.collect([folder])
 
 
 def cells(text):
@@ -59,15 +59,34 @@ def test_a_row_a_mix_and_method(tmp_path):
 
 
 def test_a_row_a_variant(tmp_path):
-  summary = estimate("all/b/ratio", 0.5, 0.4, 0.612)
+  summary = estimate("network/drift/b/ratio", 0.5, 0.4, 0.612)
   summary |= estimate("quadratic/drift/a/expected_regret", 20, 18, 22)
   results = make_run(tmp_path, summary, figures="ablation")
   _, rows = cells(regret_tables.table(results))
   assert rows == [
-    ["variant", "over a", "quadratic, drift", "network, drift"],
-    ["a", "1", "20 [18, 22]", "-"],
-    ["b", "0.50 [0.40, 0.61]", "-", "-"],
+    ["variant", "quadratic, drift", "over a", "network, drift", "over a"],
+    ["a", "20 [18, 22]", "1", "-", "1"],
+    ["b", "-", "-", "-", "0.50 [0.40, 0.61]"],
   ]
+
+
+def test_runs_of_one_study_are_put_together(tmp_path):
+  """Other methods, seeds and devices; fewer seeds are said in the cell."""
+  first, second = tmp_path / "first", tmp_path / "second"
+  make_run(first, {"quadratic/drift/a/expected_regret": 7.0}, bandits="a")
+  make_run(
+    second,
+    {"quadratic/drift/b/expected_regret": 8.0},
+    bandits="b",
+    num_seeds=4,
+  )
+  results = regret_tables.collect([first, second])
+  caption, rows = cells(regret_tables.table(results))
+  assert "16 seeds if not said; jax 0.0.1, cpu x1." in caption
+  assert [row[2] for row in rows] == ["quadratic", "7", "8 (4 seeds)"]
+  make_run(second, {}, num_rounds=5)
+  with pytest.raises(ValueError, match="is of another study: .*: 5, "):
+    regret_tables.collect([first, second])
 
 
 def test_a_row_a_setting(tmp_path):
@@ -84,7 +103,7 @@ def test_a_row_a_setting(tmp_path):
 
 def test_a_run_that_is_not_finished(tmp_path):
   with pytest.raises(ValueError, match=r"no config.json: not a finished run"):
-    regret_tables.collect(tmp_path)
+    regret_tables.collect([tmp_path])
 
 
 def test_the_readme_holds_what_the_committed_results_make():
