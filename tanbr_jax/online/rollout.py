@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -303,35 +304,36 @@ def _play(
   # The chunks that are left; each is reported and saved.
   first = len(chunks)
   done = sum(int(chunk.chunk_rounds[0]) for chunk in chunks)
-  with tqdm.tqdm(
-    total=num_rounds, initial=done, desc=name, disable=not progress, unit="rd"
-  ) as bar:
+  with (
+    tqdm.tqdm(
+      total=num_rounds, initial=done, desc=name, disable=not progress, unit="rd"
+    ) as bar,
+    # The devices play a chunk while the one before is fetched and saved.
+    futures.ThreadPoolExecutor(1) as saver,
+  ):
 
-    def finish(index: int, launched: _Launched, since: float) -> float:
+    def finish(index: int, played: _Played) -> None:
       start = index * chunk_size
-      chunk, ready = _collect(
-        launched,
+      chunk = _fetch(
+        played,
         seeds,
         placement=placement,
         start=start,
         num_rounds=min(chunk_size, num_rounds - start),
         chunk_size=chunk_size,
-        since=since,
       )
       chunks.append(chunk)
       processes.check()
       _tell_full_tree(chunks, name)
       metrics = _metrics(chunks)
       if store is not None:
-        store.save(index, placement.collect(launched.carry), chunk, metrics)
+        store.save(index, placement.collect(played.carry), chunk, metrics)
       bar.set_postfix_str(_postfix(metrics))
       bar.update(int(chunk.chunk_rounds[0]))
-      return ready
 
-    # The first chunk compiles and has no time: NaN stays NaN.
-    previous, since = None, float("nan")
+    saving = None
     for index in range(first, -(-num_rounds // chunk_size)):
-      launched = _launch(
+      played = _timed_chunk(
         bandit,
         environment,
         carry,
@@ -341,14 +343,14 @@ def _play(
         chunk_size=chunk_size,
         loop=loop,
         stacked=stacked,
+        compiles=index == first,
       )
-      carry = launched.carry
-      # The devices play it while the chunk before is fetched and saved.
-      if previous is not None:
-        since = finish(index - 1, previous, since)
-      previous = launched
-    if previous is not None:
-      finish(index, previous, since)
+      carry = played.carry
+      if saving is not None:
+        saving.result()
+      saving = saver.submit(finish, index, played)
+    if saving is not None:
+      saving.result()
   return chunks
 
 
@@ -374,15 +376,15 @@ def check(
     raise ValueError(f"loop must be one of {LOOPS}, got {loop!r}")
 
 
-class _Launched(NamedTuple):
-  """A chunk that the devices are playing."""
+class _Played(NamedTuple):
+  """A chunk that the devices have played."""
 
   carry: rounds.Carry
   record: Any
-  begin: float  # when it was launched
+  seconds: float
 
 
-def _launch(
+def _timed_chunk(
   bandit: Bandit,
   environment: Environment,
   carry: rounds.Carry,
@@ -393,7 +395,9 @@ def _launch(
   chunk_size: int,
   loop: str,
   stacked: bool,
-) -> _Launched:
+  compiles: bool,
+) -> _Played:
+  """Plays a chunk; its time is NaN where it compiles."""
   begin = time.perf_counter()
   with _telling_failures(start, chunk_size):
     carry, record = rounds.play(
@@ -407,53 +411,46 @@ def _launch(
       mesh=placement.mesh,
       stacked=stacked,
     )
-  return _Launched(carry, record, begin)
+    record = jax.block_until_ready(record)
+  seconds = time.perf_counter() - begin
+  return _Played(carry, record, float("nan") if compiles else seconds)
 
 
-def _collect(
-  launched: _Launched,
+def _fetch(
+  played: _Played,
   seeds: np.ndarray,
   *,
   placement: Placement,
   start: int,
   num_rounds: int,
   chunk_size: int,
-  since: float,
-) -> tuple[Trace, float]:
-  """Waits for a chunk, fetches and checks its trace.
+) -> Trace:
+  """Fetches and checks a chunk's trace.
 
   Args:
-    launched: the chunk.
+    played: the chunk.
     seeds: [S], of this process.
     placement: of the seeds.
     start: first round.
     num_rounds: of the chunk that belong to the run.
     chunk_size: C.
-    since: when the chunk before was ready, NaN for the first one: a chunk's
-      time begins with its launch, or when the devices were free for it.
-
-  Returns:
-    The trace, and when the chunk was ready.
   """
   with _telling_failures(start, chunk_size):
-    record = jax.block_until_ready(launched.record)
-    ready = time.perf_counter()
-    record = jax.tree.map(np.asarray, record)
-  seconds = ready - np.maximum(launched.begin, since)  # NaN where one is
+    record = jax.tree.map(np.asarray, played.record)
   record = placement.collect(record)
   # The last chunk ran in full: its surplus rounds do not belong to the run.
   # Their time does, hence the rate is that of the rounds which were played.
   record = jax.tree.map(lambda array: array[:, :num_rounds], record)
   chunk = Trace(
     seeds=np.asarray(seeds, np.int64),
-    seconds=np.asarray([seconds * num_rounds / chunk_size]),
+    seconds=np.asarray([played.seconds * num_rounds / chunk_size]),
     chunk_rounds=np.asarray([num_rounds], np.int64),
     **record,
   )
   _check_simplex("context.task_mix", chunk.shown_mix, chunk, start)
   _check_finite(chunk, start)
   _check_simplex("merge_weights", chunk.merge_weights, chunk, start)
-  return chunk, ready
+  return chunk
 
 
 @contextlib.contextmanager

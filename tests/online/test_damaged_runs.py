@@ -96,11 +96,11 @@ def test_a_run_goes_on_from_the_chunk_before_a_damaged_one(
 ):
   inner = folder / "checkpoints" / "tanbr"
   played = []
-  launch = rollout._launch
+  timed = rollout._timed_chunk
   monkeypatch.setattr(
     rollout,
-    "_launch",
-    lambda *args, **kw: played.append(kw["start"]) or launch(*args, **kw),
+    "_timed_chunk",
+    lambda *args, **kw: played.append(kw["start"]) or timed(*args, **kw),
   )
   (inner / CHUNKS[2]).write_bytes(b"")
   assert same_bits(play(folder), finished[1]) and played == [12, 18]
