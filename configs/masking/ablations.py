@@ -12,9 +12,12 @@ from configs.masking import gpu
 
 def get_config() -> ml_collections.ConfigDict:
   """The config; see configs/masking/quick.py."""
-  config = gpu.get_config()
-  config.num_seeds = 1
-  config.tuning.update(num_steps=300, learning_rate=2e-4)
+  config = gpu.base()
+  config.tuning.update(
+    num_steps=300,
+    learning_rate=2e-4,
+    added_learning_rate=gpu.ADDED_LEARNING_RATE,
+  )
   null = {"method": "null_experts"}
   config.tuned = ml_collections.ConfigDict(
     {

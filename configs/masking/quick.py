@@ -86,6 +86,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Seeds of the fine-tunings; the model that they start from is one.
   config.num_seeds = 1
   config.first_seed = 0
+  # The split that is scored: "test", or "validation" to choose settings on.
+  config.scored = "test"
   # Windows of each task that are scored, and tokens of a decoding step that
   # distinct experts are counted of.
   config.test_windows = 16

@@ -138,10 +138,11 @@ def test_a_layer_with_masks_has_their_share_of_pairs():
     repeats=1,
     min_ms=0.0,
     calls=1,
+    least_tokens=1,
   )
   forms = timing._forms(given, shape)
   params = timing._experts(shape)
-  (x,) = timing._tokens(shape, 512, 0)
+  x = timing._tokens(shape, 512, 0)
   count = jax.jit(functools.partial(timing._counted, shape))
   pairs = {
     name: float(count(params, x, forms[name])[0])
