@@ -83,7 +83,7 @@ def run(
     study.run_seed(seed)
   report.write(folder, study.rows.found, figures)
   with drawing.surviving("quality.png"):
-    report.draw(folder, study.rows.found)
+    report.draw(Path(folder) / "quality.png", study.rows.found)
 
 
 class _Rows:

@@ -119,7 +119,7 @@ def time_layer(
 def table(name: str, summary: dict[str, Any]) -> str:
   """Lines of Markdown: a row a form, a column a number of tokens."""
   keys = [key.split("/") for key in summary if key.startswith(f"{name}/")]
-  counts = dict.fromkeys(int(count) for _, count, *_ in keys)
+  counts = sorted({int(count) for _, count, *_ in keys})
   lines = []
   for form in dict.fromkeys(form for _, _, form, _ in keys):
     cells = [form]
@@ -134,7 +134,8 @@ def table(name: str, summary: dict[str, Any]) -> str:
       )
     lines.append(cells)
   titles = [f"N={count}" for count in counts]
-  return f"**{name}**\n\n{readme_block.table(['form', *titles], lines)}"
+  title = f"**{name}**, {summary['device']}"
+  return f"{title}\n\n{readme_block.table(['form', *titles], lines)}"
 
 
 def _forms(
