@@ -44,6 +44,12 @@ def free_methods(
       "quantile": percent / 100,
       "on": on,
     }
+  for percent in (30, 50, 70):
+    found[f"oea_xmoe__{percent}"] = {
+      "method": "oea_xmoe",
+      "threshold": percent / 100,
+      "on": on,
+    }
   for place, suffix in ((on, ""), (masked, "_after_beam")):
     for k in range(1, num_selected):
       for method in ("oea", "sere"):
