@@ -48,7 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
   free = quick.free_methods(
     NUM_SELECTED, on="control", masked="beam_budget__50"
   )
-  wanted = ("smaller_k", "smaller_k_matched", "xmoe", "oea", "oea_after_beam")
+  wanted = ("smaller_k", "smaller_k_matched", "xmoe", "oea", "oea_xmoe")
   config.free = ml_collections.ConfigDict(
     {k: one for k, one in free.items() if k.partition("__")[0] in wanted}
   )

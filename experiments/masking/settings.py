@@ -85,7 +85,7 @@ def read(config: ml_collections.ConfigDict) -> MaskingSettings:
 def _source(config: ml_collections.ConfigDict) -> ModelSource:
   if config.model.path:
     model = records.read_section(ModelSettings, config, "model", finetunes="")
-    return model_source.open_checkpoint(model)
+    return dataclasses.replace(model_source.open_checkpoint(model), trains=True)
   return model_source.OfBytes(
     records.read_section(PretrainConfig, config, "pretrain")
   )

@@ -153,12 +153,14 @@ class OfCheckpoint:
     num_experts: E.
     vocab_size: of the model.
     tokenizer: of the folder.
+    trains: whether text is needed to train on, too.
   """
 
   settings: ModelSettings
   num_experts: int
   vocab_size: int
   tokenizer: Any = dataclasses.field(repr=False)
+  trains: bool = False
 
   @property
   def has_router(self) -> bool:
@@ -174,7 +176,8 @@ class OfCheckpoint:
     """The tokens of a folder of tasks, or of the built-in domains.
 
     Of the domains the splits are those that `experiments.upcycle` trains,
-    chooses and scores on: "train" is not served.
+    chooses and scores on: "train" is not served. A folder has text to train on
+    only if this source `trains`; its tasks must then be folders of text.
     """
     given = {
       "vocab_size": self.vocab_size,
@@ -182,9 +185,9 @@ class OfCheckpoint:
       "min_windows": {"validation": VALIDATION_PARTS, "test": 1},
       "cache_dir": cache_dir,
     }
-    if path is not None:
+    if path is not None and not self.trains:
       return data.load_tokens(path, self.tokenizer, **given)
-    corpus = data.load_corpus(None, cache_dir, context=self.context)
+    corpus = data.load_corpus(path, cache_dir, context=self.context)
     if self.settings.tasks:
       names = launch.names(
         self.settings.tasks, known=corpus.task_names, kind="task"
