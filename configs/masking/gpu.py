@@ -29,12 +29,21 @@ SCALES = {
   "zeda": 1.0,
   "top_any": 1.0,
 }
+# What of masks' training matters, with beta = .1, see
+# configs/masking/ablations.py.
+ABLATIONS = {
+  "beam_without_l_reg": {"beta": 0.0},
+  "beam_soft_then_hard": {"form": "soft"},
+  "beam_annealed": {"form": "soft", "last_temperature": 0.02},
+  "beam_l2": {"penalty": "l2"},
+  "beam_strict": {"is_strict": True},
+}
 # Families that take another's rates.
-LIKE = {"beam_beta": "beam_budget", "beam_strict": "beam_budget"}
+LIKE = dict.fromkeys(("beam_beta", *ABLATIONS), "beam_budget")
 
 
 def entries() -> dict[str, dict[str, Any]]:
-  """Every fine-tuning of the study, but for its rates."""
+  """Every fine-tuning of the study and its ablations, but for its rates."""
   half, little = {"budget": 2.0}, {"budget": 0.6}
   # As many null experts leave about .6 of 4 true ones where the load is even;
   # a weaker penalty leaves more.
@@ -47,7 +56,6 @@ def entries() -> dict[str, dict[str, Any]]:
     "beam_beta__0_01": {"beta": 0.01},
     "beam_beta__0_1": {"beta": 0.1},
     "beam_beta__1": {"beta": 1.0},
-    "beam_strict__50": half | {"is_strict": True},
     "beam_distilled__50": half | {"distils": True},
     "beam_distilled__15": little | {"distils": True},
     "masks_only__50": half | {"trains": "added"},
@@ -59,6 +67,7 @@ def entries() -> dict[str, dict[str, Any]]:
     "zeda__0_1": zeda | {"beta": 0.1},
     "zeda__3": zeda | {"beta": 3.0},
     "top_any__4": {"method": "top_any", "num_slots": 4},
+    **{name: {"beta": 0.1} | entry for name, entry in ABLATIONS.items()},
   }
 
 
@@ -92,7 +101,7 @@ def get_config(families: str = "") -> ml_collections.ConfigDict:
   """The config; see configs/masking/quick.py."""
   config = base()
   config.num_seeds = 3
-  wanted = families.split(",") if families else [*SCALES, *LIKE]
+  wanted = families.split(",") if families else [*SCALES, "beam_beta"]
   config.tuned = ml_collections.ConfigDict(
     {
       name: with_rates(entry, SCALES[LIKE.get(family(name), family(name))])

@@ -24,9 +24,9 @@ from tanbr_jax.storage import atomic
 
 TABLE = "table.md"
 Rows = Mapping[str, Mapping[str, Any]]
-# Names in the figure; None is not drawn. Budgets and betas are one curve.
+# Names in the figure: budgets and betas are one curve.
 _MASKS = "masks (BEAM)"
-_DRAWN_AS = {"beam_budget": _MASKS, "beam_beta": _MASKS, "beam_strict": None}
+_DRAWN_AS = {"beam_budget": _MASKS, "beam_beta": _MASKS}
 _MARKERS = "osD^vPX*"
 _CLASSES = {
   "lower-case letter": range(ord("a"), ord("z") + 1),
@@ -245,7 +245,7 @@ def draw(path: str | os.PathLike[str], rows: Rows) -> None:
 
   On the left what is put on the control, on the right what is trained; bars
   reach from the least to the largest seed. Choices of a whole batch are left
-  out, which lower distinct experts instead, and so is the strict ablation.
+  out, which lower distinct experts instead.
   """
   figure: Figure
   found = by_seed(rows)
@@ -253,7 +253,7 @@ def draw(path: str | os.PathLike[str], rows: Rows) -> None:
   trained: dict[str, list[Point]] = {}
   for name, one in found.items():
     title = _DRAWN_AS.get(family(name), family(name))
-    if name in (FULL, CONTROL) or title is None or _of_batch(name):
+    if name in (FULL, CONTROL) or _of_batch(name):
       continue
     is_free = "on" in next(iter(one.values()))
     side = free if is_free else trained
