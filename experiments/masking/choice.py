@@ -101,11 +101,17 @@ def table(scores: Scores) -> str:
 
 
 def as_flags(best: Mapping[str, str], families: Sequence[str]) -> list[str]:
-  """Flags that give these families of configs/masking/gpu.py their rates."""
+  """Flags that give these families of configs/masking/gpu.py their rates.
+
+  Raises:
+    ValueError: nothing was chosen for one of them.
+  """
   found = []
   for name, entry in gpu.entries().items():
     if gpu.family(name) in families:
       family = gpu.LIKE.get(gpu.family(name), gpu.family(name))
+      if family not in best:
+        raise ValueError(f"needs rows of {family}, got those of {[*best]}")
       given = gpu.with_rates(entry, rates.SCALES[best[family]])
       found += [
         f"--config.tuned.{name}.{key}={given[key]}"
@@ -128,12 +134,12 @@ def main(argv: Sequence[str]) -> None:
     sys.exit(f"error: unknown arguments {argv[1:]}")
   try:
     scores = score(read_rows(_RUN.value))
+    if _FLAGS_OF.value:
+      print(" ".join(as_flags(choose(scores), _FLAGS_OF.value)))
+    else:
+      print(table(scores))
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
-  if _FLAGS_OF.value:
-    print(" ".join(as_flags(choose(scores), _FLAGS_OF.value)))
-  else:
-    print(table(scores))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,8 @@ def test_what_is_chosen_becomes_flags_of_every_setting():
   rate = 2 * gpu.ADDED_LEARNING_RATE
   assert f"--config.tuned.beam_beta__1.added_learning_rate={rate}" in found
   assert not any("beam_strict" in flag for flag in found)
+  with pytest.raises(ValueError, match="needs rows of zeda, got those of"):
+    choice.as_flags({"beam_budget": "2"}, ["zeda"])
 
 
 def test_families_can_be_run_apart():
