@@ -22,12 +22,9 @@ LEARNING_RATE, ADDED_LEARNING_RATE = 5e-4, 3e-3
 SCALES = {
   "control": 1.0,
   "beam_budget": 1.0,
-  "beam_distilled": 1.0,
-  "masks_only": 1.0,
   "smaller_k_trained": 1.0,
   "null_experts": 1.0,
   "zeda": 1.0,
-  "top_any": 1.0,
 }
 # What of masks' training matters, with beta = .1, see
 # configs/masking/ablations.py.
@@ -38,8 +35,11 @@ ABLATIONS = {
   "beam_l2": {"penalty": "l2"},
   "beam_strict": {"is_strict": True},
 }
-# Families that take another's rates.
-LIKE = dict.fromkeys(("beam_beta", *ABLATIONS), "beam_budget")
+# Families that take the masks' rates; the first four are part of the study.
+LIKE = dict.fromkeys(
+  ("beam_beta", "beam_distilled", "masks_only", "top_any", *ABLATIONS),
+  "beam_budget",
+)
 
 
 def entries() -> dict[str, dict[str, Any]]:
@@ -93,7 +93,7 @@ def base() -> ml_collections.ConfigDict:
   config.pretrain.update(fine.get_config().pretrain)
   config.test_windows = 64
   config.calibration_windows = 2
-  config.tuning.update(num_steps=500, batch_size=64)
+  config.tuning.update(num_steps=500)
   return config
 
 
@@ -101,7 +101,7 @@ def get_config(families: str = "") -> ml_collections.ConfigDict:
   """The config; see configs/masking/quick.py."""
   config = base()
   config.num_seeds = 3
-  wanted = families.split(",") if families else [*SCALES, "beam_beta"]
+  wanted = families.split(",") if families else {*SCALES, *LIKE} - {*ABLATIONS}
   config.tuned = ml_collections.ConfigDict(
     {
       name: with_rates(entry, SCALES[LIKE.get(family(name), family(name))])

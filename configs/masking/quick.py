@@ -26,7 +26,7 @@ def free_methods(
     found[f"smaller_k__{k}"] = one
     found[f"smaller_k_old_gates__{k}"] = one | {"keeps_gates": True}
     found[f"smaller_k_matched__{k}"] = one | {"matches": True}
-  for percent in (5, 10, 20, 30, 40):
+  for percent in (10, 20, 30, 40):
     found[f"top_p__{percent}"] = {
       "method": "top_p",
       "threshold": percent / 100,

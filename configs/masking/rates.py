@@ -4,8 +4,9 @@
     --workdir=runs/masking_rates
   python -m experiments.masking.choice --run=runs/masking_rates
 
-Every family has the same three scales of its rates, in trainings as long as the
-study's, of a seed that is none of its. With `rates.py:FAMILIES` a part of them.
+Every family has the same three scales of its rates, in trainings half as long
+as the study's, of a seed that is none of its. With `rates.py:FAMILIES` a part
+of them.
 """
 
 import ml_collections
@@ -16,13 +17,9 @@ SCALES = {"0_5": 0.5, "1": 1.0, "2": 2.0}
 SETTINGS = (
   "control",
   "beam_budget__50",
-  "beam_budget__15",
-  "beam_distilled__50",
-  "masks_only__50",
   "smaller_k_trained__1",
   "null_experts__0_1",
   "zeda__0_1",
-  "top_any__4",
 )
 
 
@@ -31,6 +28,7 @@ def get_config(families: str = "") -> ml_collections.ConfigDict:
   config = gpu.base()
   config.scored = "validation"
   config.num_seeds, config.first_seed = 1, 3
+  config.tuning.num_steps //= 2
   wanted = families.split(",") if families else [*gpu.SCALES]
   entries = gpu.entries()
   config.tuned = ml_collections.ConfigDict(

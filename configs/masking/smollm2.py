@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.test_windows = 32
   config.calibration_windows = 2
   config.tuning.update(
-    num_steps=240,
+    num_steps=150,
     batch_size=16,
     learning_rate=1e-4,
     added_learning_rate=3e-3,

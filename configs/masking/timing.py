@@ -14,7 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.models = "olmoe_1b_7b,mixtral_8x7b"
   config.dtype = "bfloat16"
   config.num_tokens = (4096, 1, 16, 128)
-  config.shares = (1.0, 0.5, 0.15)
+  config.shares = (0.5, 0.15)
   # Half of OLMoE's K.
   config.num_own = 4
   config.repeats = 10

@@ -198,6 +198,8 @@ def _tokens(
   return x.at[:, 0].set(1.0).astype(shape.dtype)
 
 
+# Traced once for all forms that differ in numbers.
+@functools.partial(jax.jit, static_argnums=0)
 def _layer(
   shape: models.DecoderConfig,
   params: dict[str, Any],
