@@ -93,7 +93,7 @@ def base() -> ml_collections.ConfigDict:
   config.pretrain.update(fine.get_config().pretrain)
   config.test_windows = 64
   config.calibration_windows = 2
-  config.tuning.update(num_steps=500)
+  config.tuning.update(num_steps=500, batch_size=64)
   return config
 
 
