@@ -18,31 +18,21 @@ SCALES = {
   "control": 1.0,
   "beam_budget": 1.0,
   "smaller_k_trained": 1.0,
-  "null_experts": 1.0,
   "zeda": 1.0,
 }
-# Families that take the masks' rates.
-LIKE = {"top_any": "beam_budget", "beam_distilled": "beam_budget"}
+FREE = ("smaller_k", "smaller_k_matched", "xmoe", "oea", "oea_xmoe")
 
 
 def entries() -> dict[str, dict[str, Any]]:
   """Every fine-tuning, but for its rates."""
-  # So many null experts leave 2 or .6 of 4 where the load is even.
-  half = {"method": "null_experts", "num_null": 16}
-  little = {"method": "null_experts", "num_null": 91}
-  zeda = {"counts_null": True, "distils": True, "added_share": 0.3}
+  # As many null experts leave 2 of 4 true ones where the load is even.
+  zeda = {"method": "null_experts", "num_null": 16, "counts_null": True}
   return {
     "control": {"method": "none"},
     "beam_budget__50": {"budget": 2.0},
     "beam_budget__15": {"budget": 0.6},
     "smaller_k_trained__2": {"method": "smaller_k", "num_selected": 2},
-    "smaller_k_trained__1": {"method": "smaller_k", "num_selected": 1},
-    "null_experts__50": half,
-    "null_experts__15": little,
-    "zeda__50": half | zeda,
-    "zeda__15": little | zeda,
-    "top_any__4": {"method": "top_any", "num_slots": 4},
-    "beam_distilled__50": {"budget": 2.0, "distils": True},
+    "zeda__50": zeda | {"distils": True, "added_share": 0.3},
   }
 
 
@@ -50,7 +40,7 @@ def base() -> ml_collections.ConfigDict:
   """What the study and the choice of its rates share."""
   config = quick.get_config()
   config.test_windows = 32
-  config.tuning.update(num_steps=200, batch_size=16)
+  config.tuning.update(num_steps=120, batch_size=16)
   return config
 
 
@@ -67,9 +57,17 @@ def get_config() -> ml_collections.ConfigDict:
   """The config; see configs/masking/quick.py."""
   config = base()
   config.num_seeds = 3
-  config.tuned = ml_collections.ConfigDict()
-  for name, entry in entries().items():
-    family = gpu.family(name)
-    scale = SCALES[LIKE.get(family, family)]
-    config.tuned[name] = with_rates(entry, scale)
+  config.tuned = ml_collections.ConfigDict(
+    {
+      name: with_rates(entry, SCALES[gpu.family(name)])
+      for name, entry in entries().items()
+    }
+  )
+  config.free = ml_collections.ConfigDict(
+    {
+      name: entry
+      for name, entry in config.free.to_dict().items()
+      if gpu.family(name) in FREE
+    }
+  )
   return config
