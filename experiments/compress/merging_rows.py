@@ -17,7 +17,6 @@ from experiments.compress.stages import FEW_SPARSITY, WHOLE, OnRow, Rows, Study
 from tanbr_jax import compress, data, models, moe
 from tanbr_jax.compress import merging
 from tanbr_jax.compress.merging import assembly
-from tanbr_jax.models import scoring
 from tanbr_jax.models.alignment import reorder_neurons
 from tanbr_jax.training import recovery
 
@@ -285,15 +284,6 @@ def _score(
   model: models.Model, params: models.Params, windows: jax.Array
 ) -> models.Score:
   """[V, W] each, of any form."""
-
-  def part(windows: jax.Array) -> models.Score:
-    read = data.read_windows(windows)
-    logits = model.apply(params, read.inputs, attention_mask=read.is_text)
-    return models.score_logits(logits, read.targets, read.is_scored)
-
   return jax.lax.map(
-    lambda one: scoring.over_windows(
-      part, one, vocab_size=model.config.vocab_size
-    ),
-    windows,
+    lambda one: measures.score_windows(model, params, one), windows
   )
