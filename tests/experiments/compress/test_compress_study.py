@@ -159,6 +159,7 @@ def test_tables_and_figures_are_made_of_files_alone(folder, capsys):
   assert len((folder / "methods.csv").read_text().splitlines()) == 1 + 8
   for file in ("effects.png", "truth.png", "samples.png"):
     assert (folder / file).stat().st_size > 1000
+  assert not (folder / "merging.png").exists()
 
 
 def test_a_damaged_stage_is_refused(folder):
