@@ -5,7 +5,8 @@
 With fine experts, E = 32, K = 4:
 
   python -m experiments.compress --config=configs/compress/gpu.py \
-    --config.stages=merging --workdir=runs/merging_fine
+    --config.stages=merging --config.calibration_windows=20 \
+    --workdir=runs/merging_fine
 """
 
 import ml_collections
@@ -18,4 +19,5 @@ def get_config() -> ml_collections.ConfigDict:
   config = gpu.get_config()
   config.pretrain.update(num_experts=8, num_selected=2, expert_dim=1024)
   config.stages = "merging"
+  config.calibration_windows = 20
   return config

@@ -76,7 +76,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Of the stage "headroom": swaps that the search tries, and the steps of
   # training afterwards and how fast.
   config.headroom = ml_collections.ConfigDict(
-    {"search_steps": 400, "recovery_steps": 100, "recovery_rate": 1e-3}
+    {"search_steps": 200, "recovery_steps": 100, "recovery_rate": 1e-3}
   )
   # Shares of the experts that are cut, and those at which greedy continuations
   # are compared with the whole model's.

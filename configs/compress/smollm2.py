@@ -18,13 +18,15 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.update(dtype="bfloat16", scanned=True)
   config.stages = "methods,truth,samples,headroom"
   config.methods = (
-    "peu,peu_no_threshold,act_logits,all_logits,frequency,frequency_global,"
-    "weighted_frequency,seer_soft,ean,reap,easy_ep,leave_one_out,random"
+    "peu,peu_no_threshold,all_logits,frequency,weighted_frequency,ean,reap,"
+    "easy_ep,leave_one_out,random"
   )
+  config.sparsities = (0.25, 0.5)
+  config.max_domains = 4
   config.calibration_windows = 20
   config.sample_counts = (1, 5, 20)
   config.prompts = 2
   config.new_tokens = 16
   # Parameters in bfloat16 are not trained: small steps round to none.
-  config.headroom.update(search_steps=200, recovery_steps=0)
+  config.headroom.recovery_steps = 0
   return config
