@@ -16,16 +16,22 @@ import numpy as np
 from absl import app, flags
 
 from experiments.common import readme_block
-from experiments.compress import figures, tables
+from experiments.compress import tables
 from experiments.compress.stages import WHOLE
 from tanbr_jax.report import workdir as reporting
 
-NAMES = ("quick", "gpu", "smollm2")
+# Names, and the figures that the README shows of each.
+NAMES = {
+  "quick": (),
+  "gpu": ("effects.png", "truth.png"),
+  "gpu_parts": (),
+  "smollm2": ("effects.png",),
+  "smollm2_parts": (),
+}
 # The sparsity that is shown in full, and the scopes.
 _AT = "0.5"
 _SCOPES = ("specialist", "generalist by tokens")
 _FEW = ("0.25", "0.5")  # cuts of the generalists that are shown
-_FIGURES = ("effects.png", "truth.png")
 _UNION = "(union of specialists)"
 
 
@@ -133,16 +139,19 @@ def to_markdown(kept: Mapping[str, Any]) -> str:
   """All tables, with what they were measured with."""
   summary, seeds = kept["summary"], kept["seeds"]
   cuts = _cuts(summary)
+  about = ", ".join(f"{stage} {count}" for stage, count in seeds.items())
   parts = [
-    f"jax {kept['versions']['jax']}, {kept['device']}. The whole model's loss "
-    f"is {_whole(summary, 'loss_in')} nats a token, its accuracy "
-    f"{_whole(summary, 'accuracy_in')}; the first seed's calibration reads "
-    f"{summary['calibration/tokens']:,} tokens in "
-    f"{summary['calibration/seconds']:.0f} s, compilation included. Means over "
-    f"domains and {seeds['methods']} calibration seeds, in brackets 95 % "
-    "intervals.",
-    _scores(summary, cuts),
+    f"jax {kept['versions']['jax']}, {kept['device']}; calibration seeds: "
+    f"{about}. Means over domains, in brackets 95 % intervals over the seeds."
   ]
+  if cuts:
+    parts[0] += (
+      f" The whole model's loss is {_whole(summary, 'loss_in')} nats a token, "
+      f"its accuracy {_whole(summary, 'accuracy_in')}; the first seed's "
+      f"calibration reads {summary['calibration/tokens']:,} tokens in "
+      f"{summary['calibration/seconds']:.0f} s, compilation included."
+    )
+    parts.append(_scores(summary, cuts))
   for title, table in (
     (
       "Calibration windows of a domain: accuracy in it at 50 %",
@@ -153,7 +162,7 @@ def to_markdown(kept: Mapping[str, Any]) -> str:
       tables.pivot(summary, "own_text", "accuracy_in"),
     ),
     (
-      f"Headroom of PEU's specialists at 50 %, {seeds.get('headroom')} seeds",
+      "Headroom of PEU's specialists at 50 %",
       tables.headroom(summary),
     ),
     ("Costs", tables.costs(summary)),
@@ -196,13 +205,12 @@ def _scores(summary: Mapping[str, Any], cuts: Sequence[str]) -> str:
 def main(argv: Sequence[str]) -> None:
   name = flags.FLAGS.name
   if name not in NAMES:
-    raise app.UsageError(f"name must be one of {NAMES}, got {name!r}")
+    raise app.UsageError(f"name must be one of {tuple(NAMES)}, got {name!r}")
   results = Path(__file__).with_name(f"{name}.json")
   readme_block.main(argv, name, results, collect=collect, text=to_markdown)
   if flags.FLAGS.write:
     summary = reporting.read_json(results)["summary"]
-    for figure in _FIGURES:
-      figures.FIGURES[figure][1](results.with_name(f"{name}_{figure}"), summary)
+    tables.draw_figures(results.parent, summary, f"{name}_", only=NAMES[name])
 
 
 if __name__ == "__main__":

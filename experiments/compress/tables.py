@@ -44,10 +44,22 @@ def write(folder: Path) -> None:
 
 
 def draw_figures(
-  folder: Path, summary: Mapping[str, Any], prefix: str = ""
+  folder: Path,
+  summary: Mapping[str, Any],
+  prefix: str = "",
+  *,
+  only: Sequence[str] = tuple(figures.FIGURES),
 ) -> None:
-  """Writes the figures that the summary has something for."""
-  for name, (needed, draw) in figures.FIGURES.items():
+  """Writes the figures that the summary has something for.
+
+  Args:
+    folder: where.
+    summary: of `collect`.
+    prefix: of the files' names.
+    only: which of `figures.FIGURES`.
+  """
+  for name in only:
+    needed, draw = figures.FIGURES[name]
     if any(key.startswith(needed) for key in summary):
       with drawing.surviving(name):
         draw(folder / f"{prefix}{name}", summary)
