@@ -108,7 +108,7 @@ def gaps(path: Path, summary: Mapping[str, Any]) -> None:
     for index, variant in enumerate(merging_tables.VARIANTS):
       keys = [f"merging/{form}/{name}/{variant}/loss_change" for name in rows]
       _dots(one, summary, keys, index, variant)
-    one.set_title(f"experts merged to {form}")
+    one.set_title(f"merged to {form}")
     one.set_xlabel("rise of the loss, nats a token")
     one.set_xscale("log")
     labels.plain_ticks(one.xaxis)

@@ -1,10 +1,9 @@
 """The README's table and figure of merging, of a run of the stage "merging".
 
-  python -m experiments.compress.merging_readme --name=merging_gpu \
-    --run=runs/merging_gpu --write
+  python -m experiments.compress.merging_readme --run=runs/merging --write
 
-Keeps what they show in a file of that name beside the README; without `--run`
-they are made from it. Names are those of the README's markers.
+Keeps what they show in `merging.json` beside the README; without `--run` they
+are made from it.
 """
 
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from experiments.compress.merging_rows import ALIGNED, BOTH, PLAIN, SCALED
 from experiments.compress.stages import WHOLE
 from tanbr_jax.report import workdir as reporting
 
-NAMES = ("merging_gpu", "merging_fine")
+NAME = "merging"
 _FORMS = (merging_rows.ONE, merging_rows.GROUPS)
 # Columns of a form: title, variant, key, decimals.
 _COLUMNS = (
@@ -133,17 +132,13 @@ def _alignment(summary: Mapping[str, Any]) -> str:
 
 
 def main(argv: list[str]) -> None:
-  name = flags.FLAGS.name
-  if name not in NAMES:
-    raise app.UsageError(f"name must be one of {NAMES}, got {name!r}")
-  results = Path(__file__).with_name(f"{name}.json")
-  readme_block.main(argv, name, results, collect=collect, text=to_markdown)
+  results = Path(__file__).with_name(f"{NAME}.json")
+  readme_block.main(argv, NAME, results, collect=collect, text=to_markdown)
   if flags.FLAGS.write:
     summary = reporting.read_json(results)["summary"]
-    figures.gaps(results.with_name(f"{name}.png"), summary)
+    figures.gaps(results.with_name(f"{NAME}.png"), summary)
 
 
 if __name__ == "__main__":
   readme_block.define_flags("Folder of a finished run.")
-  flags.DEFINE_string("name", NAMES[0], "Of the README's markers.")
   app.run(main)

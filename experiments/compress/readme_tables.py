@@ -24,9 +24,8 @@ from tanbr_jax.report import workdir as reporting
 NAMES = {
   "quick": (),
   "gpu": ("effects.png", "truth.png"),
-  "gpu_parts": (),
-  "smollm2": ("effects.png",),
-  "smollm2_parts": (),
+  "smollm2": (),
+  "fine": (),
 }
 # The sparsity that is shown in full, and the scopes.
 _AT = "0.5"
