@@ -13,7 +13,6 @@ Letters: V tasks, E experts, K = V + 1 parts, P features.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +28,9 @@ from tanbr_jax.bandits.linear.conservative import (
   default_caution,
 )
 from tanbr_jax.bandits.linear.gradient_model import with_gradients
-from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.bandits.reward_model import Estimate, RewardModel
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import (
   AtLeastTwo,
   Chance,
@@ -59,22 +59,35 @@ def _init(structure: Structure, prior: Prior, key) -> MultitaskState:
   return multitask_ridge.init(prior, structure.num_tasks)
 
 
-def _thompson_bonus(key, state, task_mix) -> Callable[[jax.Array], jax.Array]:
+def _thompson(features_of, exploration, key, state, task_mix) -> Estimate:
   draw = multitask_ridge.sample_deviation(key, state, task_mix)
-  return lambda features: jnp.dot(draw, features)
+  # Both are linear in the features, whose fixed parts are taken once a slot.
+  mean = multitask_ridge.mean(state, task_mix)
+  both = polynomial.linear_function(
+    features_of, jnp.stack([mean, exploration * draw])
+  )
+
+  def estimate(weights):
+    values = both(weights)
+    return values[0], values[1]
+
+  return estimate
 
 
-def _ucb_bonus(key, state, task_mix) -> Callable[[jax.Array], jax.Array]:
+def _ucb(features_of, exploration, key, state, task_mix) -> Estimate:
   del key
+  mean = multitask_ridge.mean(state, task_mix)
 
-  def bonus(features):
+  def estimate(weights):
+    features = polynomial.apply_features(features_of, weights)
     variance = multitask_ridge.variance(state, features, task_mix)
-    return jnp.sqrt(jnp.maximum(variance, 1e-12))
+    deviation = jnp.sqrt(jnp.maximum(variance, 1e-12))
+    return jnp.dot(mean, features), exploration * deviation
 
-  return bonus
+  return estimate
 
 
-EXPLORATION_RULES = {"thompson": _thompson_bonus, "ucb": _ucb_bonus}
+EXPLORATION_RULES = {"thompson": _thompson, "ucb": _ucb}
 
 
 def _with_noise(state: MultitaskState) -> MultitaskState:
@@ -84,15 +97,11 @@ def _with_noise(state: MultitaskState) -> MultitaskState:
   )
 
 
-def _estimate(structure, features_of, exploration, key, state, task_mix):
-  bonus = EXPLORATION_RULES[structure.rule](key, _with_noise(state), task_mix)
-  mean = multitask_ridge.mean(state, task_mix)
-
-  def estimate(weights):
-    features = polynomial.apply_features(features_of, weights)
-    return jnp.dot(mean, features), exploration * bonus(features)
-
-  return estimate
+def _estimate(
+  structure, features_of, exploration, key, state, task_mix
+) -> Estimate:
+  rule = EXPLORATION_RULES[structure.rule]
+  return rule(features_of, exploration, key, _with_noise(state), task_mix)
 
 
 def _update(features_of, prior, key, state, task_mix, weights, feedback):
@@ -142,10 +151,7 @@ def multitask_model(
   Raises:
     ValueError: if the rule is not known or a number out of range.
   """
-  if rule not in EXPLORATION_RULES:
-    raise ValueError(
-      f"rule must be one of {sorted(EXPLORATION_RULES)}, got {rule=}"
-    )
+  check_choice("rule", rule, EXPLORATION_RULES)
   # The model is linear in these fixed features of the merge weights.
   has_products = num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS
   narrow = min(1.0, 8 / num_experts)
