@@ -2,33 +2,48 @@
 
   python -m experiments.sample_landscape --config=configs/regret/landscape.py \
     --workdir=runs/landscape/bytes_8
-  python -m experiments.sample_landscape --config=configs/regret/landscape.py \
-    --config.pretrain.num_experts=32 --config.pretrain.expert_dim=256 \
-    --workdir=runs/landscape/bytes_32
-  python -m experiments.sample_landscape --config=configs/regret/landscape.py \
-    --config.model.path=runs/upcycle_smollm2/domains_0 \
-    --config.num_points=1000 --config.num_windows=16 \
-    --workdir=runs/landscape/smollm2_8
+  python -m experiments.fit_landscape --run=runs/landscape --write
 
-Then `experiments.fit_landscape` makes the tables of the family `fitted`.
+Run time: about two minutes of one CPU core once the model of
+configs/pretrain/quick.py is in the cache.
+Expected: the table of experiments/regret/README.md.
+
+A folder's name is that of its table, and ends with the number of experts. Not
+run yet: the byte model of one GPU and 2,000 points, one of 32 experts, and a
+checkpoint:
+
+  python -m experiments.sample_landscape \
+    --config=configs/regret/landscape.py:gpu --workdir=runs/landscape/gpu_8
+  python -m experiments.sample_landscape \
+    --config=configs/regret/landscape.py:gpu --workdir=runs/landscape/gpu_32 \
+    --config.pretrain.num_experts=32 --config.pretrain.expert_dim=256
+  python -m experiments.sample_landscape \
+    --config=configs/regret/landscape.py:gpu \
+    --config.model.path=runs/upcycle_smollm2/domains_0 \
+    --workdir=runs/landscape/smollm2_8
 """
 
 import ml_collections
 
 from configs.online import smollm2
-from configs.pretrain import gpu
+from configs.pretrain import gpu, quick
 
 
-def get_config() -> ml_collections.ConfigDict:
-  """The byte model of one GPU, or a checkpoint's folder as `model.path`."""
+def get_config(size: str = "quick") -> ml_collections.ConfigDict:
+  """A byte model, or a checkpoint's folder as `model.path`.
+
+  Args:
+    size: "quick", the byte model of two CPU cores, or "gpu".
+  """
   config = ml_collections.ConfigDict()
-  config.pretrain = gpu.get_config().pretrain
+  is_quick = size == "quick"
+  config.pretrain = (quick if is_quick else gpu).get_config().pretrain
   config.model = smollm2.get_config().model
   config.model.path = ""
   config.model.context = 128
   config.cache_dir = ""
-  config.num_points = 2000
+  config.num_points = 300 if is_quick else 2000
   # Of each task.
-  config.num_windows = 32
+  config.num_windows = 8 if is_quick else 32
   config.seed = 0
   return config

@@ -3,7 +3,8 @@
 The names of `FAMILIES` are those that an experiment's config gives. The papers
 measure real models only: every family here is ours, or a classic objective
 carried onto the simplex by us [R], sized so that uniform weights lose .05 to .4
-of reward a slot. Letters: V tasks, E experts, H hidden units.
+of reward a slot; but for `fitted`, whose table a real model's merges made.
+Letters: V tasks, E experts, H hidden units.
 """
 
 from jax.tree_util import Partial

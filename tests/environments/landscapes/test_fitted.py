@@ -7,7 +7,9 @@ import pytest
 import scipy.optimize
 
 from experiments import fit_landscape
+from experiments.common import readme_block
 from tanbr_jax.environments.landscapes import fitted
+from tanbr_jax.report import workdir
 
 TABLES = sorted(path.stem for path in fitted.FOLDER.glob("*.npz"))
 
@@ -107,3 +109,11 @@ def test_what_is_not_concave_is_fitted_by_what_is():
   # The best straight line through a parabola on [0, 1] errs by 1/6 at the ends.
   errors = np.abs(fit_landscape.predict(table, weights) - share**2)
   assert 0.1 < errors.max() < 0.2
+
+
+def test_the_readme_and_the_tables_are_those_of_the_kept_results():
+  results = workdir.read_json(fit_landscape.RESULTS)
+  readme = fit_landscape.RESULTS.with_name("README.md").read_text("utf-8")
+  made = fit_landscape.table(results)
+  assert readme_block.block(readme, fit_landscape.NAME) == made
+  assert {name for name in results if name != "checksum"} == set(TABLES)
