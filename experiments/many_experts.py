@@ -20,7 +20,7 @@ from experiments.common import launch, readme_block
 RESULTS = launch.ROOT / "experiments" / "regret" / "many_experts.json"
 NAME = "many_experts"  # Of the README's markers.
 BASELINE = "uniform"
-SIZES = ("num_experts", "num_rounds", "num_seeds")
+SIZES = ("num_experts", "num_rounds", "first_seed", "num_seeds")
 
 
 def collect(run: Path) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def collect(run: Path) -> dict[str, Any]:
     run: a folder with runs below it.
 
   Returns:
-    A row for each stream, number of experts, of slots and of seeds, with the
+    A row for each stream, number of experts and of slots, and seeds, with the
     figures of every method (`play_streams.figures`).
 
   Raises:
@@ -59,7 +59,12 @@ def table(results: Mapping[str, Any]) -> str:
   lines = []
   for row in rows:
     family, mix = row["stream"].split("/")
-    sizes = (f"{row[size]:,}" for size in SIZES)
+    last = row["first_seed"] + row["num_seeds"] - 1
+    sizes = (
+      str(row["num_experts"]),
+      f"{row['num_rounds']:,}",
+      f"{row['first_seed']} to {last}",
+    )
     plain = f"{row['methods'][BASELINE]['regret']:.1f}"
     cells = (_cell(row["methods"], method) for method in methods)
     lines.append([family, mix, *sizes, plain, *cells])

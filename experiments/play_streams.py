@@ -56,6 +56,7 @@ def run(config: ml_collections.ConfigDict, *, workdir: str) -> None:
     "num_experts": synthetic.num_experts,
     "num_tasks": synthetic.num_tasks,
     "num_rounds": settings.num_rounds,
+    "first_seed": settings.first_seed,
     "num_seeds": settings.num_seeds,
     "streams": {name: {} for name in environments},
   }

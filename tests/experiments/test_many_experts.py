@@ -21,6 +21,7 @@ def make_run(folder, num_rounds=40):
       result = {
         "num_experts": count,
         "num_rounds": num_rounds,
+        "first_seed": 4,
         "num_seeds": 2,
         "streams": {"quadratic/drift": group},
       }
@@ -36,7 +37,7 @@ def test_files_of_different_methods_come_together(tmp_path):
     assert set(row["methods"]) == {"uniform", "random", "multitask_ts"}
   _, rows = many_experts.table(results).split("\n\n")
   cells = [line.strip("| ").split(" | ") for line in rows.splitlines()]
-  assert cells[2][:6] == ["quadratic", "drift", "8", "40", "2", "10.0"]
+  assert cells[2][:6] == ["quadratic", "drift", "8", "40", "4 to 5", "10.0"]
   shown = dict(zip(cells[0][6:], cells[2][6:], strict=True))
   assert shown == {"`random`": "20.0 (2.00)", "`multitask_ts`": "5.0 (1.25)"}
 
