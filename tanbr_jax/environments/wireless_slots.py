@@ -31,6 +31,7 @@ from jax.tree_util import Partial
 from tanbr_jax import data, models, moe
 from tanbr_jax.bandits.base import Context, Feedback
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import Count, NonNegative, Range
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.environments.mixes import MixProcess, check_mix_length
@@ -132,8 +133,7 @@ def wireless_slots(
   context = context or model.config.context
   num_layers = len(model.config.moe_layers)
   num_experts = model.config.num_experts
-  if act not in ACTS:
-    raise ValueError(f"act must be one of {ACTS}, got {act!r}")
+  check_choice("act", act, ACTS)
   if num_experts is None or model.config.num_selected > 2:
     raise ValueError(
       "wireless_slots needs experts, at most 2 a token, got num_experts="
