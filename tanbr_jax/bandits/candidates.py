@@ -20,6 +20,7 @@ from tanbr_jax import partition as partitions
 from tanbr_jax.bandits.base import Decision, Shape, check_at_least
 from tanbr_jax.bandits.trees import tree_growth
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import AtLeastTwo, Inner, Positive, Whole
 from tanbr_jax.partition import Partition
 from tanbr_jax.simplex.points import dirichlet_half, dirichlet_one
@@ -68,11 +69,7 @@ def make_source(
   Raises:
     ValueError: if the name is not known or a size out of range.
   """
-  if name not in DEFAULT_SIZES:
-    raise ValueError(
-      f"candidates must be one of {sorted(DEFAULT_SIZES)}, got "
-      f"candidates={name!r}"
-    )
+  check_choice("candidates", name, DEFAULT_SIZES)
   size = DEFAULT_SIZES[name] if num_candidates is None else num_candidates
   check_at_least("num_experts", num_experts, 2)
   check_at_least("num_candidates", size, 1)

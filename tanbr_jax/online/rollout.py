@@ -22,7 +22,7 @@ import tqdm
 from absl import logging
 
 from tanbr_jax.bandits.base import Bandit, as_pytree
-from tanbr_jax.checks.names import check_name
+from tanbr_jax.checks.names import check_choice, check_name
 from tanbr_jax.environments.base import Environment
 from tanbr_jax.online import chunk_store, processes, rounds, signals
 from tanbr_jax.online.placement import Placement, place
@@ -372,8 +372,7 @@ def check(
     )
   if array.min() < 0 or array.max() >= 2**31:
     raise ValueError(f"seeds must be in [0, 2**31), got {array.tolist()}")
-  if loop not in LOOPS:
-    raise ValueError(f"loop must be one of {LOOPS}, got {loop!r}")
+  check_choice("loop", loop, LOOPS)
 
 
 class _Played(NamedTuple):

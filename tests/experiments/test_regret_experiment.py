@@ -115,7 +115,7 @@ def test_bad_values(field, value, message):
   [
     ("num_seeds", 0, "num_seeds must be in .*, got num_seeds=0"),
     ("first_seed", 2**31 - 2, "first_seed=2147483646, num_seeds=2"),
-    ("loop", "scan", "loop must be one of .*, got 'scan'"),
+    ("loop", "scan", "loop must be one of .*, got loop='scan'"),
   ],
 )
 def test_bad_runs(field, value, message, tmp_path):

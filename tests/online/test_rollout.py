@@ -405,7 +405,7 @@ def test_bandits_of_two_structures_do_not_play_together():
     ({"seeds": [True, False]}, "sequence of integers, got \\[True, False"),
     ({"seeds": 3}, "sequence of integers, got 3"),
     ({"name": "../x"}, "got name='..'"),
-    ({"loop": "scan"}, "loop must be one of .*, got 'scan'"),
+    ({"loop": "scan"}, "loop must be one of .*, got loop='scan'"),
   ],
 )
 def test_bad_arguments(change, message):

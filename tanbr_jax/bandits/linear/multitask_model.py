@@ -27,6 +27,7 @@ from tanbr_jax.bandits.linear.earned_exploration import (
 from tanbr_jax.bandits.linear.gradient_model import with_gradients
 from tanbr_jax.bandits.reward_model import Estimate, RewardModel
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import (
   AtLeastTwo,
   Chance,
@@ -124,10 +125,7 @@ def multitask_model(
   Raises:
     ValueError: if the rule is not known or a number out of range.
   """
-  if rule not in EXPLORATION_RULES:
-    raise ValueError(
-      f"rule must be one of {sorted(EXPLORATION_RULES)}, got {rule=}"
-    )
+  check_choice("rule", rule, EXPLORATION_RULES)
   # The model is linear in these fixed features of the merge weights.
   has_products = num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS
   narrow = min(1.0, 8 / num_experts)
