@@ -13,9 +13,9 @@ One stream a process, then merged:
 
 Run time: about 45 minutes of one CPU core for the nine streams of the main
 methods, `--config.loop=map`; six minutes on 14 cores in parts.
-Expected: the first table of experiments/regret/README.md, whose `multitask_ts`
-and `tanbr` have the options that its section "Near the plain average" gives;
-with the defaults `quadratic/drift/multitask_ts/expected_regret` is 22 [20, 23].
+Expected: the first table of experiments/regret/README.md, whose `multitask_ts`,
+`tanbr` and `lin_ucb` have the options that its section "Near the plain average"
+gives. With the defaults it was not run.
 """
 
 import ml_collections

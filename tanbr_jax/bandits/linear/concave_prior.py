@@ -53,11 +53,16 @@ class ConcaveState(NamedTuple):
   num_slots: jax.Array
 
 
+def noise(state: ConcaveState) -> jax.Array:
+  """Returns a request's standard deviation [], in the rewards' units."""
+  found = jnp.sqrt(state.square / jnp.maximum(state.freedom, 1))
+  found = jnp.where(state.freedom > 0, found, _NO_NOISE)
+  return jnp.maximum(found, LEAST_NOISE)
+
+
 def fall(concavity: jax.Array, state: ConcaveState) -> jax.Array:
   """Returns the factor [] of |x - 1/E|^2 in m(x)."""
-  noise = jnp.sqrt(state.square / jnp.maximum(state.freedom, 1))
-  noise = jnp.where(state.freedom > 0, noise, _NO_NOISE)
-  return -concavity * jnp.maximum(noise, LEAST_NOISE)
+  return -concavity * noise(state)
 
 
 def _distance(weights: jax.Array) -> jax.Array:
@@ -92,7 +97,7 @@ def _update(model, concavity, key, state, task_mix, weights, feedback):
   )
   freedom = jnp.sum((count > 0) & (state.count > 0), dtype=jnp.float32)
   told = jnp.any(count > 0) & (state.num_slots < NOISE_SLOTS)
-  noise = ConcaveState(
+  told_noise = ConcaveState(
     None,
     total,
     mean,
@@ -100,8 +105,8 @@ def _update(model, concavity, key, state, task_mix, weights, feedback):
     state.freedom + freedom,
     state.num_slots + 1,
   )
-  noise = jax.tree.map(
-    lambda a, b: jnp.where(told, a, b), noise, state._replace(model=None)
+  told_noise = jax.tree.map(
+    lambda a, b: jnp.where(told, a, b), told_noise, state._replace(model=None)
   )
   feedback = feedback._replace(
     task_reward=feedback.task_reward - factor * _distance(weights)
@@ -110,7 +115,7 @@ def _update(model, concavity, key, state, task_mix, weights, feedback):
     slope = factor * jax.grad(_distance)(weights)
     feedback = feedback._replace(gradient=feedback.gradient - slope)
   learnt = model.update(key, state.model, task_mix, weights, feedback)
-  return noise._replace(model=learnt)
+  return told_noise._replace(model=learnt)
 
 
 def with_concave_prior(

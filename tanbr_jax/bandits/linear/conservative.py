@@ -13,8 +13,9 @@ with c_k the share of part k in the mix's reward, and the fall of the prior mean
 (`concave_prior`). F and D are kept and G is told by the coefficients of today:
 an estimate of what was won that made a learner bold is corrected by the rewards
 that came of it. What a learner proposes is played if, with it, the mean of G
-less `caution` posterior standard deviations is at least -allowance n / E, n the
-slots so far; otherwise a half, a quarter or an eighth of the way from the
+less `caution` posterior standard deviations is at least -allowance n / E, in
+units of the rewards' first spread or of 1.5 standard deviations of the noise
+if that is more, n the slots so far; otherwise a half, a quarter or an eighth of the way from the
 centre to it, or the centre. Sums run over the last 1 / (1 - memory) slots.
 
 What may be lost to the baseline is thus a number of rewards a slot, and not a
@@ -34,6 +35,7 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits.linear.concave_prior import (
   NOISE_SLOTS,
   fall,
+  noise,
   with_concave_prior,
 )
 from tanbr_jax.bandits.linear.earned_exploration import (
@@ -45,6 +47,9 @@ from tanbr_jax.regression import polynomial
 from tanbr_jax.regression.polynomial import FixedFeatures
 
 _MEMORY = 0.999
+# The rewards' first spread is taken to be at least so many standard deviations
+# of the noise.
+_LEAST_SPREAD = 1.5
 # Shares of the way from the centre that are tried.
 _SCALES = np.float32([1.0, 0.5, 0.25, 0.125])
 
@@ -169,7 +174,9 @@ def _restrain(
   gains = jnp.sum(linear.coefficients(model)[None] * sums, axis=(1, 2))
   gains = gains + fall(numbers.concavity, state.model.model) * distances
   gains = gains - numbers.caution * linear.deviation(model, sums)
-  allowed = numbers.allowance / num_experts * (state.num_slots + 1)
+  # The first spread is of one task's noise, or less, where few tasks are seen.
+  spread = jnp.maximum(1.0, _LEAST_SPREAD * noise(state.model.model))
+  allowed = numbers.allowance * spread / num_experts * (state.num_slots + 1)
   # The first slots tell the noise, which the prior mean is made of. As n fades,
   # these are NOISE_SLOTS + 1.
   affords = (gains + allowed >= 0) & (state.num_slots >= NOISE_SLOTS)

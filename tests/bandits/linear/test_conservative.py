@@ -8,7 +8,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax import bandits
 from tanbr_jax.bandits import Feedback
-from tanbr_jax.bandits.linear.concave_prior import NOISE_SLOTS, fall
+from tanbr_jax.bandits.linear.concave_prior import NOISE_SLOTS, noise
 from tanbr_jax.bandits.linear.conservative import (
   Caution,
   LinearParts,
@@ -63,7 +63,7 @@ def _phi(x):
   return np.concatenate([[1.0], u, u[rows] * u[columns]])
 
 
-def _wanted(slots, proposed, fall, allowance, caution):
+def _wanted(slots, proposed, noise, allowance, caution):
   """What is played, from all slots (points, coefficients after them, seen)."""
   centre = np.full(E, 1 / E)
   # `_take` learns from every slot, the account from those that show something.
@@ -77,13 +77,14 @@ def _wanted(slots, proposed, fall, allowance, caution):
     distance += age * np.sum((point - centre) ** 2)
   if len(seen) <= NOISE_SLOTS:
     return centre
+  fall, spread = -CONCAVITY * noise, max(1, 1.5 * noise)
   for scale in (1, 0.5, 0.25, 0.125):
     x = centre + scale * (proposed - centre)
     total = sums + np.outer(MIX, _phi(x) - _phi(centre))
     gain = coefficients @ total.sum(1)
     gain += fall * (distance + np.sum((x - centre) ** 2))
     gain -= caution * DEVIATION * np.sqrt(np.sum(total**2))
-    if gain + allowance * (ages.sum() + 1) / E >= 0:
+    if gain + allowance * spread * (ages.sum() + 1) / E >= 0:
       return x
   return centre
 
@@ -99,8 +100,8 @@ def test_what_is_played_against_a_sum_over_all_slots(numbers):
   for t in range(60):
     proposed = rng.dirichlet(np.ones(E)).astype(np.float32)
     played = restrain(state, MIX, proposed)
-    factor = float(fall(jnp.float32(CONCAVITY), state.model.model))
-    wanted = _wanted(slots, proposed.astype(np.float64), factor, *numbers)
+    size = float(noise(state.model.model))
+    wanted = _wanted(slots, proposed.astype(np.float64), size, *numbers)
     np.testing.assert_allclose(played, wanted, atol=1e-6)
     lengths.append(np.linalg.norm(wanted - 1 / E))
     told = rng.normal(0, 0.3, V).astype(np.float32)
