@@ -15,8 +15,9 @@ an estimate of what was won that made a learner bold is corrected by the rewards
 that came of it. What a learner proposes is played if, with it, the mean of G
 less `caution` posterior standard deviations is at least -allowance n / E, in
 units of the rewards' first spread or of 1.5 standard deviations of the noise
-if that is more, n the slots so far; otherwise a half, a quarter or an eighth of the way from the
-centre to it, or the centre. Sums run over the last 1 / (1 - memory) slots.
+if that is more, n the slots so far; otherwise a half, a quarter or an eighth of
+the way from the centre to it, or the centre. Sums run over the last
+1 / (1 - memory) slots.
 
 What may be lost to the baseline is thus a number of rewards a slot, and not a
 share of the baseline's reward as in the papers, since rewards have no zero [R].
