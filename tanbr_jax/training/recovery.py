@@ -13,6 +13,7 @@ import numpy as np
 
 from tanbr_jax import models
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import Count, Positive, Whole
 from tanbr_jax.models.fine_tunes import FineTunes
 from tanbr_jax.training import loop
@@ -102,8 +103,7 @@ def _split(
   model: models.Model, params: models.Params, part: str
 ) -> tuple[Any, Any]:
   """Two trees of the parameters: those that are trained, and the others."""
-  if part not in PARTS:
-    raise ValueError(f"part must be one of {PARTS}, got part={part!r}")
+  check_choice("part", part, PARTS)
   if isinstance(model, FineTunes):
     raise ValueError("a model of fine-tunes is not trained: merge it first")
   trained, frozen = {}, {}
