@@ -20,6 +20,7 @@ from tanbr_jax import partition as partitions
 from tanbr_jax.bandits.base import Decision, Shape, check_at_least
 from tanbr_jax.bandits.trees import tree_growth
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import AtLeastTwo, Inner, Positive, Whole
 from tanbr_jax.partition import Partition
 from tanbr_jax.simplex.points import dirichlet_half, dirichlet_one
@@ -38,7 +39,8 @@ class Source(NamedTuple):
       on what is played: the candidate's index, and for a tree the leaf that
       holds the weights, depth, max_depth, num_leaves, tree_full.
     update: `update(state, decision, seen) -> state`; `seen` is false where the
-      slot showed nothing, and the state then stays.
+      slot showed nothing, and the state then stays. The decision's aux may be
+      empty: who serves the weights at once need not wait for it.
   """
 
   init: Callable[[], Any]
@@ -67,11 +69,7 @@ def make_source(
   Raises:
     ValueError: if the name is not known or a size out of range.
   """
-  if name not in DEFAULT_SIZES:
-    raise ValueError(
-      f"candidates must be one of {sorted(DEFAULT_SIZES)}, got "
-      f"candidates={name!r}"
-    )
+  check_choice("candidates", name, DEFAULT_SIZES)
   size = DEFAULT_SIZES[name] if num_candidates is None else num_candidates
   check_at_least("num_experts", num_experts, 2)
   check_at_least("num_candidates", size, 1)
@@ -189,17 +187,28 @@ def _propose_leaves(draws: Shape, key, state) -> tuple[jax.Array, jax.Array]:
   )
 
 
-def _describe_leaf(
-  partition, state: LeavesState, candidate, merge_weights
-) -> dict[str, jax.Array]:
-  tree = state.tree
+def _leaf(partition, tree, candidate, merge_weights) -> jax.Array:
+  """The leaf that is credited, [] int32."""
   # Representatives of boxes lie on faces that two cells share: a leaf that is
   # played as it is must be credited itself.
   capacity = tree.representatives.shape[0]
   own = jnp.minimum(candidate, capacity - 1)
   is_own = jnp.all(merge_weights == tree.representatives[own])
   is_own = is_own & (candidate < capacity)
-  leaf = jnp.where(is_own, own, partition.locate(tree, merge_weights))
+  return jnp.where(is_own, own, partition.locate(tree, merge_weights))
+
+
+def _holder(tree, merge_weights) -> jax.Array:
+  """The first leaf whose representative the weights are, [] int32; else 0."""
+  same = jnp.all(tree.representatives == merge_weights[None], axis=1)
+  return jnp.argmax(same & tree.is_leaf).astype(jnp.int32)
+
+
+def _describe_leaf(
+  partition, state: LeavesState, candidate, merge_weights
+) -> dict[str, jax.Array]:
+  tree = state.tree
+  leaf = _leaf(partition, tree, candidate, merge_weights)
   return {
     "leaf": leaf,
     "depth": tree.depths[leaf],
@@ -212,7 +221,10 @@ def _describe_leaf(
 def _grow(
   partition, rho, split_scale, state: LeavesState, decision: Decision, seen
 ) -> LeavesState:
-  leaf = decision.aux["leaf"]
+  leaf = decision.aux.get("leaf")
+  if leaf is None:  # Who serves the weights at once leaves out the rest.
+    own = _holder(state.tree, decision.merge_weights)
+    leaf = _leaf(partition, state.tree, own, decision.merge_weights)
   return LeavesState(
     *tree_growth.visit(
       partition, *state, leaf, seen, rho=rho, split_scale=split_scale

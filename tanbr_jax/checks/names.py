@@ -1,5 +1,7 @@
 """Names that users give: which can be used, and how any text is shown."""
 
+from collections.abc import Iterable
+
 MAX_BYTES = 100
 # Of paths, of keys (`<stream>/<method>:<field>`) and of comma lists.
 _SEPARATORS = frozenset("/\\:,")
@@ -29,6 +31,23 @@ def check_name(kind: str, name: str) -> None:
       f"{kind} must be 1 to {MAX_BYTES} bytes of printable text without '/', "
       "'\\', ':' or ',', without a dot in front and spaces around, got "
       f"{kind}={name!r}"
+    )
+
+
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+  """Refuses what is none of the values that an argument may have.
+
+  Args:
+    name: of the argument, for the error.
+    value: what is given.
+    known: what may be given.
+
+  Raises:
+    ValueError: the value is not known.
+  """
+  if value not in known:
+    raise ValueError(
+      f"{name} must be one of {tuple(known)}, got {name}={value!r}"
     )
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import Count, NonNegative
 
 Sampler = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -41,8 +42,7 @@ def create(kind: str, *, noise: NonNegative, num_tasks: Count) -> Sampler:
   Raises:
     ValueError: the kind is unknown or noise is negative.
   """
-  if kind not in KINDS:
-    raise ValueError(f"noise_kind must be one of {list(KINDS)}, got {kind!r}")
+  check_choice("noise_kind", kind, KINDS)
   deviation = jnp.float32(noise)
   if kind == "bernoulli":
     return Partial(_bernoulli)

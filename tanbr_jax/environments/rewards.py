@@ -19,6 +19,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax import data, models
+from tanbr_jax.checks.names import check_choice
 
 Reward = Callable[[jax.Array, data.Windows], jax.Array]
 
@@ -150,8 +151,7 @@ def as_reward(reward: str | Reward) -> Partial:
     return reward
   if callable(reward):
     return Partial(reward)
-  if reward not in NAMED:
-    raise ValueError(f"reward must be one of {list(NAMED)}, got {reward!r}")
+  check_choice("reward", reward, NAMED)
   return NAMED[reward]()
 
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from tanbr_jax import data, models
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.environments.gradients import SlotGradient, without_mean
 
 SIGNALS = ("agreement", "differences", "entropy", "log_likelihood")
@@ -92,8 +93,7 @@ def check(
   Raises:
     ValueError: a value is none of these, in one line.
   """
-  if signal not in SIGNALS:
-    raise ValueError(f"signal must be one of {list(SIGNALS)}, got {signal!r}")
+  check_choice("signal", signal, SIGNALS)
   if not 0 <= gradient_requests <= requests:
     raise ValueError(
       "gradient_requests must be in [0, requests of a slot], got "

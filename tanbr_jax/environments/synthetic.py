@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Context, Feedback, Shape
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import AtLeastTwo, Count, NonNegative, Range
 from tanbr_jax.environments import noise as noises
 from tanbr_jax.environments.base import Environment, Outcome
@@ -124,10 +125,7 @@ def _check(
   monitor: Any,
   requests: int | None,
 ) -> None:
-  if family not in families.FAMILIES:
-    raise ValueError(
-      f"family must be one of {sorted(families.FAMILIES)}, got {family!r}"
-    )
+  check_choice("family", family, families.FAMILIES)
   if monitor is not None and requests is None:
     raise ValueError("a monitor needs counts: give requests, got requests=None")
 

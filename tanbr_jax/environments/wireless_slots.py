@@ -7,9 +7,10 @@ lost; and the energy is looked up by the loads that came about. A request's
 reward is its accuracy less `joules_weight` times its joules a token. What a
 point of the simplex decides:
 
-- `act="budgets"`: how the budget of deviations is shared out over the layers
-  (the simplex has L corners): layer l's is `share * L * x_l` in units of the
-  mean size of its experts' outputs. Uniform weights are SiftMoE alone.
+- `act="budgets"`: how a budget of deviations is shared out over the layers (the
+  simplex has L + 1 corners): layer l's is `share * L * x_l` in units of the
+  mean size of its experts' outputs, and what the last corner has is not spent.
+  SiftMoE alone has the same weight for all layers.
 - `act="merge_weights"`: the user holds the experts' average with these weights
   (E corners), and what SiftMoE would skip goes to it. How far expert i is from
   it is estimated by `sum_j x_j d[i, j]`, so that good weights let more tokens
@@ -30,6 +31,7 @@ from jax.tree_util import Partial
 from tanbr_jax import data, models, moe
 from tanbr_jax.bandits.base import Context, Feedback
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import Count, NonNegative, Range
 from tanbr_jax.environments.base import Environment, Outcome
 from tanbr_jax.environments.mixes import MixProcess, check_mix_length
@@ -113,7 +115,8 @@ def wireless_slots(
     radio: see `Radio`.
     task_mix: the process of task mixes, shown as it is.
     act: what the weights decide, one of `ACTS`.
-    share: the mean budget of a layer in units of its experts' mean outputs.
+    share: the mean budget of a layer in units of its experts' mean outputs,
+      where the last corner of "budgets" has no weight.
     joules_weight: what a joule a token costs, in units of accuracy.
     requests_per_slot: B.
     context: S; None for the model's own.
@@ -130,8 +133,7 @@ def wireless_slots(
   context = context or model.config.context
   num_layers = len(model.config.moe_layers)
   num_experts = model.config.num_experts
-  if act not in ACTS:
-    raise ValueError(f"act must be one of {ACTS}, got {act!r}")
+  check_choice("act", act, ACTS)
   if num_experts is None or model.config.num_selected > 2:
     raise ValueError(
       "wireless_slots needs experts, at most 2 a token, got num_experts="
@@ -161,7 +163,7 @@ def wireless_slots(
     jnp.float32(share),
     jnp.float32(joules_weight),
   )
-  corners = num_layers if act == "budgets" else num_experts
+  corners = num_layers + 1 if act == "budgets" else num_experts
   if candidates is None:
     uniform = jnp.full((1, corners), 1 / corners, jnp.float32)
     candidates = jnp.concatenate([uniform, jnp.eye(corners, dtype=jnp.float32)])
@@ -242,7 +244,7 @@ def serve(
   last_j = jnp.zeros((), jnp.float32)
   share = jnp.full(num_layers, 1.0) * arrays.share
   if settings.act == "budgets":
-    share = arrays.share * num_layers * weights
+    share = arrays.share * num_layers * weights[:-1]
   else:
     model, params = _with_average(model, params, weights)
     apart = jnp.einsum("lij,j->li", table[:, :, :num_experts], weights)

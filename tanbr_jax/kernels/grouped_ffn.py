@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.kernels import implementations, mosaic_tpu, tokamax
 from tanbr_jax.kernels.activations import ACTIVATIONS, activate
 from tanbr_jax.kernels.arrays import check_is_array
@@ -69,11 +70,7 @@ def _check(
   w_gate: jax.Array | None,
   activation: str,
 ) -> None:
-  if activation not in ACTIVATIONS:
-    raise ValueError(
-      f"activation must be one of {sorted(ACTIVATIONS)}, "
-      f"got activation={activation!r}"
-    )
+  check_choice("activation", activation, ACTIVATIONS)
   gate = w_in if w_gate is None else w_gate
   check_is_array(
     x=x, w_in=w_in, w_out=w_out, w_gate=gate, group_sizes=group_sizes

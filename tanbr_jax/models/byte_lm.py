@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from tanbr_jax import moe
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import Count
 from tanbr_jax.models.base import (
   DTYPES,
@@ -72,8 +73,7 @@ class ByteLMConfig(ranges.Checked):
       ValueError: if a size is below 1, K is not in [1, E] or a type unknown.
     """
     super().__post_init__()
-    if self.dtype not in DTYPES:
-      raise ValueError(f"dtype must be one of {DTYPES}, got {self.dtype!r}")
+    check_choice("dtype", self.dtype, DTYPES)
     if self.num_experts is not None and self.num_selected > self.num_experts:
       raise ValueError(
         "num_selected must be in [1, num_experts], got "

@@ -10,6 +10,7 @@ from typing import Any
 
 from tanbr_jax import kernels
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import Count, Positive, Real, Whole
 from tanbr_jax.models.base import DTYPES
 from tanbr_jax.models.decoder_options import AttentionOptions, RouterOptions
@@ -102,10 +103,7 @@ class DecoderConfig(ranges.Checked):
       ("norm_place", NORM_PLACES),
       ("dtype", DTYPES),
     ):
-      if getattr(self, name) not in known:
-        raise ValueError(
-          f"{name} must be one of {known}, got {name}={getattr(self, name)!r}"
-        )
+      check_choice(name, getattr(self, name), known)
 
   def _check_sizes(self) -> None:
     if self.num_heads % self.num_kv_heads or self.head_dim % 2:
@@ -246,8 +244,7 @@ def preset(name: str, **changes: Any) -> DecoderConfig:
   Raises:
     ValueError: if the preset or a field is unknown, or the sizes cannot be.
   """
-  if name not in PRESETS:
-    raise ValueError(f"preset must be one of {tuple(PRESETS)}, got {name!r}")
+  check_choice("preset", name, PRESETS)
   known = {field.name for field in dataclasses.fields(DecoderConfig)}
   if unknown := sorted(set(changes) - known):
     raise ValueError(f"preset has no field {unknown[0]!r}, got {changes}")

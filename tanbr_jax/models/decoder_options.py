@@ -4,6 +4,7 @@ import dataclasses
 
 from tanbr_jax import moe
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import (
   Count,
   NonNegative,
@@ -48,10 +49,7 @@ class RouterOptions(ranges.Checked):
       ValueError: if `scores` is none of `SCORES`, or a number out of range.
     """
     super().__post_init__()
-    if self.scores not in SCORES:
-      raise ValueError(
-        f"scores must be one of {SCORES}, got scores={self.scores!r}"
-      )
+    check_choice("scores", self.scores, SCORES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,11 +86,7 @@ class AttentionOptions(ranges.Checked):
       ValueError: if the norm is unknown, or a number out of range.
     """
     super().__post_init__()
-    if self.query_key_norm not in QUERY_KEY_NORMS:
-      raise ValueError(
-        f"query_key_norm must be one of {QUERY_KEY_NORMS}, got "
-        f"query_key_norm={self.query_key_norm!r}"
-      )
+    check_choice("query_key_norm", self.query_key_norm, QUERY_KEY_NORMS)
 
   def window_of(self, layer: int) -> int | None:
     """The window of a layer, None where it sees all positions."""

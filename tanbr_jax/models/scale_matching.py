@@ -17,6 +17,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from tanbr_jax import moe
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.models.base import Model, MoeInput, MoeOutput, Params
 from tanbr_jax.models.fine_tunes import FineTunes
 from tanbr_jax.moe import feed_forward
@@ -77,8 +78,7 @@ def match_scale(
       routes from its routers, the tokens are not [n, S] or fewer than two, or
       the mode is unknown.
   """
-  if mode not in MODES:
-    raise ValueError(f"mode must be one of {MODES}, got mode={mode!r}")
+  check_choice("mode", mode, MODES)
   if model.config.num_experts is None or isinstance(model, FineTunes):
     raise ValueError("model must have stacked experts, whose scale is matched")
   input_ids = np.asarray(input_ids, np.int32)

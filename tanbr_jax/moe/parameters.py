@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tanbr_jax import kernels
+from tanbr_jax.checks.names import check_choice
 
 T = TypeVar("T")
 # The arrays of a block; those of `Experts` have a leading E axis.
@@ -21,11 +22,7 @@ def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:
   Raises:
     ValueError: if there is none.
   """
-  if name not in kernels.ACTIVATIONS:
-    raise ValueError(
-      f"activation must be one of {sorted(kernels.ACTIVATIONS)}, "
-      f"got activation={name!r}"
-    )
+  check_choice("activation", name, kernels.ACTIVATIONS)
   return kernels.ACTIVATIONS[name]
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tanbr_jax import kernels
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.moe.parameters import check_number, is_integer
 from tanbr_jax.moe.routing import NO_EXPERT, Routing
 from tanbr_jax.moe.scores import GroupLimit, limit_groups, pick
@@ -205,8 +206,7 @@ def _check(
       "num_selected must be an integer in [1, num_experts], got "
       f"num_selected={num_selected}, num_experts={num_experts}"
     )
-  if scores not in SCORES:
-    raise ValueError(f"scores must be one of {SCORES}, got scores={scores!r}")
+  check_choice("scores", scores, SCORES)
   if correction_bias is not None:
     kernels.check_is_array(correction_bias=correction_bias)
   if correction_bias is not None and correction_bias.shape != (num_experts,):

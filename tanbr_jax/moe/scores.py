@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tanbr_jax import kernels
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.kernels import selection
 
 
@@ -82,10 +83,7 @@ def _check_limit(limit: GroupLimit, num_experts: int) -> None:
       f"num_selected={num_selected}, num_groups={num_groups}"
     )
   smallest = {"max": 1, "top2_sum": 2}
-  if score not in smallest:
-    raise ValueError(
-      f"score must be one of {sorted(smallest)}, got score={score!r}"
-    )
+  check_choice("score", score, smallest)
   if num_experts // num_groups < smallest[score]:
     raise ValueError(
       f"score={score!r} needs groups of at least {smallest[score]} experts, "

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+from scipy import special
 
 _CONFIDENCE = 0.95
 
@@ -39,7 +39,7 @@ def mean(values: np.ndarray) -> Estimate:
   if values.size == 1:
     return Estimate(centre, np.nan, np.nan)
   error = values.std(ddof=1) / np.sqrt(values.size)
-  quantile = scipy.stats.t.ppf((1 + _CONFIDENCE) / 2, values.size - 1)
+  quantile = special.stdtrit(values.size - 1, (1 + _CONFIDENCE) / 2)
   half = float(quantile * error)
   return Estimate(centre, centre - half, centre + half)
 
@@ -82,17 +82,11 @@ def bootstrap(
   whole = float(statistic(values))
   if values.shape[0] == 1:
     return Estimate(whole, np.nan, np.nan)
-  # Indices are resampled, not values: SciPy would draw for every column anew.
-  found = scipy.stats.bootstrap(
-    (np.arange(values.shape[0]),),
-    lambda rows: statistic(values[rows]),
-    n_resamples=num_resamples,
-    vectorized=False,
-    confidence_level=_CONFIDENCE,
-    method="percentile",
-    rng=np.random.default_rng(seed),
-  )
-  low, high = found.confidence_interval
+  num_seeds = values.shape[0]
+  rng = np.random.default_rng(seed)
+  drawn = rng.integers(num_seeds, size=(num_resamples, num_seeds))
+  found = [statistic(values[rows]) for rows in drawn]
+  low, high = np.quantile(found, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
   return Estimate(whole, float(low), float(high))
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 from tanbr_jax import models
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import (
   Count,
   NonNegative,
@@ -84,10 +85,7 @@ class PretrainConfig(ranges.Checked):
     """
     super().__post_init__()
     for name, known in (("model", MODELS), ("table", TABLES)):
-      if getattr(self, name) not in known:
-        raise ValueError(
-          f"{name} must be one of {known}, got {getattr(self, name)!r}"
-        )
+      check_choice(name, getattr(self, name), known)
     self.make_model()
     if self.batch_size % self.mixes_per_step:
       raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 
 from tanbr_jax import models
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import Count, Positive, Whole
 from tanbr_jax.models.fine_tunes import FineTunes
 from tanbr_jax.training import loop
@@ -72,7 +73,7 @@ def recover(
   found = loop.train(
     [loss],
     trained,
-    optimiser=loop.adamw(learning_rate=learning_rate, num_steps=num_steps),
+    optimiser=_optimiser(learning_rate=learning_rate, num_steps=num_steps),
     num_steps=num_steps,
     seed=seed,
     tokens_per_step=batch_size * (windows.shape[1] - 1),
@@ -82,7 +83,10 @@ def recover(
   return _joined(frozen, found)
 
 
-# One function a model, or another seed would compile again.
+# One optimiser and one function a model, or another seed would compile again.
+_optimiser = functools.lru_cache(maxsize=8)(loop.adamw)
+
+
 @functools.cache
 def _function(model: models.Model, batch_size: int) -> Callable[..., jax.Array]:
   def loss(
@@ -99,8 +103,7 @@ def _split(
   model: models.Model, params: models.Params, part: str
 ) -> tuple[Any, Any]:
   """Two trees of the parameters: those that are trained, and the others."""
-  if part not in PARTS:
-    raise ValueError(f"part must be one of {PARTS}, got part={part!r}")
+  check_choice("part", part, PARTS)
   if isinstance(model, FineTunes):
     raise ValueError("a model of fine-tunes is not trained: merge it first")
   trained, frozen = {}, {}

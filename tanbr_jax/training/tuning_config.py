@@ -4,6 +4,7 @@ import dataclasses
 
 from tanbr_jax import models
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import (
   Count,
   NonNegative,
@@ -93,10 +94,7 @@ class TuningConfig(ranges.Checked):
       ("penalty", PENALTIES),
       ("form", mask_router.FORMS),
     ):
-      if getattr(self, name) not in known:
-        raise ValueError(
-          f"{name} must be one of {known}, got {name}={getattr(self, name)!r}"
-        )
+      check_choice(name, getattr(self, name), known)
     if self.trains == "added" and self.method in ("none", "smaller_k"):
       raise ValueError(
         f"method={self.method!r} adds nothing to train, got trains='added'"

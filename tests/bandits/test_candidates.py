@@ -11,7 +11,8 @@ from tanbr_jax.bandits import Decision, candidates
 
 def test_ascent_starts_hold_vertices_centre_and_the_last_weights():
   previous = jnp.asarray([0.2, 0.3, 0.5], jnp.float32)
-  starts = candidates.ascent_starts(jax.random.key(1), previous, 5)
+  make = jax.jit(candidates.ascent_starts, static_argnums=2)
+  starts = make(jax.random.key(1), previous, 5)
   wanted = [*np.eye(3), np.full(3, 1 / 3), [0.2, 0.3, 0.5]]
   np.testing.assert_allclose(starts[:5], np.asarray(wanted, np.float32))
   assert starts.shape == (10, 3)
@@ -20,7 +21,7 @@ def test_ascent_starts_hold_vertices_centre_and_the_last_weights():
 
 
 def test_dirichlet_draws_are_uniform_on_the_simplex():
-  source = candidates.make_source("dirichlet", 60, 6000)
+  source = compiled(candidates.make_source("dirichlet", 60, 6000))
   points, active = source.propose(jax.random.key(0), source.init())
   assert np.all(active)
   np.testing.assert_allclose(points.sum(axis=1), 1, atol=1e-5)
@@ -34,9 +35,18 @@ def decide(weights, leaf=0):
   return Decision(weights, {"leaf": jnp.int32(leaf)})
 
 
+def compiled(source):
+  """The same source, each of whose functions is one program."""
+  return source._replace(
+    propose=jax.jit(source.propose),
+    update=jax.jit(source.update),
+    describe=jax.jit(source.describe),
+  )
+
+
 def make_leaves(**options):
   partition = partitions.simplex(num_experts=3, capacity=5)
-  return candidates.leaves(partition, num_experts=3, **options)
+  return compiled(candidates.leaves(partition, num_experts=3, **options))
 
 
 def test_a_leaf_splits_that_was_played_often_enough():
@@ -96,7 +106,7 @@ def test_fresh_draws_join_the_leaves_with_every_split():
 
 
 def test_ascent_remembers_what_was_played_in_a_slot_that_showed_something():
-  source = candidates.make_source("ascent", 3, 2)
+  source = compiled(candidates.make_source("ascent", 3, 2))
   x = jnp.asarray([0.7, 0.2, 0.1], jnp.float32)
   state = source.update(source.init(), decide(x), jnp.asarray(False))
   np.testing.assert_allclose(state, 1 / 3)

@@ -38,3 +38,12 @@ def test_any_name_is_shown_in_one_line_of_utf8(name):
 def test_what_cannot_be_shown_is_escaped():
   shown = names.printable("a\n\x1b\u202e\udcff\U0001f600\u4efb")
   assert shown == "a\\n\\x1b\\u202e\\udcff\U0001f600\u4efb"
+
+
+def test_choices_are_named_in_the_error():
+  names.check_choice("loop", "scan", ("scan", "python"))
+  with pytest.raises(ValueError) as error:
+    names.check_choice("loop", "while", {"scan": 1, "python": 2})
+  assert str(error.value) == (
+    "loop must be one of ('scan', 'python'), got loop='while'"
+  )

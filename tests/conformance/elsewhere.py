@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-  os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+  flags = os.environ.get("XLA_FLAGS", "").split()
+  flags.append("--xla_force_host_platform_device_count=8")
+  os.environ["XLA_FLAGS"] = " ".join(flags)
 
 import jax
 import jax.numpy as jnp

@@ -9,6 +9,9 @@ from tanbr_jax import data
 # tells where it starts and in which task. Tasks differ in length.
 SIZES, LENGTH = (9, 5), 4
 
+evaluation_windows = jax.jit(data.evaluation_windows, static_argnums=(1, 2))
+sample_task_windows = jax.jit(data.sample_task_windows, static_argnums=3)
+
 
 @pytest.fixture(scope="module")
 def arrays():
@@ -45,8 +48,8 @@ def test_windows_of_one_text_are_slices_at_every_start(arrays):
 
 def test_windows_of_tasks_are_slices_at_every_start(text, arrays):
   tasks = jnp.asarray([0, 1] * 300, jnp.int32)
-  sample = jax.jit(data.sample_task_windows, static_argnums=3)
-  windows = np.asarray(sample(jax.random.key(1), text, tasks, LENGTH))
+  windows = sample_task_windows(jax.random.key(1), text, tasks, LENGTH)
+  windows = np.asarray(windows)
   assert windows.shape == (600, LENGTH) and windows.dtype == np.uint8
   starts = [set(), set()]
   for task, window in zip(np.asarray(tasks), windows, strict=True):
@@ -60,23 +63,25 @@ def test_windows_are_drawn_under_vmap_and_scan(text):
   tasks = jnp.asarray([0, 1, 1], jnp.int32)
   keys = jax.random.split(jax.random.key(2), 5)
 
+  @jax.jit
   def sample(key):
     return data.sample_task_windows(key, text, tasks, LENGTH)
 
-  batched = jax.vmap(sample)(keys)
-  _, scanned = jax.lax.scan(lambda carry, key: (carry, sample(key)), 0, keys)
+  batched = jax.jit(jax.vmap(sample))(keys)
+  scanned = jax.jit(lambda keys: jax.lax.map(sample, keys))(keys)
   np.testing.assert_array_equal(batched, scanned)
   np.testing.assert_array_equal(batched[3], sample(keys[3]))
 
 
 def test_a_text_as_long_as_the_window_gives_itself(arrays):
-  window = data.sample_windows(jax.random.key(0), jnp.asarray(arrays[1]), 2, 5)
+  sample = jax.jit(data.sample_windows, static_argnums=(2, 3))
+  window = sample(jax.random.key(0), arrays[1], 2, 5)
   np.testing.assert_array_equal(window, [arrays[1]] * 2)
 
 
 @pytest.mark.parametrize("num, length", [(1, 4), (2, 4), (2, 2), (3, 3)])
 def test_evaluation_windows_are_evenly_spaced(text, arrays, num, length):
-  windows = data.evaluation_windows(text, num, length)
+  windows = evaluation_windows(text, num, length)
   assert windows.shape == (2, num, length)
   for task, size in enumerate(SIZES):
     # num == 1 has no gaps: its window starts at the first byte.
@@ -92,7 +97,7 @@ def test_starts_of_evaluation_windows_do_not_overflow():
   # modulo 251, the places of neighbours differ by about 333.
   size, num = 1_000_000, 3_000
   array = (np.arange(size) % 251).astype(np.uint8)
-  windows = data.evaluation_windows(data.from_arrays([array]), num, 2)
+  windows = evaluation_windows(data.from_arrays([array]), num, 2)
   starts = np.arange(num, dtype=np.int64) * (size - 2) // (num - 1)
   np.testing.assert_array_equal(windows[0, :, 0], array[starts])
   np.testing.assert_array_equal(windows[0, :, 1], array[starts + 1])
@@ -123,19 +128,19 @@ def test_windows_of_rows_are_rows():
   # The second task's last row is not whole.
   text = data.from_arrays([rows[0], np.append(rows[1], np.int32(6))], stride=3)
   tasks = np.arange(64, dtype=np.int32) % 2
-  drawn = np.array(data.sample_task_windows(jax.random.key(0), text, tasks, 3))
+  drawn = np.array(sample_task_windows(jax.random.key(0), text, tasks, 3))
   for task, count in enumerate((5, 2)):
     assert set(drawn[tasks == task, 0]) == {3 * row for row in range(count)}
   np.testing.assert_array_equal(drawn - drawn[:, :1], [[0, 1, 2]] * 64)
   # Three even ones of five, and of two with one again.
-  cut = data.evaluation_windows(text, 3, 3)
+  cut = evaluation_windows(text, 3, 3)
   np.testing.assert_array_equal(cut[..., 0], [[0, 6, 12], [0, 0, 3]])
 
 
 def test_marks_are_read():
   # A prompt of 5 and 0, then 7 and 0 are scored, then padding.
   windows = np.array([[~5, ~0, 7, 0, -1, -1]], np.int32)
-  read = data.read_windows(jnp.asarray(windows))
+  read = jax.jit(data.read_windows)(windows)
   np.testing.assert_array_equal(read.inputs, [[5, 0, 7, 0, 0]])
   np.testing.assert_array_equal(read.targets, [[0, 7, 0, 0, 0]])
   np.testing.assert_array_equal(read.is_scored, [[0, 1, 1, 0, 0]])

@@ -103,7 +103,7 @@ def test_no_noise_shows_the_mean():
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (("cauchy", 0.1), "'bernoulli'.*got 'cauchy'"),
+    (("cauchy", 0.1), "'bernoulli'.*got noise_kind='cauchy'"),
     (("gaussian", -0.1), "noise=-0.1"),
     (("gaussian", float("nan")), "noise=nan"),
   ],

@@ -138,7 +138,7 @@ def by_token(logits, read):
 @pytest.mark.parametrize(
   "options, message",
   [
-    ({"reward": "loss"}, r"one of \['accuracy', .*\], got 'loss'"),
+    ({"reward": "loss"}, r"one of \('accuracy', .*\), got reward='loss'"),
     (
       {"reward": by_token},
       r"to \[B\] floats, got .*8, 6.* for B=8, S=6, V=256",

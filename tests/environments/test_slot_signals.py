@@ -264,7 +264,7 @@ def test_requests_are_split_over_merges(tiny, windows, plain):
       {"gradient_requests": 1, "serve": "routed"},
       "gradient_requests=1 with serve='routed'",
     ),
-    ({"signal": "loss"}, r"\['agreement', .*\], got 'loss'"),
+    ({"signal": "loss"}, r"\('agreement', .*\), got signal='loss'"),
   ],
 )
 def test_bad_arguments_are_one_line_errors(tiny, options, message):

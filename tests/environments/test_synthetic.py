@@ -144,10 +144,10 @@ def test_tasks_follow_the_mix_and_make_the_counts():
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"family": "cubic"}, r"'quadratic', .*, got 'cubic'"),
+    ({"family": "cubic"}, r"'quadratic', .*, got family='cubic'"),
     ({"num_experts": 1}, "num_experts=1"),
     ({"noise": -0.1}, "noise=-0.1"),
-    ({"noise_kind": "uniform"}, "'task_dependent'.*, got 'uniform'"),
+    ({"noise_kind": "uniform"}, "'task_dependent'.*, got noise_kind='uniform'"),
     ({"reward_drift": -0.1}, r"\[0, 0.5\], got .*=-0.1"),
     ({"family": "plateau", "reward_drift": 0.1, "num_tasks": 7}, "num_tasks"),
     ({"requests": 0}, "requests=0"),

@@ -51,7 +51,7 @@ def test_scores_are_those_of_runs_of_each_point(tmp_path, capsys):
     ("grids", {"a": {"x": (1.0,)}, "b": {"x": (1.0, 2.0)}}, "same number of"),
     ("learners", "epsilon_gredy", "did you mean 'epsilon_greedy'"),
     ("families", "cubic", "unknown family 'cubic'"),
-    ("loop", "scan", "loop must be one of .*, got 'scan'"),
+    ("loop", "scan", "loop must be one of .*, got loop='scan'"),
   ],
 )
 def test_bad_values(field, value, message, tmp_path):

@@ -3,10 +3,12 @@
 A trace is a dict of arrays [1, T, ...] in an npz of its own. On the jax version
 and the processor that it was recorded with it must come again to the bit;
 elsewhere to 1e-5, as other versions add in other orders. A bandit that ascends
-a score that it has fitted amplifies such roundings from round to round (1e-3
-after ten rounds, .1 after a hundred, measured on jax 0.11.2): elsewhere, five
-rounds of it come again to 1e-3, and all to .02 in the mean of each array. After
-a change that is meant, record anew with
+a score that it has fitted amplifies such roundings from round to round: of
+lin_ucb, XLA's options alone move weights by 1e-3 after ten rounds and by .1
+after a hundred, and means over the rounds by .02 (weights) and .0014 (rewards;
+jax 0.10.2 and 0.12). Elsewhere, five rounds of such a bandit come again to
+1e-3, and all to what `MEANS` allows. After a change that is meant, record anew
+with
 
   RECORD_GOLDEN=1 pytest tests/golden
 
@@ -22,6 +24,8 @@ import jax
 import numpy as np
 
 FOLDER = pathlib.Path(__file__).parent
+# How far means over the rounds may be from the recorded ones elsewhere.
+MEANS = {"merge_weights": 5e-2, "expected_reward": 5e-3}
 
 
 def _provenance():
@@ -51,7 +55,7 @@ def check(name, trace, *, ascends):
         _compare(field, found, golden[field], 0 if is_here else 1e-5)
       else:
         _compare(field, found[:, :5], golden[field][:, :5], 1e-3)
-        _compare(field, found.mean(1), golden[field].mean(1), 2e-2)
+        _compare(field, found.mean(1), golden[field].mean(1), MEANS[field])
 
 
 def _compare(field, found, expected, tolerance):

@@ -38,7 +38,7 @@ OWN_GATES = models.Decoder(
 
 @functools.cache
 def params():
-  return MODEL.init(jax.random.key(0))
+  return jax.jit(MODEL.init)(jax.random.key(0))
 
 
 def see_hidden(tree, layer, output):
@@ -61,6 +61,20 @@ def _see(params, ids, reroute):
   return MODEL.apply(params, ids, reroute=reroute, observe=observe)[1]
 
 
+@functools.cache
+def experts(num_experts):
+  init = functools.partial(
+    moe.init_experts, num_experts=num_experts, model_dim=4, expert_dim=4
+  )
+  return jax.jit(init)(jax.random.key(0))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def route(probabilities, num_selected, renormalise):
+  logits = jnp.log(probabilities)
+  return logits, moe.top_k(logits, num_selected, renormalise=renormalise)
+
+
 def layer(
   probabilities,
   *,
@@ -72,27 +86,23 @@ def layer(
   """The input of a router with these probabilities [N, E]."""
   probabilities = np.asarray(probabilities, np.float32)
   num_tokens, num_experts = probabilities.shape
-  logits = jnp.log(jnp.asarray(probabilities))
-  routing = moe.top_k(logits, num_selected, renormalise=renormalise)
+  logits, routing = route(probabilities, num_selected, renormalise)
   if token_mask is None:
     token_mask = np.ones(num_tokens, bool)
   if hidden is None:
     hidden = np.ones((num_tokens, 4))
-  experts = moe.init_experts(
-    jax.random.key(0), num_experts, model_dim=4, expert_dim=4
-  )
   return moe.MoeInput(
     jnp.asarray(hidden, jnp.float32),
     logits,
     routing,
     jnp.asarray(token_mask),
-    experts,
+    experts(num_experts),
   )
 
 
 def choose(reroute, given, layer_index=0):
   """Experts and gates by token, as lists of {expert: gate}."""
-  routing = moe.seam.of_layer(reroute, layer_index)(given)
+  routing = jax.jit(moe.seam.of_layer(reroute, layer_index))(given)
   if isinstance(routing, moe.Adjusted):
     routing = routing.routing
   return [

@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import mask_cases
 import numpy as np
 from jax.tree_util import Partial
@@ -42,20 +41,25 @@ def test_ratios_are_quantiles_of_each_ranks_gates():
 
 def test_an_adjusted_output_is_observed():
   """What an observer sees of the output is what the layer gives on."""
-  experts = moe.init_experts(jax.random.key(0), 3, model_dim=4, expert_dim=8)
-  x = jax.random.normal(jax.random.key(1), (5, 4))
-  logits = x[:, :3]
-  routing = moe.top_k(logits, 2)
-  scale, shift = jnp.arange(4.0), jnp.ones(4)
-  out, seen = moe.apply_layer(
-    experts,
-    x,
-    logits,
-    routing,
-    reroute=Partial(lambda layer: moe.Adjusted(layer.routing, scale, shift)),
-    observe=Partial(lambda layer, output: (layer.routing, output.output)),
-  )
-  plain = moe.routed(experts, x, routing)
-  np.testing.assert_allclose(out, plain * scale[None] + 1, rtol=1e-6)
+  experts = mask_cases.experts(3)
+  x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+  scale, shift = np.arange(4, dtype=np.float32), np.ones(4, np.float32)
+
+  @jax.jit
+  def run(x):
+    logits = x[:, :3]
+    routing = moe.top_k(logits, 2)
+    adjusted = moe.apply_layer(
+      experts,
+      x,
+      logits,
+      routing,
+      reroute=Partial(lambda layer: moe.Adjusted(layer.routing, scale, shift)),
+      observe=Partial(lambda layer, output: (layer.routing, output.output)),
+    )
+    return routing, moe.routed(experts, x, routing), adjusted
+
+  routing, plain, (out, seen) = run(x)
+  np.testing.assert_allclose(out, np.asarray(plain) * scale + 1, rtol=1e-6)
   np.testing.assert_array_equal(seen[1], out)
   np.testing.assert_array_equal(seen[0].expert_ids, routing.expert_ids)

@@ -70,5 +70,5 @@ def test_refuses_options_that_cannot_be(options, changes, message):
 
 
 def test_refuses_an_unknown_preset():
-  with pytest.raises(ValueError, match="got 'mixtral'"):
+  with pytest.raises(ValueError, match="got preset='mixtral'"):
     models.preset("mixtral")

@@ -35,22 +35,31 @@ def test_padding_is_left_out():
   """Four tokens, one for each expert, then four of padding for the first."""
   logits = np.concatenate([10 * np.eye(4), 30 * np.eye(4)[[0] * 4]])
   logits, is_token = jnp.asarray(logits, jnp.float32), jnp.arange(8) < 4
-  routing = moe.top_k(logits, 1)
+
+  @jax.jit
+  def measure(logits, is_token):
+    routing = moe.top_k(logits, 1)
+    skipped = moe.keep_pairs(routing, is_token[:, None])
+    losses = (
+      moe.load_balance_loss(routing, is_token),
+      moe.load_balance_loss(skipped),
+    )
+    bias = moe.update_correction_bias(
+      jnp.zeros(4), routing, token_mask=is_token, rate=0.5
+    )
+    dropped = moe.dropped_share(skipped), moe.dropped_share(skipped, is_token)
+    return losses, moe.usage(routing, is_token), bias, dropped
+
+  losses, usage, bias, dropped = measure(logits, is_token)
   # Balanced: shares and mean probabilities of a quarter.
-  assert float(moe.load_balance_loss(routing, is_token)) == pytest.approx(1.0)
-  skipped = moe.keep_pairs(routing, is_token[:, None])
-  assert float(moe.load_balance_loss(skipped)) == pytest.approx(1.0)
+  assert np.array(losses) == pytest.approx(1.0)
   expected = np.log(np.exp(10) + 3) ** 2
   found, grad = jax.jit(jax.value_and_grad(moe.z_loss))(logits, is_token)
   assert float(found) == pytest.approx(expected, rel=1e-5)
   assert not grad[4:].any()
-  np.testing.assert_allclose(moe.usage(routing, is_token), 0.25)
-  bias = moe.update_correction_bias(
-    jnp.zeros(4), routing, token_mask=is_token, rate=0.5
-  )
+  np.testing.assert_allclose(usage, 0.25)
   np.testing.assert_array_equal(bias, np.zeros(4))
-  assert float(moe.dropped_share(skipped)) == 0.5
-  assert float(moe.dropped_share(skipped, is_token)) == 0.0
+  assert tuple(map(float, dropped)) == (0.5, 0.0)
 
 
 def test_no_token_has_no_loss_and_moves_no_bias():
@@ -58,17 +67,24 @@ def test_no_token_has_no_loss_and_moves_no_bias():
     routing = moe.top_k(logits, 2)
     return moe.load_balance_loss(routing) + moe.z_loss(logits)
 
-  value, grad = jax.value_and_grad(losses)(jnp.zeros((0, 4)))
+  @jax.jit
+  def measure(logits, bias):
+    routing = moe.top_k(logits, 2)
+    moved = moe.update_correction_bias(bias, routing)
+    return moved, moe.usage(routing), moe.dropped_share(routing)
+
+  none = np.zeros((0, 4), np.float32)
+  value, grad = jax.jit(jax.value_and_grad(losses))(none)
   assert float(value) == 0.0 and grad.shape == (0, 4)
-  routing = moe.top_k(jnp.zeros((0, 4)), 2)
-  bias = jnp.array([0.5, 0.0, -0.5, 1.0])
-  np.testing.assert_array_equal(moe.update_correction_bias(bias, routing), bias)
-  np.testing.assert_array_equal(moe.usage(routing), np.zeros(4))
-  assert float(moe.dropped_share(routing)) == 0.0
+  bias = np.array([0.5, 0.0, -0.5, 1.0], np.float32)
+  moved, usage, dropped = measure(none, bias)
+  np.testing.assert_array_equal(moved, bias)
+  np.testing.assert_array_equal(usage, np.zeros(4))
+  assert float(dropped) == 0.0
 
 
 def test_refuses_masks_rates_and_biases_that_do_not_fit():
-  routing = moe.top_k(jnp.zeros((3, 4)), 2)
+  routing = jax.jit(lambda x: moe.top_k(x, 2))(np.zeros((3, 4), np.float32))
   for mask in (jnp.ones(2, bool), jnp.ones(3)):
     with pytest.raises(
       ValueError, match=rf"bool \[N\] = \[3\], got {mask.dtype}"
@@ -83,13 +99,17 @@ def test_refuses_masks_rates_and_biases_that_do_not_fit():
 
 
 def test_correction_bias_moves_towards_an_even_load():
-  routing = moe.top_k(jnp.array(LOGITS), 1)  # experts 2 and 0
-  bias = moe.update_correction_bias(jnp.zeros(3), routing, rate=0.5)
+  @jax.jit
+  def moved(logits):
+    routing = moe.top_k(logits, 1)
+    return moe.update_correction_bias(jnp.zeros(3), routing, rate=0.5)
+
+  bias = moved(LOGITS)  # of experts 2 and 0
   np.testing.assert_allclose(bias, [-0.5, 0.5, -0.5])
 
   # By its loop alone the bias evens out a router that prefers one expert.
-  logits = jax.random.normal(jax.random.key(0), (64, 4))
-  logits = logits + jnp.array([[2.0, 0.0, 0.0, 0.0]])
+  logits = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+  logits[:, 0] += 2
 
   def step(bias, _):
     routing = moe.top_k(logits, 1, scores="sigmoid", correction_bias=bias)

@@ -1,5 +1,7 @@
+import functools
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,9 +33,12 @@ def test_equals_a_loop_over_pairs(capacity, first_choices_first):
   routing = moe.Routing(
     jnp.array(ids), jnp.array(gates), jnp.full((num_tokens, 5), 0.2)
   )
-  limited = moe.limit_capacity(
-    routing, capacity, first_choices_first=first_choices_first
+  limit = functools.partial(
+    moe.limit_capacity,
+    capacity=capacity,
+    first_choices_first=first_choices_first,
   )
+  limited = jax.jit(limit)(routing)
   order = [(n, k) for n in range(num_tokens) for k in range(2)]
   if first_choices_first:
     order.sort(key=lambda pair: pair[::-1])

@@ -7,24 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from growing import grow, uniforms
 
 from tanbr_jax.partition import box
-
-
-def grow(partition, uniforms):
-  """Splits a leaf drawn by each uniform; returns the tree and the nodes."""
-
-  def split_one(tree, uniform):
-    capacity = tree.is_leaf.shape[0]
-    priorities = (uniform * (1 + jnp.arange(capacity, dtype=jnp.float32))) % 1
-    node = jnp.argmax(jnp.where(tree.is_leaf, priorities, -1))
-    return partition.split(tree, node), node
-
-  return jax.lax.scan(split_one, partition.init(), uniforms)
-
-
-def uniforms(num, seed=0):
-  return jax.random.uniform(jax.random.key(seed), [num]) * 97
 
 
 def points_for(num_experts, budget):

@@ -15,9 +15,9 @@ NETWORK = reward_network.RewardNetwork(num_tasks=NUM_TASKS, hidden=(6, 4))
 
 @pytest.fixture(scope="module")
 def params():
-  start = reward_network.init(
-    jax.random.key(0), NETWORK, num_experts=NUM_EXPERTS
-  )
+  start = jax.jit(
+    lambda key: reward_network.init(key, NETWORK, num_experts=NUM_EXPERTS)
+  )(jax.random.key(0))
   flat, unravel = ravel_pytree(start)
   # Away from the zero output layer, where half of the gradient vanishes.
   return unravel(flat + 0.3 * jax.random.normal(jax.random.key(1), flat.shape))
@@ -38,14 +38,15 @@ def gradients(params, candidates):
   def one(x, task):
     return features.mixed_gradient_features(NETWORK.apply, params, x, task)
 
-  rows = jax.vmap(jax.vmap(one, (None, 0)), (0, None))
+  rows = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
   return np.asarray(rows(candidates, jnp.eye(NUM_TASKS)))
 
 
 def test_gradients_match_a_loop_of_grad(params, candidates, gradients):
+  slope = jax.jit(jax.grad(lambda p, x, v: NETWORK.apply(p, x)[v]))
   for n, x in enumerate(candidates):
     for v in range(NUM_TASKS):
-      grad = jax.grad(lambda p, x=x, v=v: NETWORK.apply(p, x)[v])(params)
+      grad = slope(params, x, v)
       np.testing.assert_allclose(
         gradients[n, v], ravel_pytree(grad)[0], rtol=1e-5, atol=1e-7
       )
@@ -86,11 +87,14 @@ def test_gradients_match_finite_differences(params, candidates, gradients):
 
 def test_mixed_gradient_is_the_mix_of_gradients(params, candidates, gradients):
   task_mix = jnp.asarray([0.2, 0.5, 0.3], jnp.float32)
-  mixed = jax.vmap(
-    lambda x: features.mixed_gradient_features(
-      NETWORK.apply, params, x, task_mix
+  mix_of = jax.jit(
+    jax.vmap(
+      lambda x: features.mixed_gradient_features(
+        NETWORK.apply, params, x, task_mix
+      )
     )
-  )(candidates)
+  )
+  mixed = mix_of(candidates)
   expected = np.einsum("v,nvp->np", np.asarray(task_mix), gradients)
   np.testing.assert_allclose(mixed, expected, rtol=1e-5, atol=1e-6)
 
@@ -100,10 +104,12 @@ def test_last_layer_features_are_the_last_layers_gradient(params, candidates):
     layers = params["params"] | {"output": output}
     return NETWORK.apply({"params": layers}, x)[v]
 
+  slope = jax.jit(jax.grad(of_task))
+  last_of = jax.jit(lambda x: NETWORK.apply(params, x, features=True))
   for x in candidates:
-    last = NETWORK.apply(params, x, features=True)
+    last = last_of(x)
     for v in range(NUM_TASKS):
-      grad = jax.grad(of_task)(params["params"]["output"], x, v)
+      grad = slope(params["params"]["output"], x, v)
       np.testing.assert_allclose(last[:-1], grad["kernel"][:, v], rtol=1e-6)
       np.testing.assert_allclose(last[-1], grad["bias"][v], rtol=1e-6)
     numpy_last = _forward(jax.tree.map(np.asarray, params), np.asarray(x))[1]

@@ -124,7 +124,7 @@ def test_the_key_follows_config_and_text():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"table": "random"}, "got 'random'"),
+    ({"table": "random"}, "got table='random'"),
     ({"mixes_per_step": 3}, "batch_size=8, mixes_per_step=3"),
     ({"batch_size": 0}, "batch_size=0"),
     ({"num_steps": 0}, "num_steps=0"),

@@ -12,8 +12,12 @@ from tanbr_jax.training import recovery
 pytestmark = pytest.mark.slow
 
 MODEL = tiny_pretraining.CONFIG.make_model()
-WINDOWS = np.asarray(tiny_pretraining.windows("train", 6)).reshape(-1, 9)
 LABELS = np.array([0, 1, 0])
+
+
+@functools.cache
+def windows():
+  return np.asarray(tiny_pretraining.windows("train", 6)).reshape(-1, 9)
 
 
 @functools.cache
@@ -39,7 +43,9 @@ def names_of_changed(before, after):
 def recover(part, **given):
   settings = {"num_steps": 20, "batch_size": 4, "learning_rate": 1e-2}
   model, params = grouped()
-  return recovery.recover(model, params, WINDOWS, part=part, **settings | given)
+  return recovery.recover(
+    model, params, windows(), part=part, **settings | given
+  )
 
 
 def test_routers_alone_are_trained():
@@ -50,7 +56,7 @@ def test_routers_alone_are_trained():
   }
   routes = found["params"]["layer_0"]["experts"]["routes"]
   assert routes == moe.Routes((0, 1, 0))
-  loss = jax.jit(lambda p: models.score(model, p, WINDOWS).loss.mean())
+  loss = jax.jit(lambda p: models.score(model, p, windows()).loss.mean())
   assert loss(found) < loss(params)
 
 
@@ -93,8 +99,8 @@ def test_all_is_what_adam_written_out_gives():
   moments = (jax.tree.map(jnp.zeros_like, rest),) * 2
   for number in range(3):
     key = jax.random.fold_in(jax.random.key(5), number)
-    rows = jax.random.randint(key, (4,), 0, len(WINDOWS), jnp.int32)
-    rows = jnp.asarray(WINDOWS)[rows]
+    rows = jax.random.randint(key, (4,), 0, len(windows()), jnp.int32)
+    rows = jnp.asarray(windows())[rows]
     rest, moments = step(rest, moments, rows, jnp.float32(number + 1))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, whole(rest)
@@ -118,6 +124,6 @@ def test_a_dense_model_has_no_router():
   dense = models.dense_form(MODEL)
   params = {"params": {"layer_0": {"experts": {"stack": None}}}}
   with pytest.raises(ValueError, match="no routers"):
-    recovery.recover(dense, params, WINDOWS, part="router", num_steps=1)
+    recovery.recover(dense, params, windows(), part="router", num_steps=1)
   with pytest.raises(ValueError, match=r"windows must be .* got \(0, 9\)"):
-    recovery.recover(dense, params, WINDOWS[:0], part="all", num_steps=1)
+    recovery.recover(dense, params, windows()[:0], part="all", num_steps=1)

@@ -35,6 +35,7 @@ from tanbr_jax.bandits.base import (
 )
 from tanbr_jax.bandits.reward_model import RewardScale
 from tanbr_jax.bandits.wrappers.standardised import standardised
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.simplex.points import check_simplex
 
 CONTEXTS = ("per_task", "slot")
@@ -187,8 +188,7 @@ def fixed_arms(
     ValueError: if the arms are off the simplex, the context is not known, the
       bounds are not in order, or a size is too small.
   """
-  if context not in CONTEXTS:
-    raise ValueError(f"context must be one of {CONTEXTS}, got {context=}")
+  check_choice("context", context, CONTEXTS)
   check_at_least("num_tasks", num_tasks, 1)
   arms = make_arms(num_experts, arms)
   num_columns = num_tasks if context == "per_task" else 1

@@ -21,6 +21,7 @@ from tanbr_jax.bandits.first_order.learner import (
   rows_shape,
 )
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import AtLeastTwo, Count, Decay, Positive
 
 # [R] A softmax whose weight is 0 in float32 has no derivative to come back by:
@@ -156,8 +157,7 @@ def online_gradient(
     ValueError: if a choice is not known or a number out of range.
   """
   shape = rows_shape(num_experts, num_tasks, contextual)
-  if steps not in STEPS:
-    raise ValueError(f"steps must be one of {sorted(STEPS)}, got {steps=}")
+  check_choice("steps", steps, STEPS)
   numbers = Numbers(
     jnp.float32(learning_rate),
     jnp.float32(mean_decay),

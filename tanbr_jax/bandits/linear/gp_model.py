@@ -28,6 +28,7 @@ from tanbr_jax.bandits import reward_model
 from tanbr_jax.bandits.arms.slot_reward import slot_reward
 from tanbr_jax.bandits.base import begin, check_at_least, check_sizes
 from tanbr_jax.bandits.reward_model import RewardModel, RewardScale
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import NonNegative, Positive, check_fields
 from tanbr_jax.regression import sliding_factor
 
@@ -209,7 +210,4 @@ def _check(num_experts, num_tasks, capacity, numbers, mix_kernel) -> None:
   check_sizes(num_experts, num_tasks)
   check_at_least("capacity", capacity, 2)
   check_fields(GpNumbers, numbers._asdict())
-  if mix_kernel not in MIX_KERNELS:
-    raise ValueError(
-      f"mix_kernel must be one of {sorted(MIX_KERNELS)}, got {mix_kernel=}"
-    )
+  check_choice("mix_kernel", mix_kernel, MIX_KERNELS)

@@ -10,6 +10,7 @@ from tanbr_jax.bandits.base import Bandit, check_state_size
 from tanbr_jax.bandits.linear.linear_model import linear_model
 from tanbr_jax.bandits.linear.model_ascent import model_ascent
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import (
   AtLeastTwo,
   Count,
@@ -60,8 +61,7 @@ def lin_ucb(
   if features is None:
     few = num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS
     features = "quadratic" if few else "fourier"
-  if features not in FEATURES:
-    raise ValueError(f"features must be one of {FEATURES}, got {features=}")
+  check_choice("features", features, FEATURES)
   model = linear_model(
     polynomial.fixed_features(
       num_experts,

@@ -23,6 +23,7 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits import reward_model
 from tanbr_jax.bandits.reward_model import RewardModel
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import Count, NonNegative, Positive
 from tanbr_jax.regression import polynomial, ridge, square_root
 from tanbr_jax.regression.polynomial import FixedFeatures
@@ -136,10 +137,7 @@ def linear_model(
     ValueError: if the rule is not known, lambda not positive or exploration
       negative.
   """
-  if rule not in EXPLORATION_RULES:
-    raise ValueError(
-      f"rule must be one of {sorted(EXPLORATION_RULES)}, got {rule=}"
-    )
+  check_choice("rule", rule, EXPLORATION_RULES)
   regression = ridge.per_task(
     num_features=polynomial.num_features(features),
     num_tasks=num_tasks,

@@ -17,6 +17,7 @@ from jax.tree_util import Partial
 from tanbr_jax.bandits import reward_model
 from tanbr_jax.bandits.neural.neural_learner import Learner, LearnerState, Rates
 from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import NonNegative, Positive, check_fields
 from tanbr_jax.regression import confidence as confidences
 from tanbr_jax.regression import square_root
@@ -140,10 +141,7 @@ def neural_model(
   Raises:
     ValueError: if a choice is not known or a number out of range.
   """
-  if confidence not in CONFIDENCES:
-    raise ValueError(
-      f"confidence must be one of {CONFIDENCES}, got {confidence=}"
-    )
+  check_choice("confidence", confidence, CONFIDENCES)
   check_fields(Numbers, numbers._asdict())
   bound = Structure(learner, confidence), jax.tree.map(jnp.float32, numbers)
   return RewardModel(

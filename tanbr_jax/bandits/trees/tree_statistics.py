@@ -29,6 +29,7 @@ from tanbr_jax.bandits.arms.slot_reward import (
   width,
 )
 from tanbr_jax.bandits.base import Context, Feedback, check_at_least
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.partition import Partition
 
 CONTEXTS = ("none", "dominant_task")
@@ -122,8 +123,7 @@ def make_plan(
   Raises:
     ValueError: if a name is unknown or a size is too small.
   """
-  if context not in CONTEXTS:
-    raise ValueError(f"context must be one of {CONTEXTS}, got {context=}")
+  check_choice("context", context, CONTEXTS)
   check_at_least("num_tasks", num_tasks, 1)
   num_trees = num_tasks if context == "dominant_task" else 1
   if capacity < 3 * num_trees:

@@ -12,6 +12,7 @@ reconstruction. Letters: V tasks.
 from collections.abc import Mapping
 from typing import Any
 
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.environments.mixes.base import MixProcess, check_mix_length
 from tanbr_jax.environments.mixes.fixed import fixed
 from tanbr_jax.environments.mixes.smooth import drift, periodic
@@ -56,10 +57,7 @@ def create(
   Raises:
     ValueError: if the name is unknown or an option is out of range.
   """
-  if name not in PROCESSES:
-    raise ValueError(
-      f"task_mix must be one of {sorted(PROCESSES)}, got {name!r}"
-    )
+  check_choice("task_mix", name, PROCESSES)
   try:
     return PROCESSES[name](num_tasks=num_tasks, **(options or {}))
   except TypeError as error:

@@ -29,7 +29,8 @@ def test_plays_no_worse_than_the_best_of_a_fine_grid_of_its_draw(bandit):
   for t in range(60):
     decision = select(jax.random.key(t), state, context)
     x = decision.merge_weights
-    reward = jnp.stack([-jnp.sum((x - 0.3) ** 2), x[0]])
+    x = np.asarray(x)
+    reward = np.stack([-np.sum((x - np.float32(0.3)) ** 2), x[0]])
     feedback = Feedback(reward, jnp.ones(V, jnp.int32))
     state = update(jax.random.key(t), state, context, decision, feedback)
   steps = np.linspace(0, 1, 41)
@@ -38,11 +39,15 @@ def test_plays_no_worse_than_the_best_of_a_fine_grid_of_its_draw(bandit):
   )
   # The draw that `select` made, from the same key.
   model = bandit.select.args[0]
-  estimate = model.estimate(
-    jax.random.split(jax.random.key(9))[0], state.model, context.task_mix
-  )
+
+  @jax.jit
+  def score(key, state, points):
+    key = jax.random.split(key)[0]
+    estimate = model.estimate(key, state.model, context.task_mix)
+    return jax.vmap(lambda x: sum(estimate(x)))(points)
+
   decision = select(jax.random.key(9), state, context)
-  scores = jax.vmap(lambda x: sum(estimate(x)))(jnp.asarray(grid, jnp.float32))
+  scores = score(jax.random.key(9), state, grid.astype(np.float32))
   played = sum(
     float(decision.aux[k]) for k in ("predicted_reward", "exploration_bonus")
   )
@@ -58,13 +63,19 @@ def test_thompson_and_ucb_bonuses_agree_in_spread():
   mix = jnp.asarray([0.4, 0.6], jnp.float32)
   x = jnp.asarray([0.2, 0.5, 0.3], jnp.float32)
   model = models["thompson"]
-  state = model.init(jax.random.key(0))
+  state = jax.jit(model.init)(jax.random.key(0))
   feedback = Feedback(jnp.asarray([0.3, 0.1]), jnp.ones(V, jnp.int32))
   state = jax.jit(model.update)(jax.random.key(0), state, mix, x, feedback)
   keys = jax.random.split(jax.random.key(1), 4000)
   other = jnp.asarray([0.6, 0.2, 0.2], jnp.float32)
-  draws = jax.vmap(lambda k: model.estimate(k, state, mix)(other)[1])(keys)
-  _, width = models["ucb"].estimate(keys[0], state, mix)(other)
+
+  @jax.jit
+  def estimate(keys, state):
+    draw = jax.vmap(lambda k: model.estimate(k, state, mix)(other)[1])
+    _, width = models["ucb"].estimate(keys[0], state, mix)(other)
+    return draw(keys), width
+
+  draws, width = estimate(keys, state)
   # A standard deviation of 4,000 draws is off by about 1.1 %.
   assert float(jnp.std(draws)) == pytest.approx(float(width), rel=0.05)
   assert abs(float(jnp.mean(draws))) < 0.05 * float(width)
@@ -114,14 +125,21 @@ def test_rewards_in_other_units_change_nothing_but_the_units():
       concavity=4 * scale,
     )
     mix = jnp.full(V, 1 / V, jnp.float32)
-    state = model.init(jax.random.key(0))
-    starts = ascent_starts(jax.random.key(3), jnp.full(E, 1 / E), 10)
+    state = jax.jit(model.init)(jax.random.key(0))
+    starts = jax.jit(ascent_starts, static_argnums=2)(
+      jax.random.key(3), np.full(E, 1 / E, np.float32), 10
+    )
     update = jax.jit(model.update)
-    for x in starts:
-      reward = scale * jnp.stack([x[0] - x[1], 1 + x[2] ** 2])
+    for x in np.asarray(starts):
+      reward = np.float32(scale) * np.stack([x[0] - x[1], 1 + x[2] ** 2])
       feedback = Feedback(reward, jnp.ones(V, jnp.int32))
       state = update(jax.random.key(0), state, mix, x, feedback)
-    mean, width = model.estimate(jax.random.key(0), state, mix)(starts[0])
+
+    @jax.jit
+    def estimate(state, x):
+      return model.estimate(jax.random.key(0), state, mix)(x)
+
+    mean, width = estimate(state, starts[0])
     return float(mean), float(width)
 
   one, hundred = model_after(1.0), model_after(100.0)

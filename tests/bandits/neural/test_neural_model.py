@@ -35,8 +35,8 @@ def run(confidence, num_slots):
     features = gradient(confidence, state.learner.params, x)
     return model.update(key, state, MIX, x, feedback), features
 
-  play = jax.jit(lambda state: jax.lax.scan(step, state, (xs, keys)))
-  state, features = play(model.init(jax.random.key(1)))
+  play = jax.jit(lambda key: jax.lax.scan(step, model.init(key), (xs, keys)))
+  state, features = play(jax.random.key(1))
   return model, state, xs, np.asarray(features, np.float64)
 
 

@@ -1,5 +1,7 @@
 """The reward network's start."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,15 +14,21 @@ X = jnp.asarray([0.1, 0.2, 0.3, 0.4], jnp.float32)
 
 def test_it_starts_at_exactly_zero_and_learns_from_there():
   network = reward_network.RewardNetwork(num_tasks=3)
-  params = reward_network.init(jax.random.key(0), network, num_experts=4)
-  assert np.all(np.asarray(network.apply(params, X)) == 0)
-  gradient = np.stack(
-    [
-      features.mixed_gradient_features(network.apply, params, X, task)
-      for task in jnp.eye(3)
-    ]
-  )
-  last = network.apply(params, X, features=True)
+
+  @jax.jit
+  def start(key):
+    params = reward_network.init(key, network, num_experts=4)
+    gradient_of = functools.partial(
+      features.mixed_gradient_features, network.apply, params, X
+    )
+    return (
+      network.apply(params, X),
+      jax.vmap(gradient_of)(jnp.eye(3)),
+      network.apply(params, X, features=True),
+    )
+
+  outputs, gradient, last = start(jax.random.key(0))
+  assert np.all(np.asarray(outputs) == 0)
   assert last.shape == (65,)
   # All of the first gradient is the last layer's: V copies of its features.
   np.testing.assert_allclose(
@@ -30,13 +38,17 @@ def test_it_starts_at_exactly_zero_and_learns_from_there():
 
 def test_symmetric_start_is_zero_with_gradients_in_every_layer():
   network = reward_network.RewardNetwork(num_tasks=2, hidden=(512, 512))
-  params = reward_network.symmetric_init(
-    jax.random.key(0), network, num_experts=4
-  )
+
+  @jax.jit
+  def start(key):
+    params = reward_network.symmetric_init(key, network, num_experts=4)
+    slope = jax.grad(lambda p: network.apply(p, X)[0])
+    return params, network.apply(params, X), slope(params)
+
+  params, outputs, slope = start(jax.random.key(0))
   # The halves cancel up to the order of a sum of 512 float32 terms.
-  np.testing.assert_allclose(network.apply(params, X), 0.0, atol=1e-5)
-  grad = jax.grad(lambda p: network.apply(p, X)[0])(params)["params"]
-  for layer in grad.values():
+  np.testing.assert_allclose(outputs, 0.0, atol=1e-5)
+  for layer in slope["params"].values():
     assert np.linalg.norm(layer["kernel"]) > 0.01
   layers = params["params"]
   first = np.asarray(layers["hidden_layers_0"]["kernel"])

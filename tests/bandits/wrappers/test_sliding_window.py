@@ -51,16 +51,18 @@ def test_the_copy_that_decides_is_one_that_saw_the_window_alone():
   # Rolled, so that all have one length, hence one program.
   alone = {
     start: rerun(
-      plain, jax.tree.map(lambda x, s=start: jnp.roll(x, -s, 0), slots)
+      plain, jax.tree.map(lambda x, s=start: np.roll(x, -s, 0), slots)
     )
     for start in range(0, T, half)
   }
+  alone = jax.device_get(alone)
+  older = jax.device_get(states.older)
   seen = []
   for t in range(1, T + 1):
     start = max(0, (t // half - 1) * half)
     seen.append(t - start)
     expected = jax.tree.map(lambda x, i=t - start - 1: x[i], alone[start])
-    found = jax.tree.map(lambda x, i=t - 1: x[i], states.older)
+    found = jax.tree.map(lambda x, i=t - 1: x[i], older)
     jax.tree.map(assert_close, found, expected)
   assert min(seen[half - 1 :]) == half and max(seen) == WINDOW - 1
   # Hence it decides as that bandit.
@@ -87,4 +89,5 @@ def test_trees_are_refused():
   )
   with pytest.raises(ValueError, match="leaves of its own tree: aux=.*'leaf'"):
     key, context = jax.random.key(0), Context(jnp.ones(V) / V)
-    jax.eval_shape(bandit.select, key, bandit.init(key), context)
+    state = jax.eval_shape(bandit.init, key)
+    jax.eval_shape(bandit.select, key, state, context)

@@ -107,7 +107,7 @@ def test_piecewise_draws_a_dirichlet():
 @pytest.mark.parametrize(
   ("build", "message"),
   [
-    (lambda: mixes.create("walk", num_tasks=3), "got 'walk'"),
+    (lambda: mixes.create("walk", num_tasks=3), "got task_mix='walk'"),
     (lambda: mixes.fixed(), "neither"),
     (lambda: mixes.fixed(jnp.array([0.5, 0.4])), "simplex"),
     (lambda: mixes.fixed(jnp.array([1.5, -0.5])), "simplex"),

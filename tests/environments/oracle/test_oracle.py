@@ -15,6 +15,7 @@ E = 3
 # Equal shapes everywhere, so that the search compiles as seldom as possible.
 STEPS = 40
 WINDOWS = 24
+choose = jax.jit(oracle.choose)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_choice_is_the_best_candidate():
   weights, rewards = rng.dirichlet(np.ones(4), 9), rng.normal(size=(9, V))
   table = oracle.OracleTable(jnp.float32(weights), jnp.float32(rewards))
   for mix in rng.dirichlet(np.ones(V), 5):
-    found, value = oracle.choose(table, jnp.float32(mix))
+    found, value = choose(table, jnp.float32(mix))
     best = (rewards @ mix).argmax()
     np.testing.assert_allclose(found, weights[best], atol=1e-6)
     assert float(value) == pytest.approx(rewards[best] @ mix, abs=1e-5)
@@ -86,7 +87,7 @@ def test_table_is_near_the_best_of_a_grid_of_weights(tiny, windows, table):
   )
   mixes = oracle.grid_mixes(jax.random.key(5), num_tasks=V, num_random=4)
   largest = np.asarray(everywhere.rewards @ mixes.T).max(0)
-  chosen = np.array([oracle.choose(table, mix)[1] for mix in mixes])
+  chosen = np.array([choose(table, mix)[1] for mix in mixes])
   worst = np.asarray(everywhere.rewards @ mixes.T).min(0)
   # The ascent sees 24 other windows of the same text, and its candidates are
   # those of seven mixes: a tenth of the landscape's range is its error.
@@ -181,7 +182,7 @@ def test_error_is_small_for_the_table_and_large_for_a_bad_one(
   np.testing.assert_array_equal(good.search, bad.search)
   for row, mix in enumerate(mixes):
     assert good.table[row] == pytest.approx(
-      float(oracle.choose(table, mix)[1]), abs=1e-5
+      float(choose(table, mix)[1]), abs=1e-5
     )
   assert bad.mean > 0.01 and abs(good.mean) < 0.2 * bad.mean
 

@@ -24,10 +24,12 @@ def _settings(**changes):
 
 def _first_slot(settings, family="wheel", mix="fixed"):
   environment = streams.make_environment(settings, family, mix)
-  key = jax.random.key(0)
-  state = environment.init(key)
-  weights = np.full(3, 1 / 3, np.float32)
-  return environment.step(key, state, weights)
+
+  @jax.jit
+  def first(key, weights):
+    return environment.step(key, environment.init(key), weights)
+
+  return first(jax.random.key(0), np.full(3, 1 / 3, np.float32))
 
 
 def test_defaults_are_gaussian_noise_and_rewards_that_stay():
