@@ -5,8 +5,8 @@ python -m experiments.masking --config=configs/masking/gpu.py
 With `gpu.py:FAMILIES`, a comma list such as "control,beam_budget", only those
 are fine-tuned: parts of the study for several processes.
 
-SCALES are for `configs/masking/rates.py` to choose on validation text. So far it
-chose those of masks and of null experts; the others have not been compared.
+SCALES are for `configs/masking/rates.py` to choose on validation text. It chose
+those of masks and of null experts; the others have not been compared.
 """
 
 from collections.abc import Mapping
