@@ -26,7 +26,15 @@ from tanbr_jax.storage import atomic, lock
 # What may differ between runs, and the comma lists among them, whose names are
 # joined.
 _LISTS = ("families", "mixes", "bandits")
-_MAY_DIFFER = (*_LISTS, "settings", "chunk_size", "loop", "devices", "figures")
+_MAY_DIFFER = (
+  *_LISTS,
+  "settings",
+  "chunk_size",
+  "loop",
+  "devices",
+  "figures",
+  "together",
+)
 
 
 def merge(runs: Sequence[Path], workdir: Path) -> None:

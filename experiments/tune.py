@@ -15,8 +15,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -26,8 +24,7 @@ from experiments.common.streams import SyntheticSettings
 from tanbr_jax import bandits
 from tanbr_jax.environments import Environment, mixes
 from tanbr_jax.environments.landscapes.families import FAMILIES
-from tanbr_jax.online import rounds
-from tanbr_jax.online.placement import place
+from tanbr_jax.online import regret
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
@@ -97,52 +94,16 @@ def tune(
   settings: RunSettings,
 ) -> list[dict[str, float]]:
   """One row a point: its values, its regret in each stream, its score."""
-  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arms)
   rows = [dict(point) for point in options]
   for stream, environment in environments.items():
-    finals = final_regrets(stacked, environment, settings)
-    for row, final in zip(rows, finals, strict=True):
-      row[stream] = float(np.exp(np.log(final).mean()))
+    traces = settings.play_together(arms, environment, progress=False)
+    for row, trace in zip(rows, traces, strict=True):
+      finals = regret.expected(trace)[:, -1]
+      row[stream] = float(np.exp(np.log(finals).mean()))
   for row in rows:
     regrets = [row[stream] for stream in environments]
     row["score"] = sum(map(math.log, regrets)) / len(regrets)
   return rows
-
-
-def final_regrets(
-  stacked: bandits.Bandit, environment: Environment, settings: RunSettings
-) -> np.ndarray:
-  """Final expected regrets [G, S] of G stacked bandits.
-
-  Each of the settings' devices plays its part of the G points, with all seeds.
-  """
-  seeds = np.asarray(settings.seeds, np.int32)
-  (num_points,) = {len(leaf) for leaf in jax.tree.leaves(stacked)}
-  placement = place(num_points, settings.mesh)
-
-  def finals(environment: Environment, stacked: bandits.Bandit) -> jax.Array:
-    def one(bandit: bandits.Bandit) -> jax.Array:
-      carry = rounds.init(bandit, environment, seeds)
-      _, record = rounds.play(
-        bandit,
-        environment,
-        carry,
-        seeds,
-        jnp.int32(0),
-        chunk_size=settings.num_rounds,
-        loop=settings.loop,
-      )
-      return jnp.sum(
-        record["optimal_reward"] - record["expected_reward"], axis=-1
-      )
-
-    if settings.loop == "map":
-      return jax.lax.map(one, stacked)
-    return jax.vmap(one)(stacked)
-
-  spread = jax.jit(rounds.spread(finals, placement.mesh, shared=1))
-  found = spread(placement.share(environment), placement.spread(stacked))
-  return np.asarray(placement.collect(found))
 
 
 if __name__ == "__main__":

@@ -32,9 +32,16 @@ def get_config() -> ml_collections.ConfigDict:
   del config.pretrain["seed"]
   config.model_seed = 0
   # A checkpoint with experts instead, which is read and not trained; then the
-  # dtype, empty for the checkpoint's, and the tokens of a window.
+  # dtype, empty for the checkpoint's, the tokens of a window, and whether its
+  # layers are compiled as one loop, which is faster where there are many.
   config.model = ml_collections.ConfigDict(
-    {"path": "", "finetunes": "", "dtype": "", "context": 256}
+    {
+      "path": "",
+      "finetunes": "",
+      "dtype": "",
+      "context": 256,
+      "scanned": False,
+    }
   )
   # A folder with one sub-folder of text for each domain; empty for built-in
   # text. A checkpoint needs one.
@@ -42,8 +49,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Where text and trained models are kept; empty for the default.
   config.cache_dir = ""
   # A comma list of "methods", "samples" (calibration windows), "own_text" (the
-  # model's own continuations), "truth" (every expert left out alone), "costs"
-  # and "merging".
+  # model's own continuations), "truth" (every expert left out alone),
+  # "costs", "merging" and "headroom" (what a better choice or training gives).
   config.stages = "truth,costs,methods,samples,own_text"
   # Names of `experiments.compress.methods.METHODS`.
   config.methods = (
@@ -65,6 +72,11 @@ def get_config() -> ml_collections.ConfigDict:
       "recovery_steps": 100,
       "recovery_rate": 1e-3,
     }
+  )
+  # Of the stage "headroom": swaps that the search tries, and the steps of
+  # training afterwards and how fast.
+  config.headroom = ml_collections.ConfigDict(
+    {"search_steps": 200, "recovery_steps": 100, "recovery_rate": 1e-3}
   )
   # Shares of the experts that are cut, and those at which greedy continuations
   # are compared with the whole model's.

@@ -15,14 +15,18 @@ from configs.compress import quick
 def get_config() -> ml_collections.ConfigDict:
   """The config; see configs/compress/quick.py."""
   config = quick.get_config()
-  config.stages = "truth,methods"
+  config.model.update(dtype="bfloat16", scanned=True)
+  config.stages = "methods,truth,samples,headroom"
   config.methods = (
-    "peu,act_logits,frequency,seer_soft,ean,reap,easy_ep,leave_one_out,random"
+    "peu,peu_no_threshold,all_logits,frequency,weighted_frequency,ean,reap,"
+    "easy_ep,leave_one_out,random"
   )
   config.sparsities = (0.25, 0.5)
+  config.max_domains = 4
   config.calibration_windows = 20
-  config.batch_size = 10
+  config.sample_counts = (1, 5, 20)
   config.prompts = 2
   config.new_tokens = 16
-  config.max_domains = 4
+  # Parameters in bfloat16 are not trained: small steps round to none.
+  config.headroom.recovery_steps = 0
   return config

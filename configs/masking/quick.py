@@ -26,7 +26,7 @@ def free_methods(
     found[f"smaller_k__{k}"] = one
     found[f"smaller_k_old_gates__{k}"] = one | {"keeps_gates": True}
     found[f"smaller_k_matched__{k}"] = one | {"matches": True}
-  for percent in (5, 10, 20, 30, 40):
+  for percent in (10, 20, 30, 40):
     found[f"top_p__{percent}"] = {
       "method": "top_p",
       "threshold": percent / 100,
@@ -42,6 +42,12 @@ def free_methods(
     found[f"naee_skip__{percent}"] = {
       "method": "naee_skip",
       "quantile": percent / 100,
+      "on": on,
+    }
+  for percent in (30, 50, 70):
+    found[f"oea_xmoe__{percent}"] = {
+      "method": "oea_xmoe",
+      "threshold": percent / 100,
       "on": on,
     }
   for place, suffix in ((on, ""), (masked, "_after_beam")):
@@ -86,6 +92,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Seeds of the fine-tunings; the model that they start from is one.
   config.num_seeds = 1
   config.first_seed = 0
+  # The split that is scored: "test", or "validation" to choose settings on.
+  config.scored = "test"
   # Windows of each task that are scored, and tokens of a decoding step that
   # distinct experts are counted of.
   config.test_windows = 16

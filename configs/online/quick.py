@@ -24,8 +24,10 @@ def get_config() -> ml_collections.ConfigDict:
   # with experts, or of the dense base whose fine-tunes or adapters, a comma
   # list of folders, are the experts. Then the dtype, empty for the
   # checkpoint's, the tokens of a window, which of the built-in domains it
-  # serves, a comma list, empty for all, and whether layers that are alike are
-  # compiled as one loop: a deep model takes minutes else.
+  # serves, a comma list, empty for all, whether layers that are alike are
+  # compiled as one loop: a deep model takes minutes else, and whether it was
+  # trained on the folder of text: what `experiments.upcycle` trains on is not
+  # served then.
   config.model = ml_collections.ConfigDict(
     {
       "path": "",
@@ -34,6 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
       "context": 256,
       "tasks": "",
       "scanned": False,
+      "held_out": False,
     }
   )
   # A folder with one sub-folder of text for each task; empty for built-in text.

@@ -34,21 +34,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.requests = 8
   config.num_seeds = 8
   config.reward = "log_likelihood"
-  # Learners from gradients with and without a rate, from scalar rewards, from
-  # the router's usage; then those that are told everything or nothing.
+  # Learners from gradients, from scalar rewards, from the router's usage; then
+  # those that are told everything or nothing.
   config.bandits = (
-    "best_static,meta_gradient,tanbr,uniform,routed,follow_usage,multitask_ts,"
-    "follow_task_mix,lin_ucb,adam_3,table_1"
-  )
-  config.methods.update(
-    {
-      "adam_3": {"bandit": "online_gradient", "learning_rate": 0.3},
-      "table_1": {
-        "bandit": "online_gradient",
-        "learning_rate": 0.1,
-        "contextual": True,
-      },
-    }
+    "best_static,meta_gradient,tanbr,routed,uniform,follow_usage,multitask_ts,"
+    "lin_ucb,follow_task_mix"
   )
   config.latency_repeats = 20
   return config

@@ -15,7 +15,7 @@ import ml_collections
 
 from configs.regret import variants
 
-WHOLE = "whole"
+WHOLE = variants.REFERENCE
 # One part left out or replaced in each. A name holds no comma and no dot;
 # options may name another "bandit".
 PARTS = {

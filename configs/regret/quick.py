@@ -62,6 +62,9 @@ def get_config() -> ml_collections.ConfigDict:
   # "vmap" advances the seeds together, "map" one after the other: faster for
   # methods whose seeds take different branches.
   config.loop = "vmap"
+  # Whether methods of one structure, that differ in numbers alone, advance
+  # together in one program: hardly slower than one of them on a GPU.
+  config.together = False
   # "all", or how many devices of a machine share the seeds.
   config.devices = "1"
   # Comma list of experiments.regret.figures.FIGURES.

@@ -7,13 +7,14 @@ import ml_collections
 
 from configs.regret import curves
 
+REFERENCE = "as it is"
+
 
 def of_method(
   bandit: str,
   variants: Mapping[str, Mapping[str, Any]],
   *,
   reference: str,
-  varied: str = "",
 ) -> ml_collections.ConfigDict:
   """Variants of one method, on three families under a drifting mix.
 
@@ -22,30 +23,29 @@ def of_method(
     variants: name -> options that it overrides, or another "bandit" and its
       options; a name holds no dot and no comma.
     reference: the variant that ratios divide by.
-    varied: the option on the figure's axis; none for bars.
   """
   config = curves.get_config()
+  config.num_rounds = 2000
   config.mixes = "drift"
   config.methods = ml_collections.ConfigDict(
     {name: {"bandit": bandit, **options} for name, options in variants.items()}
   )
   config.bandits = ",".join(variants)
   config.baseline = reference
-  config.varied = varied
   config.figures = "ablation"
+  # Those that differ in a number alone are one program.
+  config.together = True
   return config
 
 
-def of_option(
-  bandit: str, option: str, values: Sequence[Any], *, reference: Any
+def of_options(
+  bandit: str, options: Mapping[str, Sequence[Any]]
 ) -> ml_collections.ConfigDict:
-  """One option with several values; `reference` is one of them."""
-  return of_method(
-    bandit,
-    {name(option, value): {option: value} for value in values},
-    reference=name(option, reference),
-    varied=option,
-  )
+  """The method as it is, and with one option at a time of other values."""
+  variants = {REFERENCE: {}}
+  for option, values in options.items():
+    variants |= {name(option, value): {option: value} for value in values}
+  return of_method(bandit, variants, reference=REFERENCE)
 
 
 def name(option: str, value: Any) -> str:

@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Where tokens are kept; empty for the default.
   config.cache_dir = ""
   # A comma list of `upcycling.RECIPES`.
-  config.recipes = "domains,dense,merged,routed"
+  config.recipes = "domains,dense"
   config.num_seeds = 3
   config.first_seed = 0
   config.upcycle = dataclasses.asdict(
@@ -37,8 +37,10 @@ def get_config() -> ml_collections.ConfigDict:
       dtype="bfloat16", num_steps=240, router_steps=80, learning_rate=5e-4
     )
   )
-  # Whether the checkpoints are scored once they are written.
+  # Whether the checkpoints are scored once they are written, and on which
+  # split: "test", or "validation" to choose among recipes.
   config.evaluates = True
+  config.scored = "test"
   # Windows of each task that merge weights are chosen and scored on, and of
   # text of no task.
   config.validation_windows = 8

@@ -1,6 +1,8 @@
 """The study on the byte model at the size of one GPU.
 
-python -m experiments.wireless --config=configs/wireless/gpu.py
+  python -m experiments.wireless --config=configs/wireless/gpu.py
+
+With `--workdir=runs/wireless_gpu`.
 """
 
 import ml_collections
@@ -13,10 +15,11 @@ def get_config() -> ml_collections.ConfigDict:
   """Six layers of eight experts, two a token; decisions are on the host."""
   config = quick.get_config()
   config.pretrain = pretrain_gpu.get_config().pretrain
-  # States of 384 values: bandwidth in proportion. A prefill is 256 tokens: four
-  # times the deadline.
-  config.radio.bandwidth_hz = 480e3
-  config.radio.deadline_s = 0.08
-  config.radio.load_s = 0.0296
+  # States of 384 values: bandwidth in proportion.
+  config.radio.bandwidth_hz = 310e3 * 384 / 64
+  config.sweep.tokens = 64
   config.sweep.windows = 2
+  config.sweep.bandwidth_factors = (0.25, 0.5, 1.0)
+  config.sweep.deadline_factors = (0.5, 1.0, 2.0)
+  config.slots.num_seeds = 10
   return config

@@ -1,6 +1,7 @@
 """Records that a config is read into, once, before any work."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import jax
@@ -139,6 +140,16 @@ class RunSettings(ranges.Checked):
     """Calls `rollout.run` with these settings and the options."""
     return rollout.run(
       bandit, environment, mesh=self.mesh, **self._arguments(), **options
+    )
+
+  def play_together(
+    self, bandits: Sequence[Bandit], environment: Environment, **options: Any
+  ) -> list[Trace]:
+    """A trace for each bandit; several need one structure."""
+    if len(bandits) == 1:
+      return [self.play(bandits[0], environment, **options)]
+    return rollout.run_together(
+      bandits, environment, mesh=self.mesh, **self._arguments(), **options
     )
 
   def _arguments(self) -> dict[str, Any]:

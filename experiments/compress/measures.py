@@ -111,6 +111,19 @@ def _score(
   windows: jax.Array,
   reroute: Partial,
 ) -> models.Score:
+  return jax.lax.map(
+    lambda one: score_windows(model, params, one, reroute), windows
+  )
+
+
+def score_windows(
+  model: models.Model,
+  params: models.Params,
+  windows: jax.Array,
+  reroute: Partial | None = None,
+) -> models.Score:
+  """[n] each, of windows [n, S + 1]."""
+
   def part(windows: jax.Array) -> models.Score:
     read = data.read_windows(windows)
     logits = model.apply(
@@ -118,12 +131,7 @@ def _score(
     )
     return models.score_logits(logits, read.targets, read.is_scored)
 
-  return jax.lax.map(
-    lambda one: scoring.over_windows(
-      part, one, vocab_size=model.config.vocab_size
-    ),
-    windows,
-  )
+  return scoring.over_windows(part, windows, vocab_size=model.config.vocab_size)
 
 
 def continuations(bench: Bench, keep: Selection | None = None) -> np.ndarray:

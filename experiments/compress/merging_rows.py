@@ -17,7 +17,6 @@ from experiments.compress.stages import FEW_SPARSITY, WHOLE, OnRow, Rows, Study
 from tanbr_jax import compress, data, models, moe
 from tanbr_jax.compress import merging
 from tanbr_jax.compress.merging import assembly
-from tanbr_jax.models import scoring
 from tanbr_jax.models.alignment import reorder_neurons
 from tanbr_jax.training import recovery
 
@@ -59,17 +58,24 @@ def rows(study: Study, seed: int, on_row: OnRow) -> Rows:
   windows = stages.draw_windows(study, seed, study.settings.calibration_windows)
   found = []
   statistics = _calibrate(study, windows, _needs(study))
+  # By identity, beside the parameters so that they live: what alignment left as
+  # it was is not measured again.
+  known: dict[int, tuple[models.Params, dict[str, float]]] = {}
   for merged in itertools.chain(
     _forms(study, statistics, windows),
     _recovered(study, statistics, windows, seed),
   ):
+    key = id(merged.params)
+    if key not in known:
+      effect = measure(study, merged.model, merged.params)
+      known = {key: (merged.params, effect), **dict([*known.items()][:1])}
     found.append(
       {
         "seed": seed,
         "form": merged.form,
         "method": merged.method,
         "variant": merged.variant,
-        **measure(study, merged.model, merged.params),
+        **known[key][1],
       }
     )
     on_row()
@@ -120,6 +126,7 @@ def _forms(
   for groups in (1, count) if count is not None else (1,):
     form = ONE if groups == 1 else GROUPS
     for name in study.settings.merging.methods:
+      plain = None
       for align in (False, True)[: 1 + (name not in _NEVER_ALIGNED)]:
         small, merged = compress.MERGES[name](
           model,
@@ -130,6 +137,10 @@ def _forms(
           **_options(study, name),
         )
         variants = (ALIGNED, BOTH) if align else (PLAIN, SCALED)
+        if plain is not None and _are_equal(merged, plain[0]):
+          yield Merged(form, name, ALIGNED, small, plain[0])
+          yield Merged(form, name, BOTH, small, plain[1])
+          continue
         yield Merged(form, name, variants[0], small, merged)
         scaled = models.match_scale(
           model,
@@ -140,10 +151,21 @@ def _forms(
           batch_size=study.settings.batch_size,
         )
         yield Merged(form, name, variants[1], small, scaled)
+        plain = merged, scaled
     yield from _in_order(study, statistics, windows, groups)
     yield from _shuffled(study, statistics, groups)
   if count is not None:
     yield from _beside(study, statistics, count)
+
+
+def _are_equal(ours: models.Params, theirs: models.Params) -> bool:
+  """Whether all parameters are, to the bit."""
+  return all(
+    bool(jnp.array_equal(one, other))
+    for one, other in zip(
+      jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True
+    )
+  )
 
 
 def _in_order(
@@ -285,15 +307,6 @@ def _score(
   model: models.Model, params: models.Params, windows: jax.Array
 ) -> models.Score:
   """[V, W] each, of any form."""
-
-  def part(windows: jax.Array) -> models.Score:
-    read = data.read_windows(windows)
-    logits = model.apply(params, read.inputs, attention_mask=read.is_text)
-    return models.score_logits(logits, read.targets, read.is_scored)
-
   return jax.lax.map(
-    lambda one: scoring.over_windows(
-      part, one, vocab_size=model.config.vocab_size
-    ),
-    windows,
+    lambda one: measures.score_windows(model, params, one), windows
   )

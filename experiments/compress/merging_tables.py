@@ -63,8 +63,7 @@ def parts(
   """
   found = []
   for form in (merging_rows.ONE, merging_rows.GROUPS):
-    methods = _names(summary, form, VARIANTS)
-    methods = [name for name in methods if name != WHOLE]
+    methods = [m for m in names(summary, form, VARIANTS) if m != WHOLE]
     for key in effects:
       title, factor, digits = EFFECTS[key]
       lines = [
@@ -77,20 +76,20 @@ def parts(
       ]
       lines = [line for line in lines if set(line[1:]) != {"-"}]
       if lines:
-        size = _bytes(summary, form)
+        size = bytes_left(summary, form)
         found += [
           f"**Experts merged to {form}{size}: {title}**",
           readme_block.table(["method", *VARIANTS], lines),
         ]
-  return found + _recovery(summary, cell)
+  return found + recovery(summary, cell)
 
 
-def _recovery(summary: Mapping[str, Any], cell: Cell) -> list[str]:
+def recovery(summary: Mapping[str, Any], cell: Cell) -> list[str]:
   """What a few steps of training give back."""
   variants = ("not trained", "trained: router", "trained: all")
   lines = []
   for form in (merging_rows.ONE, merging_rows.GROUPS):
-    for name in _names(summary, form, variants):
+    for name in names(summary, form, variants):
       cells = [
         cell(summary, f"merging/{form}/{name}/{v}/loss_change", 1, 3)
         for v in variants
@@ -104,7 +103,7 @@ def _recovery(summary: Mapping[str, Any], cell: Cell) -> list[str]:
   ]
 
 
-def _names(
+def names(
   summary: Mapping[str, Any], form: str, variants: Sequence[str]
 ) -> list[str]:
   """The methods of a form that have one of the variants, the best first."""
@@ -119,7 +118,7 @@ def _names(
   return sorted(best, key=best.get)
 
 
-def _bytes(summary: Mapping[str, Any], form: str) -> str:
+def bytes_left(summary: Mapping[str, Any], form: str) -> str:
   """How much of the experts' bytes is left."""
   whole = f"merging/{merging_rows.ONE}/{WHOLE}/{PLAIN}/expert_bytes"
   sizes = {

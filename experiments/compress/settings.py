@@ -12,11 +12,29 @@ from experiments.compress.merging_settings import MergingSettings
 from experiments.online import model_source
 from experiments.online.model_source import ModelSettings, ModelSource
 from tanbr_jax.checks import ranges
-from tanbr_jax.checks.ranges import Count, Range, Whole
+from tanbr_jax.checks.ranges import Count, Positive, Range, Whole
 from tanbr_jax.training.pretraining import PretrainConfig
 
-STAGES = ("methods", "samples", "own_text", "truth", "costs", "merging")
+STAGES = (
+  *("methods", "samples", "own_text", "truth", "costs", "merging"),
+  "headroom",
+)
 Sparsity = Annotated[float, Range(0, 1, "()")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadroomSettings(ranges.Checked):
+  """The section `headroom` of the config.
+
+  Attributes:
+    search_steps: swaps that are tried for each domain.
+    recovery_steps: of training, 0 for none.
+    recovery_rate: the learning rate.
+  """
+
+  search_steps: Whole
+  recovery_steps: Whole
+  recovery_rate: Positive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +44,7 @@ class CompressSettings(ranges.Checked):
   source: ModelSource
   pretrain: PretrainConfig
   merging: MergingSettings
+  headroom: HeadroomSettings
   stages: list[str]
   methods: list[str]
   few_methods: list[str]
@@ -96,6 +115,7 @@ def read(config: ml_collections.ConfigDict) -> CompressSettings:
     source=source,
     pretrain=pretrain,
     merging=merging_settings.read(config),
+    headroom=records.read_section(HeadroomSettings, config, "headroom"),
     stages=names(config.stages, STAGES, "stage"),
     methods=names(config.methods, methods_of_study.METHODS, "method"),
     few_methods=names(config.few_methods, methods_of_study.SCORED, "method"),

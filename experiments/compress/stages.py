@@ -220,12 +220,7 @@ def _few_rows(
 
 def run_truth(study: Study, seed: int, on_row: OnRow) -> Rows:
   """Every score against what leaving an expert out does to the loss."""
-  path = study.folder / "truth.npz"
-  if path.exists():
-    changes = atomic.read_arrays(path)[0]["changes"]
-  else:
-    changes = measures.leave_one_out(study.bench, on_row)
-    atomic.write_arrays(path, {"changes": changes.astype(np.float32)})
+  changes = load_truth(study, on_row)
   names = [n for n in study.settings.methods if n in methods.SCORED]
   return truth.rows(names, load_statistics(study, seed), changes, seed=seed)
 
@@ -248,6 +243,23 @@ def run_merging(study: Study, seed: int, on_row: OnRow) -> Rows:
   from experiments.compress import merging_rows
 
   return merging_rows.rows(study, seed, on_row)
+
+
+def run_headroom(study: Study, seed: int, on_row: OnRow) -> Rows:
+  """What stands between a specialist and the whole model."""
+  from experiments.compress import headroom
+
+  return headroom.rows(study, seed, on_row)
+
+
+def load_truth(study: Study, on_row: OnRow) -> np.ndarray:
+  """[L, E, V, W], see `measures.leave_one_out`; kept in the run's folder."""
+  path = study.folder / "truth.npz"
+  if path.exists():
+    return atomic.read_arrays(path)[0]["changes"]
+  changes = measures.leave_one_out(study.bench, on_row).astype(np.float32)
+  atomic.write_arrays(path, {"changes": changes})
+  return changes
 
 
 def draw_windows(study: Study, seed: int, count: int) -> np.ndarray:
@@ -322,6 +334,7 @@ STAGES: dict[str, Callable[[Study, int, OnRow], Rows]] = {
   "truth": run_truth,
   "costs": run_costs,
   "merging": run_merging,
+  "headroom": run_headroom,
 }
 # Those that are run for each calibration seed; the others once.
-BY_SEED = ("methods", "samples", "own_text", "truth", "merging")
+BY_SEED = ("methods", "samples", "own_text", "truth", "merging", "headroom")

@@ -39,10 +39,30 @@ def write(folder: Path) -> None:
   text = to_markdown(made)
   atomic.write_text(folder / TABLES, text + "\n")
   reporting.write_summary(folder, made)
-  for name, draw in figures.FIGURES.items():
-    with drawing.surviving(name):
-      draw(folder / name, made)
+  draw_figures(folder, made)
   print(text)
+
+
+def draw_figures(
+  folder: Path,
+  summary: Mapping[str, Any],
+  prefix: str = "",
+  *,
+  only: Sequence[str] = tuple(figures.FIGURES),
+) -> None:
+  """Writes the figures that the summary has something for.
+
+  Args:
+    folder: where.
+    summary: of `collect`.
+    prefix: of the files' names.
+    only: which of `figures.FIGURES`.
+  """
+  for name in only:
+    needed, draw = figures.FIGURES[name]
+    if any(key.startswith(needed) for key in summary):
+      with drawing.surviving(name):
+        draw(folder / f"{prefix}{name}", summary)
 
 
 def load(folder: Path) -> dict[str, list[Row]]:
@@ -83,6 +103,12 @@ def collect(folder: Path) -> dict[str, Any]:
       stages.get(stage, []), stage, ("method", by), ("loss_in", "accuracy_in")
     )
   summary |= _truth(stages.get("truth", []))
+  summary |= _estimates(
+    to_changes(stages.get("headroom", [])),
+    "headroom",
+    ("method", "trained"),
+    (*("pairs_kept", "gates_kept"), *("loss_in_change", "accuracy_in_change")),
+  )
   summary |= merging_tables.entries(stages.get("merging", []))
   for row in stages.get("costs", []):
     name = f"sparsity {row['sparsity']:g}" if "sparsity" in row else None
@@ -107,6 +133,23 @@ def with_changes(rows: Sequence[Row]) -> list[Row]:
     }
     found.append(row | changes)
   return found
+
+
+def to_changes(rows: Sequence[Row]) -> list[Row]:
+  """Rows of the stage "headroom", less the untrained whole model's."""
+  whole = {
+    (row["seed"], row["domain"]): row
+    for row in rows
+    if row["method"] == WHOLE and row["trained"] == "-"
+  }
+  keys = ("loss_in", "accuracy_in")
+  return [
+    row
+    | {
+      f"{k}_change": row[k] - whole[row["seed"], row["domain"]][k] for k in keys
+    }
+    for row in rows
+  ]
 
 
 def _estimates(
@@ -157,15 +200,16 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     *_method_tables(summary),
     *_part(
       "Calibration windows of a domain, at 50 %: accuracy in the domain",
-      _pivot(summary, "samples", "accuracy_in", sort=int),
+      pivot(summary, "samples", "accuracy_in", sort=int),
     ),
     *_part(
       "Calibration text, at 50 %: accuracy in the domain",
-      _pivot(summary, "own_text", "accuracy_in"),
+      pivot(summary, "own_text", "accuracy_in"),
     ),
     *_part("Rank correlation with the loss without an expert", _rho(summary)),
-    *_part("Costs", _costs(summary)),
-    *_part("Overlap of domains' best experts", _overlap(summary)),
+    *_part("Specialists at 50 %: headroom", headroom(summary)),
+    *_part("Costs", costs(summary)),
+    *_part("Overlap of domains' best experts", overlap(summary)),
     *merging_tables.parts(summary, cell),
   ]
   return "\n\n".join(parts)
@@ -233,7 +277,7 @@ def cell(
   return f"{text} [{low}, {high}]"
 
 
-def _pivot(
+def pivot(
   summary: Mapping[str, Any],
   stage: str,
   key: str,
@@ -281,7 +325,32 @@ def _rho(summary: Mapping[str, Any]) -> str | None:
   return readme_block.table(titles, lines)
 
 
-def _costs(summary: Mapping[str, Any]) -> str | None:
+def headroom(summary: Mapping[str, Any]) -> str | None:
+  """What keeps specialists from the whole model; None without the stage."""
+  lines = [
+    [
+      method,
+      trained,
+      *(
+        cell(summary, f"headroom/{method}/{trained}/{key}", factor, digits)
+        for key, factor, digits in (
+          ("pairs_kept", 100, 1),
+          ("gates_kept", 100, 1),
+          ("accuracy_in_change", 100, 1),
+          ("loss_in_change", 1, 3),
+        )
+      ),
+    ]
+    for (method,), names in groups_of(summary, "headroom", 1).items()
+    for trained in names
+  ]
+  titles = ["experts", "trained", "pairs kept, %", "gates kept, %"]
+  titles += ["accuracy points", "loss"]
+  return readme_block.table(titles, lines) if lines else None
+
+
+def costs(summary: Mapping[str, Any]) -> str | None:
+  """Bytes, distinct experts and decode times; None without the stage."""
   names = [
     name
     for name in dict.fromkeys(
@@ -322,7 +391,8 @@ def _costs(summary: Mapping[str, Any]) -> str | None:
   return readme_block.table(titles, lines)
 
 
-def _overlap(summary: Mapping[str, Any]) -> str | None:
+def overlap(summary: Mapping[str, Any]) -> str | None:
+  """The domains' shared experts; None without the stage "costs"."""
   names = [
     name
     for name in dict.fromkeys(

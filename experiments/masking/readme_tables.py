@@ -4,7 +4,8 @@
     --run=runs/masking_gpu --write
 
 What a table needs is kept beside the README, so that it can be made again
-without the run.
+without the run. Of a study that several processes ran in parts, `--run` names
+all folders, a comma list. `--write` also draws the study's figure.
 """
 
 from collections.abc import Sequence
@@ -14,21 +15,43 @@ from typing import Any
 from absl import app, flags
 
 from experiments.common import readme_block
-from experiments.masking import report, study
+from experiments.masking import choice, report, timing
 from experiments.masking.settings import CONTROL, FULL
 from tanbr_jax.report import workdir as reporting
+from tanbr_jax.report.workdir import SUMMARY
 
 HERE = Path(__file__).parent
-STUDIES = ("gpu", "ablations")
+STUDIES = ("gpu", "ablations", "smollm2", "rates", "timing", "timing_cpu")
+_DRAWN = ("gpu", "smollm2")
 _STUDY = flags.DEFINE_enum("study", "gpu", STUDIES, "Which table.")
-_ALWAYS = ("accuracy", "loss", "active", "distinct", "imbalance")
+_ALWAYS = ("on", "accuracy", "loss", "active", "distinct", "imbalance")
 _ANATOMY = ("by_rank", "by_layer", "by_class", "active_by_task")
 
 
-def collect_rows(folder: Path) -> dict[str, Any]:
+def collect_rows(folders: Path) -> dict[str, Any]:
   """What the tables need of a study's rows, rounded."""
-  rows = reporting.read_json(folder / study.ROWS)
+  rows = choice.read_rows(str(folders))
   return {key: _needed(key, row) for key, row in rows.items()}
+
+
+def collect_times(folders: Path) -> dict[str, Any]:
+  """The summaries of timings, one after the other."""
+  found: dict[str, Any] = {}
+  for folder in str(folders).split(","):
+    for key, value in reporting.read_json(Path(folder) / SUMMARY).items():
+      found[key] = value if isinstance(value, str) else round(value, 3)
+  return found
+
+
+def times_text(summary: dict[str, Any]) -> str:
+  """A table a model and device."""
+  names = dict.fromkeys(key.split("/")[0] for key in summary if "/" in key)
+  return "\n\n".join(timing.table(name, summary) for name in names)
+
+
+def rates_text(rows: dict[str, Any]) -> str:
+  """Accuracy on validation text by rates."""
+  return choice.table(choice.score(rows))
 
 
 def rows_text(rows: dict[str, Any]) -> str:
@@ -52,19 +75,21 @@ def _rounded(value: Any) -> Any:
     return {key: _rounded(one) for key, one in value.items()}
   if isinstance(value, list):
     return [_rounded(one) for one in value]
-  return round(value, 6)
+  return value if isinstance(value, str) else round(value, 6)
 
 
 def main(argv: Sequence[str]) -> None:
   """Makes the part of the README that `--study` names."""
   name = _STUDY.value
-  readme_block.main(
-    argv,
-    name,
-    HERE / f"{name}.json",
-    collect=collect_rows,
-    text=rows_text,
-  )
+  collect, text = collect_rows, rows_text
+  if name.startswith("timing"):
+    collect, text = collect_times, times_text
+  elif name == "rates":
+    text = rates_text
+  results = HERE / f"{name}.json"
+  readme_block.main(argv, name, results, collect=collect, text=text)
+  if flags.FLAGS.write and name in _DRAWN:
+    report.draw(HERE / f"{name}_quality.png", reporting.read_json(results))
 
 
 if __name__ == "__main__":

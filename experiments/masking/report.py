@@ -2,13 +2,14 @@
 
 A name is `<family>__<setting>`: the rows of a family are one curve of accuracy
 against active experts. At equal active experts a family's accuracy is that of
-its curve, linear between its points and the full model's (or the control's).
+its curve, linear between its points and the control's; below its first point it
+is that point's, which has more active experts.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,6 +24,10 @@ from tanbr_jax.storage import atomic
 
 TABLE = "table.md"
 Rows = Mapping[str, Mapping[str, Any]]
+# Names in the figure: budgets and betas are one curve.
+_MASKS = "masks (BEAM)"
+_DRAWN_AS = {"beam_budget": _MASKS, "beam_beta": _MASKS}
+_MARKERS = "osD^vPX*"
 _CLASSES = {
   "lower-case letter": range(ord("a"), ord("z") + 1),
   "capital": range(ord("A"), ord("Z") + 1),
@@ -62,27 +67,55 @@ def by_class(active: np.ndarray, count: np.ndarray) -> dict[str, float]:
   }
 
 
+class Point(NamedTuple):
+  """Of a figure: means over seeds, and the range of accuracy."""
+
+  active: float
+  accuracy: float
+  least: float
+  most: float
+
+
+class Difference(NamedTuple):
+  """Of one method's accuracy and a family's, paired by seed.
+
+  Attributes:
+    points: mean and interval.
+    is_reached: whether the family's curve reaches down to as few active
+      experts with every seed; if not, the family has more of them.
+  """
+
+  points: estimates.Estimate
+  is_reached: bool
+
+
 def difference_at_equal_active(
   rows: Rows, name: str, other: str
-) -> estimates.Estimate | None:
+) -> Difference | None:
   """Accuracy of `name` less that of family `other` at as many experts.
 
-  Paired by seed. None where the family's curve does not reach so far.
+  None if they share no seed.
   """
   found = by_seed(rows)
-  differences = []
+  differences, is_reached = [], True
   for seed, row in found[name].items():
-    points = [
+    own = [
       (one[seed]["active"], one[seed]["accuracy"])
       for key, one in found.items()
-      if (family(key) == other or key == CONTROL) and seed in one
+      if family(key) == other and seed in one
     ]
-    active, accuracy = np.array(sorted(points)).T
-    if not active[0] <= row["active"] <= active[-1]:
-      return None
+    if not own:
+      continue
+    if seed in found.get(CONTROL, {}):
+      control = found[CONTROL][seed]
+      own.append((control["active"], control["accuracy"]))
+    active, accuracy = np.array(sorted(own)).T
+    is_reached &= bool(active[0] <= row["active"])
     there = np.interp(row["active"], active, accuracy)
     differences.append(row["accuracy"] - there)
-  return estimates.mean(np.array(differences))
+  if not differences:
+    return None
+  return Difference(estimates.mean(np.array(differences)), is_reached)
 
 
 def summarise(rows: Rows) -> dict[str, float]:
@@ -151,22 +184,26 @@ def quality_table(summary: Mapping[str, Any]) -> str:
 
 
 def matched_table(rows: Rows) -> str:
-  """Points of accuracy above each family at as many active experts."""
+  """Points of accuracy above each family at as many active experts.
+
+  With a star where the family has none so few: there it has more.
+  """
   names = list(by_seed(rows))
   masked = [name for name in names if family(name).startswith("beam")]
   others = dict.fromkeys(
     family(name)
     for name in names
-    if name not in (FULL, CONTROL)
-    and name not in masked
-    and not _of_batch(name)
+    if name not in (FULL, CONTROL, *masked) and not _of_batch(name)
   )
   lines = []
   for name in masked:
     cells = [name]
     for other in others:
       found = difference_at_equal_active(rows, name, other)
-      cells.append("-" if found is None else _points(found))
+      if found is None:
+        cells.append("-")
+      else:
+        cells.append(_points(found.points) + ("" if found.is_reached else " *"))
     lines.append(cells)
   return readme_block.table(["points above, at equal active", *others], lines)
 
@@ -203,31 +240,72 @@ def anatomy_table(rows: Rows) -> str:
   )
 
 
-def draw(folder: str | os.PathLike[str], rows: Rows) -> None:
-  """Writes `quality.png`: accuracy against active experts, by family.
+def draw(path: str | os.PathLike[str], rows: Rows) -> None:
+  """Draws accuracy against active experts, by family, as PNG.
 
-  Choices of a whole batch are left out, which lower distinct experts instead.
+  On the left what is put on the control, on the right what is trained; bars
+  reach from the least to the largest seed. Choices of a whole batch are left
+  out, which lower distinct experts instead.
   """
   figure: Figure
-  figure, (axes,) = parts.make_figure(1, height=3.6)
-  points: dict[str, list[tuple[float, float]]] = {}
-  for name, one in by_seed(rows).items():
-    if _of_batch(name):
+  found = by_seed(rows)
+  free: dict[str, list[Point]] = {}
+  trained: dict[str, list[Point]] = {}
+  for name, one in found.items():
+    title = _DRAWN_AS.get(family(name), family(name))
+    if name in (FULL, CONTROL) or _of_batch(name):
       continue
-    mean = lambda key, one=one: float(  # noqa: E731
-      np.mean([row[key] for row in one.values()])
-    )
-    points.setdefault(family(name), []).append(
-      (mean("active"), mean("accuracy"))
-    )
-  for index, (name, found) in enumerate(points.items()):
-    active, accuracy = np.array(sorted(found)).T
-    style = parts.line_style(index)
-    axes.plot(active, accuracy, marker="o", markersize=3, label=name, **style)
-  axes.set_xlabel("active experts per token")
-  axes.set_ylabel("next-token accuracy")
-  axes.legend(fontsize=6, ncols=2, loc="lower right")
-  parts.save(figure, Path(folder) / "quality.png")
+    is_free = "on" in next(iter(one.values()))
+    side = free if is_free else trained
+    side.setdefault(title, []).append(_point(one))
+  figure, axes = parts.make_grid(
+    1, 2, height=2.8, num_labels=len(free | trained) + 2
+  )
+  if _MASKS in trained:
+    free = {_MASKS: trained[_MASKS]} | free
+  # A method has one colour on both sides, and no other method has it there.
+  for side, curves in zip(axes[0], (free, trained), strict=True):
+    for name, style in ((FULL, ":"), (CONTROL, "-")):
+      if name in found:
+        level = _point(found[name]).accuracy
+        side.axhline(level, color="#999999", linestyle=style, label=name)
+    names = [_MASKS, *(name for name in curves if name != _MASKS)]
+    for index, name in enumerate(names):
+      points = np.array(sorted(curves.get(name, [])))
+      if not points.size:
+        continue
+      active, accuracy, least, most = points.T
+      side.errorbar(
+        active,
+        accuracy,
+        # A mean may be a rounding error past what it is the mean of.
+        yerr=np.maximum((accuracy - least, most - accuracy), 0),
+        marker=_MARKERS[index % len(_MARKERS)],
+        markersize=3.5,
+        label=name,
+        **parts.line_style(index),
+      )
+    side.set_xlabel("active experts per token")
+    side.legend(fontsize=6, loc="lower right")
+  axes[0][0].set_ylabel("next-token accuracy")
+  axes[0][0].set_title("without training, on the control")
+  axes[0][1].set_title("trained")
+  bottom = min(side.get_ylim()[0] for side in axes[0])
+  top = max(side.get_ylim()[1] for side in axes[0])
+  for side in axes[0]:
+    side.set_ylim(bottom, top)
+  parts.save(figure, path)
+
+
+def _point(one: Mapping[str, Mapping[str, Any]]) -> Point:
+  """Of a row of each seed."""
+  accuracy = [row["accuracy"] for row in one.values()]
+  return Point(
+    active=float(np.mean([row["active"] for row in one.values()])),
+    accuracy=float(np.mean(accuracy)),
+    least=min(accuracy),
+    most=max(accuracy),
+  )
 
 
 def _of_batch(name: str) -> bool:

@@ -13,17 +13,24 @@ import jax
 from experiments.common import launch
 from tanbr_jax import masking, models
 
+
+def oea_xmoe(model: models.Model, threshold: float, **given: Any) -> Any:
+  """OEA whose tokens bring what XMoE would keep."""
+  return masking.oea(model, brings=masking.xmoe(model, threshold), **given)
+
+
 METHODS = {
   "smaller_k": masking.smaller_k,
   "top_p": masking.top_p,
   "xmoe": masking.xmoe,
   "naee_skip": masking.naee_skip,
   "oea": masking.oea,
+  "oea_xmoe": oea_xmoe,
   "xshare": masking.xshare,
   "sere": masking.sere,
 }
 # Those of a whole batch, which come after the masks of what they are put on.
-OF_BATCHES = ("oea", "xshare", "sere")
+OF_BATCHES = ("oea", "oea_xmoe", "xshare", "sere")
 # Options that are not the method's own.
 OWN = ("method", "on", "matches", "quantile")
 
@@ -53,6 +60,7 @@ def check(
   given = set(options) - set(OWN)
   allowed = set(inspect.signature(METHODS[method]).parameters)
   allowed -= {"model", "ratios", "similarity", "num_steps", "after"}
+  allowed -= {"brings", "given"}
   if unknown := sorted(given - allowed):
     raise ValueError(
       f"unknown option free.{name}.{unknown[0]}"

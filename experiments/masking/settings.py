@@ -15,9 +15,9 @@ from tanbr_jax.checks.ranges import Count, Whole
 from tanbr_jax.training.pretraining import PretrainConfig
 from tanbr_jax.training.sparse_tuning import TuningConfig
 
-FULL, CONTROL = "full", "control"
 # The model as it is, not fine-tuned; the fine-tuning without masks.
-RESERVED = (FULL,)
+FULL, CONTROL = "full", "control"
+SCORED = ("test", "validation")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class MaskingSettings(ranges.Checked):
   source: ModelSource
   num_seeds: Count
   first_seed: Whole
+  scored: str
   test_windows: Count
   batch_size: Count
   calibration_windows: Count
@@ -42,10 +43,14 @@ class MaskingSettings(ranges.Checked):
         "test_windows must be a multiple of batch_size, got test_windows="
         f"{self.test_windows}, batch_size={self.batch_size}"
       )
-    if CONTROL not in self.tuned or self.tuned[CONTROL].method != "none":
+    if self.scored not in SCORED:
       raise ValueError(
-        f"tuned must hold {CONTROL!r} with method='none', got "
-        f"{sorted(self.tuned)}"
+        f"scored must be one of {SCORED}, got scored={self.scored!r}"
+      )
+    if CONTROL in self.tuned and self.tuned[CONTROL].method != "none":
+      raise ValueError(
+        f"tuned.{CONTROL} must have method='none', got method="
+        f"{self.tuned[CONTROL].method!r}"
       )
     for name, options in self.free.items():
       rivals.check(name, options, known=(FULL, *self.tuned))
@@ -80,7 +85,7 @@ def read(config: ml_collections.ConfigDict) -> MaskingSettings:
 def _source(config: ml_collections.ConfigDict) -> ModelSource:
   if config.model.path:
     model = records.read_section(ModelSettings, config, "model", finetunes="")
-    return model_source.open_checkpoint(model)
+    return dataclasses.replace(model_source.open_checkpoint(model), trains=True)
   return model_source.OfBytes(
     records.read_section(PretrainConfig, config, "pretrain")
   )

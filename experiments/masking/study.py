@@ -3,9 +3,10 @@
 For every seed the same trained model is fine-tuned by each entry of
 `config.tuned` (the seed is that of its batches); `config.free` puts
 training-free methods on the models so made. Each is scored on test windows of
-every task, and counted: pairs, distinct experts of a decoding step of a batch,
-ranks, load. A row is on disk when it is there; a run that is started again
-goes on after the last seed's last tuning.
+every task (validation windows, where `config.scored` says so), and counted:
+pairs, distinct experts of a decoding step of a batch, ranks, load. A row is on
+disk when it is there; a run that is started again goes on after the last
+seed's last tuning.
 
 Writes `rows.json` (everything, by seed and name), `summary.json` (means over
 seeds with intervals), figures and a table in Markdown.
@@ -48,7 +49,9 @@ def run(
     )
     for split in ("train", "validation", "test")
   }
-  test = data.evaluation_windows(text["test"], found.test_windows, length)
+  scored = data.evaluation_windows(
+    text[found.scored], found.test_windows, length
+  )
   calibration = data.evaluation_windows(
     text["validation"], found.calibration_windows, length
   )
@@ -70,7 +73,7 @@ def run(
     model=model,
     params=params,
     text=text["train"],
-    test=test,
+    scored=scored,
     calibration=calibration,
     names=corpus.task_names,
     rows=_Rows(Path(folder) / ROWS),
@@ -80,7 +83,7 @@ def run(
     study.run_seed(seed)
   report.write(folder, study.rows.found, figures)
   with drawing.surviving("quality.png"):
-    report.draw(folder, study.rows.found)
+    report.draw(Path(folder) / "quality.png", study.rows.found)
 
 
 class _Rows:
@@ -105,7 +108,7 @@ class _Study:
   model: models.Model
   params: models.Params
   text: data.TaskText
-  test: jax.Array
+  scored: jax.Array
   calibration: jax.Array
   names: tuple[str, ...]
   rows: _Rows
@@ -171,7 +174,7 @@ class _Study:
     found = evaluate(
       self.model,
       params,
-      self.test,
+      self.scored,
       batch_size=self.settings.batch_size,
       reroute=reroute,
     )

@@ -45,7 +45,9 @@ class LayerSettings(ranges.Checked):
     num_own: k0 of the batch-aware choice without masks; after them it is 1.
     repeats: turns.
     min_ms: least time of a form in one turn.
-    calls: chained calls of a program, each on inputs of its own.
+    calls: chained calls of a program.
+    least_tokens: tokens of all the inputs that calls take turns at, as one
+      token alone has no share of its few pairs.
   """
 
   models: list[str]
@@ -56,6 +58,7 @@ class LayerSettings(ranges.Checked):
   repeats: Count
   min_ms: NonNegative
   calls: Count
+  least_tokens: Count
 
 
 def read(config: ml_collections.ConfigDict) -> LayerSettings:
@@ -85,12 +88,13 @@ def time_layer(
   """Microseconds, pairs and distinct experts of every form."""
   experts = _experts(shape)
   forms = _forms(settings, shape)
+  num_inputs = max(settings.calls, -(-settings.least_tokens // num_tokens))
   jobs = {
     name: Job(functools.partial(_layer, shape), inputs, settings.calls)
     for name, inputs in {
       name: [
-        (experts, *_tokens(shape, num_tokens, call), reroute)
-        for call in range(settings.calls)
+        (experts, _tokens(shape, num_tokens, index), reroute)
+        for index in range(num_inputs)
       ]
       for name, reroute in forms.items()
     }.items()
@@ -115,7 +119,7 @@ def time_layer(
 def table(name: str, summary: dict[str, Any]) -> str:
   """Lines of Markdown: a row a form, a column a number of tokens."""
   keys = [key.split("/") for key in summary if key.startswith(f"{name}/")]
-  counts = dict.fromkeys(int(count) for _, count, *_ in keys)
+  counts = sorted({int(count) for _, count, *_ in keys})
   lines = []
   for form in dict.fromkeys(form for _, _, form, _ in keys):
     cells = [form]
@@ -130,7 +134,8 @@ def table(name: str, summary: dict[str, Any]) -> str:
       )
     lines.append(cells)
   titles = [f"N={count}" for count in counts]
-  return f"**{name}**\n\n{readme_block.table(['form', *titles], lines)}"
+  title = f"**{name}**, {summary['device']}"
+  return f"{title}\n\n{readme_block.table(['form', *titles], lines)}"
 
 
 def _forms(
@@ -145,11 +150,12 @@ def _forms(
     )
   num_own = min(settings.num_own, shape.num_selected)
   forms[f"OEA, {num_own} own"] = masking.oea(model, num_own)
-  least = min(share for share in settings.shares if share > 0)
-  after = forms[f"{100 * least:g} % of pairs"]
-  forms[f"{100 * least:g} %, then OEA, 1 own"] = masking.oea(
-    model, 1, after=after
-  )
+  for share in settings.shares:
+    if share < 1:
+      name = f"{100 * share:g} % of pairs"
+      forms[f"{name}, then OEA, 1 own"] = masking.oea(
+        model, 1, after=forms[name]
+      )
   of_layer = lambda leaf: leaf[0]  # noqa: E731
   return {name: jax.tree.map(of_layer, form) for name, form in forms.items()}
 
@@ -185,13 +191,15 @@ def _experts(shape: models.DecoderConfig) -> dict[str, Any]:
 
 
 def _tokens(
-  shape: models.DecoderConfig, num_tokens: int, call: int
-) -> tuple[jax.Array]:
-  key = jax.random.fold_in(jax.random.key(2), call)
+  shape: models.DecoderConfig, num_tokens: int, index: int
+) -> jax.Array:
+  key = jax.random.fold_in(jax.random.key(2), index)
   x = jax.random.normal(key, (num_tokens, shape.model_dim), jnp.float32)
-  return (x.at[:, 0].set(1.0).astype(shape.dtype),)
+  return x.at[:, 0].set(1.0).astype(shape.dtype)
 
 
+# Traced once for all forms that differ in numbers.
+@functools.partial(jax.jit, static_argnums=0)
 def _layer(
   shape: models.DecoderConfig,
   params: dict[str, Any],

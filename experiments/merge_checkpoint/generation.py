@@ -7,11 +7,15 @@
 Reads the checkpoint, merges it evenly into a dense folder (the second command
 reads that folder), and continues the same random prompts of 32 tokens by 64,
 greedily. Prints the seconds from reading to the first token, compilation
-included, and the median rate of five calls after a first one.
+included, and the median rate of five calls after two more. The library
+`transformers_static` is transformers with a static cache, for which it compiles
+decoding with `torch.compile` on a GPU. `--forms=merged` measures one form.
 """
 
+import functools
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,8 @@ from tanbr_jax.timing import latency
 
 PROMPT, NEW = 32, 64
 BATCHES = (1, 16)
-LIBRARIES = ("tanbr_jax", "transformers")
+LIBRARIES = ("tanbr_jax", "transformers", "transformers_static")
+FORMS = ("routed", "merged")
 # [B, S] prompts and a number of new tokens -> ids, on the host.
 Generate = Callable[[np.ndarray, int], np.ndarray]
 
@@ -60,7 +65,9 @@ def ours(checkpoint: Path, merged: Path) -> Iterator[tuple[str, Callable]]:
   yield "merged", lambda: bind(*models.from_pretrained(merged))
 
 
-def theirs(checkpoint: Path, merged: Path) -> Iterator[tuple[str, Callable]]:
+def theirs(
+  checkpoint: Path, merged: Path, *, cache: str | None = None
+) -> Iterator[tuple[str, Callable]]:
   """The same of transformers, on the first GPU if there is one."""
   import torch
   import transformers
@@ -81,6 +88,7 @@ def theirs(checkpoint: Path, merged: Path) -> Iterator[tuple[str, Callable]]:
         min_new_tokens=count,
         do_sample=False,
         pad_token_id=0,
+        cache_implementation=cache,
       )
       return found.cpu().numpy()
 
@@ -90,8 +98,13 @@ def theirs(checkpoint: Path, merged: Path) -> Iterator[tuple[str, Callable]]:
   yield "merged", lambda: read(merged)
 
 
-def measure(readers: Iterator[tuple[str, Callable]]) -> list[dict[str, str]]:
-  """A row of the table for each model, one in memory at a time."""
+def measure(
+  readers: Iterable[tuple[str, Callable]],
+) -> list[dict[str, str]]:
+  """A row of the table for each model, one in memory at a time.
+
+  A row is printed as soon as it is there, as a line of JSON.
+  """
   rows = []
   for name, read in readers:
     begin = time.perf_counter()
@@ -107,11 +120,12 @@ def measure(readers: Iterator[tuple[str, Callable]]) -> list[dict[str, str]]:
     for batch in BATCHES:
       prompts = draws[:batch]
       took = latency.wall_times(
-        {"": lambda p=prompts, g=generate: g(p, NEW)}, repeats=5, warmup=1
+        {"": lambda p=prompts, g=generate: g(p, NEW)}, repeats=5, warmup=2
       )
       rate = batch * NEW / (took[""].median / 1e3)
       row[f"tokens/s, batch {batch}"] = f"{rate:,.0f}"
     rows.append(row)
+    print(json.dumps(row), flush=True)
     del generate
     jax.clear_caches()
   return rows
@@ -121,13 +135,21 @@ def main(argv: Sequence[str]) -> None:
   with launch.guarded():
     if len(argv) > 1:
       raise ValueError(f"unknown arguments {argv[1:]}")
-    find = ours if flags.FLAGS.library == LIBRARIES[0] else theirs
-    folders = Path(flags.FLAGS.checkpoint), Path(flags.FLAGS.merged)
-    tables.print_rows(measure(find(*folders)))
+    given = flags.FLAGS
+    forms = launch.names(given.forms, known=FORMS, kind="form")
+    find = {
+      "tanbr_jax": ours,
+      "transformers": theirs,
+      "transformers_static": functools.partial(theirs, cache="static"),
+    }[given.library]
+    folders = Path(given.checkpoint), Path(given.merged)
+    readers = [one for one in find(*folders) if one[0] in forms]
+    tables.print_rows(measure(readers))
 
 
 if __name__ == "__main__":
   flags.DEFINE_string("checkpoint", None, "A folder.", required=True)
   flags.DEFINE_string("merged", None, "Its merged form.", required=True)
   flags.DEFINE_enum("library", LIBRARIES[0], LIBRARIES, "Which is measured.")
+  flags.DEFINE_string("forms", ",".join(FORMS), "A comma list of forms.")
   app.run(main)

@@ -113,6 +113,8 @@ class ModelSettings(ranges.Checked):
     context: tokens of a window that are read.
     tasks: of the built-in domains, a comma list; empty for all.
     scanned: whether the layers, all alike, are compiled as one loop.
+    held_out: whether a folder of text is what the model was trained on: its
+      "train" split is not served then.
   """
 
   path: str
@@ -121,6 +123,7 @@ class ModelSettings(ranges.Checked):
   context: Count
   tasks: str = ""
   scanned: bool = False
+  held_out: bool = False
 
   def __post_init__(self) -> None:
     """Raises a ValueError if a value is not allowed."""
@@ -153,12 +156,14 @@ class OfCheckpoint:
     num_experts: E.
     vocab_size: of the model.
     tokenizer: of the folder.
+    trains: whether text is needed to train on, too.
   """
 
   settings: ModelSettings
   num_experts: int
   vocab_size: int
   tokenizer: Any = dataclasses.field(repr=False)
+  trains: bool = False
 
   @property
   def has_router(self) -> bool:
@@ -173,8 +178,9 @@ class OfCheckpoint:
   def read_text(self, path: str | None, cache_dir: Path) -> data.Corpus:
     """The tokens of a folder of tasks, or of the built-in domains.
 
-    Of the domains the splits are those that `experiments.upcycle` trains,
-    chooses and scores on: "train" is not served.
+    Of the domains, and of a folder that is held out or trained on, the splits
+    are those that `experiments.upcycle` trains, chooses and scores on: "train"
+    is not served. Such a folder's tasks must be folders of text.
     """
     given = {
       "vocab_size": self.vocab_size,
@@ -182,9 +188,10 @@ class OfCheckpoint:
       "min_windows": {"validation": VALIDATION_PARTS, "test": 1},
       "cache_dir": cache_dir,
     }
-    if path is not None:
+    held_out = self.settings.held_out or self.trains
+    if path is not None and not held_out:
       return data.load_tokens(path, self.tokenizer, **given)
-    corpus = data.load_corpus(None, cache_dir, context=self.context)
+    corpus = data.load_corpus(path, cache_dir, context=self.context)
     if self.settings.tasks:
       names = launch.names(
         self.settings.tasks, known=corpus.task_names, kind="task"

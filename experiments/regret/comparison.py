@@ -19,7 +19,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -32,7 +32,7 @@ from tanbr_jax import bandits
 from tanbr_jax.checks.names import check_name
 from tanbr_jax.environments import Environment, mixes
 from tanbr_jax.environments.landscapes.families import FAMILIES
-from tanbr_jax.online import estimates, processes, regret, trace
+from tanbr_jax.online import estimates, processes, regret, rollout, trace
 from tanbr_jax.online.trace import Trace
 from tanbr_jax.report import tables
 from tanbr_jax.report import workdir as reporting
@@ -65,12 +65,19 @@ def run(
   """Plays every method on every stream and writes the run's folder."""
   settings, jobs = records.read(RunSettings, config), build(config)
   folder = reporting.open_workdir(workdir, config, seeds=settings.seeds)
-  traces = {}
-  for job in jobs:
-    name = f"{job.stream}/{job.method}"
-    traces[name] = settings.play(
-      job.bandit, job.environment, workdir=folder, name=name, progress=progress
+  found = {}
+  for group in groups(jobs, config.together):
+    names = [f"{job.stream}/{job.method}" for job in group]
+    played = settings.play_together(
+      [job.bandit for job in group],
+      group[0].environment,
+      workdir=folder,
+      name=names[0],
+      progress=progress,
     )
+    found |= zip(names, played, strict=True)
+  order = (f"{job.stream}/{job.method}" for job in jobs)
+  traces = {name: found[name] for name in order}
 
   def conclude() -> None:
     trace.save(folder / reporting.TRACE, traces)
@@ -100,6 +107,17 @@ def build(config: ml_collections.ConfigDict) -> list[Job]:
     for name, setting in read_settings(config).items()
     for family, mix, method in itertools.product(families, mix_names, methods)
   ]
+
+
+def groups(jobs: list[Job], together: bool) -> list[list[Job]]:
+  """Jobs one by one, or those of one stream and structure together."""
+  if not together:
+    return [[job] for job in jobs]
+  found: dict[Any, list[Job]] = {}
+  for job in jobs:
+    key = job.stream, rollout.structure(job.bandit)
+    found.setdefault(key, []).append(job)
+  return list(found.values())
 
 
 def read_settings(

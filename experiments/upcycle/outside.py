@@ -42,11 +42,11 @@ def write_merged(checkpoint: Path, merged: Path, task: str) -> None:
 
 
 def test_windows(
-  folder: Path, task: str, count: int, length: int
+  folder: Path, text: str | None, task: str, count: int, length: int
 ) -> np.ndarray:
-  """[n, S + 1] int32, windows of the built-in domain's test text."""
+  """[n, S + 1] int32, windows of a task's test text."""
   corpus = data.tokenise_corpus(
-    data.load_corpus(None),
+    data.load_corpus(text, context=length),
     models.read_tokenizer(folder),
     vocab_size=json.loads((folder / "config.json").read_text())["vocab_size"],
     context=length - 1,
@@ -129,7 +129,9 @@ def main(argv: Sequence[str]) -> None:
     has_peaks = merged.exists()
     if not has_peaks:
       write_merged(checkpoint, merged, given.task)
-    windows = test_windows(merged, given.task, given.windows, given.length + 1)
+    windows = test_windows(
+      merged, given.data, given.task, given.windows, given.length + 1
+    )
     print_costs(
       merged,
       checkpoint,
@@ -145,6 +147,7 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
   flags.DEFINE_string("checkpoint", None, "Of upcycle.", required=True)
   flags.DEFINE_string("merged", None, "Its dense folder.", required=True)
+  flags.DEFINE_string("data", None, "Folder of text; built-in if not given.")
   flags.DEFINE_string("task", "python", "Whose weights and text are taken.")
   flags.DEFINE_integer("windows", 32, "Windows of test text.", lower_bound=1)
   flags.DEFINE_integer("length", 256, "Tokens of a window.", lower_bound=1)

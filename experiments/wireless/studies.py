@@ -5,14 +5,14 @@ Letters: L layers, R realisations, E experts.
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments.wireless import radio, serving
+from experiments.wireless import radio, serving, subcarriers
 from experiments.wireless.serving import Served, Text
-from experiments.wireless.settings import WirelessSettings
+from experiments.wireless.settings import RadioSettings, WirelessSettings
 from tanbr_jax import data, models
 from tanbr_jax.wireless import deviation, propagation, reroutes
 
@@ -140,15 +140,53 @@ def points(ready: Ready) -> Iterator[tuple[str, float, Callable[[], Served]]]:
   for share in shares:
     job = functools.partial(ready.serve, "siftmoe", share=share, by_layer=True)
     yield "siftmoe_by_layer", share, job
-  for name, knobs in ready.settings.knobs.items():
-    # Random replacement takes budgets, as SiftMoE does.
-    field = "share" if name == "random" else "knob"
-    for value in knobs:
-      yield (
-        name,
-        value,
-        functools.partial(ready.serve, name, **{field: value}),
-      )
+  # Neither the scores nor the subcarriers depend on the policy.
+  scores = functools.cache(
+    lambda: subcarriers.scores(
+      ready.model, ready.params, inputs_of(ready.text.test)
+    )
+  )
+  assigned = functools.cache(
+    lambda quality: subcarriers.assign(
+      ready.settings, ready.model, scores(), quality=quality
+    )
+  )
+
+  def on_jesa(quality: float, policy: str, **options: Any) -> Served:
+    """Serves on the subcarriers that JESA assigns for a quality."""
+    settings = ready.settings.radio
+    realised = _realise(ready, settings, assigned(quality))
+    return ready.serve(policy, realised=realised, **options)
+
+  knobs = ready.settings.knobs
+  if "jesa" in knobs:
+    # Of the highest quality: nearest to the router's own choice.
+    jesa = functools.partial(on_jesa, max(knobs["jesa"]), "siftmoe")
+    for share in shares:
+      yield "siftmoe_on_jesa", share, functools.partial(jesa, share=share)
+  for name, values in knobs.items():
+    for value in values:
+      job = functools.partial(ready.serve, name, knob=value)
+      if name == "random":  # takes budgets, as SiftMoE does
+        job = functools.partial(ready.serve, name, share=value)
+      if name == "jesa":
+        job = functools.partial(on_jesa, value, "des", knob=value)
+      yield name, value, job
+
+
+def _realise(
+  ready: Ready,
+  settings: RadioSettings,
+  carriers: np.ndarray | None = None,
+) -> radio.Realisations:
+  return radio.realise(
+    settings,
+    ready.model,
+    seed=ready.settings.seed,
+    realisations=ready.settings.sweep.realisations,
+    tokens=ready.text.test.shape[1] - 1,
+    carriers=carriers,
+  )
 
 
 def links(
@@ -172,12 +210,8 @@ def links(
 
 def _under(ready: Ready, field: str, factor: float, policy: str) -> Served:
   settings = radio.scaled(ready.settings.radio, **{field: factor})
-  realised = radio.realise(
-    settings,
-    ready.model,
-    seed=ready.settings.seed,
-    realisations=ready.settings.sweep.realisations,
-    tokens=ready.text.test.shape[1] - 1,
+  return ready.serve(
+    policy,
+    share=ready.settings.sweep.link_share,
+    realised=_realise(ready, settings),
   )
-  share = ready.settings.sweep.link_share
-  return ready.serve(policy, share=share, realised=realised)

@@ -39,7 +39,8 @@ class Source(NamedTuple):
       on what is played: the candidate's index, and for a tree the leaf that
       holds the weights, depth, max_depth, num_leaves, tree_full.
     update: `update(state, decision, seen) -> state`; `seen` is false where the
-      slot showed nothing, and the state then stays.
+      slot showed nothing, and the state then stays. The decision's aux may be
+      empty: who serves the weights at once need not wait for it.
   """
 
   init: Callable[[], Any]
@@ -186,17 +187,28 @@ def _propose_leaves(draws: Shape, key, state) -> tuple[jax.Array, jax.Array]:
   )
 
 
-def _describe_leaf(
-  partition, state: LeavesState, candidate, merge_weights
-) -> dict[str, jax.Array]:
-  tree = state.tree
+def _leaf(partition, tree, candidate, merge_weights) -> jax.Array:
+  """The leaf that is credited, [] int32."""
   # Representatives of boxes lie on faces that two cells share: a leaf that is
   # played as it is must be credited itself.
   capacity = tree.representatives.shape[0]
   own = jnp.minimum(candidate, capacity - 1)
   is_own = jnp.all(merge_weights == tree.representatives[own])
   is_own = is_own & (candidate < capacity)
-  leaf = jnp.where(is_own, own, partition.locate(tree, merge_weights))
+  return jnp.where(is_own, own, partition.locate(tree, merge_weights))
+
+
+def _holder(tree, merge_weights) -> jax.Array:
+  """The first leaf whose representative the weights are, [] int32; else 0."""
+  same = jnp.all(tree.representatives == merge_weights[None], axis=1)
+  return jnp.argmax(same & tree.is_leaf).astype(jnp.int32)
+
+
+def _describe_leaf(
+  partition, state: LeavesState, candidate, merge_weights
+) -> dict[str, jax.Array]:
+  tree = state.tree
+  leaf = _leaf(partition, tree, candidate, merge_weights)
   return {
     "leaf": leaf,
     "depth": tree.depths[leaf],
@@ -209,7 +221,10 @@ def _describe_leaf(
 def _grow(
   partition, rho, split_scale, state: LeavesState, decision: Decision, seen
 ) -> LeavesState:
-  leaf = decision.aux["leaf"]
+  leaf = decision.aux.get("leaf")
+  if leaf is None:  # Who serves the weights at once leaves out the rest.
+    own = _holder(state.tree, decision.merge_weights)
+    leaf = _leaf(partition, state.tree, own, decision.merge_weights)
   return LeavesState(
     *tree_growth.visit(
       partition, *state, leaf, seen, rho=rho, split_scale=split_scale

@@ -54,7 +54,9 @@ def reroute(model: Model, params: Params, keep: Any) -> Partial:
     For `model.apply(..., reroute=)`.
 
   Raises:
-    ValueError: if a layer keeps fewer than K experts, or `keep` is wrong.
+    ValueError: if a layer keeps fewer than K experts, `keep` is wrong, or the
+      model is one of merged groups (`compress.with_copies` undoes them) or of
+      constants.
   """
   selection = _check(model, params, keep)
   mask = ranking.to_mask(selection, model.config.num_experts)
@@ -92,7 +94,8 @@ def prune(model: Model, params: Params, keep: Any) -> tuple[Model, Params]:
   Raises:
     ValueError: if layers keep different numbers, for which `reroute` is there;
       a layer keeps fewer than K experts; the router chooses among groups of
-      experts and these keep different numbers; or `keep` is wrong.
+      experts and these keep different numbers; `keep` is wrong; or the model
+      is one of merged groups or of constants, as for `reroute`.
   """
   selection = _check(model, params, keep)
   sizes = {len(ids) for ids in selection}
@@ -130,7 +133,14 @@ def _check(model: Model, params: Params, keep: Any) -> Selection:
   if config.num_experts is None or isinstance(model, FineTunes):
     raise ValueError("model must have stacked experts to be pruned")
   for layer in config.moe_layers:
-    if "routes" in params["params"][f"layer_{layer}"]["experts"]:
+    experts = params["params"][f"layer_{layer}"]["experts"]
+    if "constants" in experts:
+      raise ValueError(
+        "a model with constants in dropped experts' place is pruned already"
+      )
+    # A choice among the G experts is not the choice among the router's outputs,
+    # with all of them kept neither.
+    if "routes" in experts:
       raise ValueError(
         "several outputs of a merged model's router lead to one expert: prune "
         "the model of with_copies"

@@ -7,9 +7,10 @@ lost; and the energy is looked up by the loads that came about. A request's
 reward is its accuracy less `joules_weight` times its joules a token. What a
 point of the simplex decides:
 
-- `act="budgets"`: how the budget of deviations is shared out over the layers
-  (the simplex has L corners): layer l's is `share * L * x_l` in units of the
-  mean size of its experts' outputs. Uniform weights are SiftMoE alone.
+- `act="budgets"`: how a budget of deviations is shared out over the layers (the
+  simplex has L + 1 corners): layer l's is `share * L * x_l` in units of the
+  mean size of its experts' outputs, and what the last corner has is not spent.
+  SiftMoE alone has the same weight for all layers.
 - `act="merge_weights"`: the user holds the experts' average with these weights
   (E corners), and what SiftMoE would skip goes to it. How far expert i is from
   it is estimated by `sum_j x_j d[i, j]`, so that good weights let more tokens
@@ -114,7 +115,8 @@ def wireless_slots(
     radio: see `Radio`.
     task_mix: the process of task mixes, shown as it is.
     act: what the weights decide, one of `ACTS`.
-    share: the mean budget of a layer in units of its experts' mean outputs.
+    share: the mean budget of a layer in units of its experts' mean outputs,
+      where the last corner of "budgets" has no weight.
     joules_weight: what a joule a token costs, in units of accuracy.
     requests_per_slot: B.
     context: S; None for the model's own.
@@ -161,7 +163,7 @@ def wireless_slots(
     jnp.float32(share),
     jnp.float32(joules_weight),
   )
-  corners = num_layers if act == "budgets" else num_experts
+  corners = num_layers + 1 if act == "budgets" else num_experts
   if candidates is None:
     uniform = jnp.full((1, corners), 1 / corners, jnp.float32)
     candidates = jnp.concatenate([uniform, jnp.eye(corners, dtype=jnp.float32)])
@@ -242,7 +244,7 @@ def serve(
   last_j = jnp.zeros((), jnp.float32)
   share = jnp.full(num_layers, 1.0) * arrays.share
   if settings.act == "budgets":
-    share = arrays.share * num_layers * weights
+    share = arrays.share * num_layers * weights[:-1]
   else:
     model, params = _with_average(model, params, weights)
     apart = jnp.einsum("lij,j->li", table[:, :, :num_experts], weights)

@@ -35,13 +35,15 @@ class _Rule(NamedTuple):
   value: jax.Array
   rescales: jax.Array
   after: Partial | None
+  brings: Partial | None = None
   similarity: jax.Array | None = None  # [L, E, E]
 
 
 def oea(
   model: Model,
-  num_own: int,
+  num_own: int | None = None,
   *,
+  brings: Partial | None = None,
   num_steps: int = 1,
   after: Partial | None = None,
   keeps_gates: bool = False,
@@ -54,20 +56,28 @@ def oea(
 
   Args:
     model: with experts.
-    num_own: k0, in [1, K].
+    num_own: k0, in [1, K]; None where `brings` stands for it.
+    brings: a reroute that keeps those of a token's experts that it brings, such
+      as `xmoe`'s, so that sure tokens bring fewer ([R]: not the source's).
     num_steps: S.
     after: a reroute whose choice this one starts from; None for the model's.
     keeps_gates: whether gates are not scaled to their old sum, as they are not
       after another reroute.
 
   Raises:
-    ValueError: if a number is out of range.
+    ValueError: if a number is out of range, or not one of `num_own` and
+      `brings` is given.
   """
   pairs.num_layers(model)
-  Range(1, model.config.num_selected, "[]").check(
-    "num_own", num_own, is_integer=True
-  )
-  return _make(model, "oea", num_own, jnp.int32, num_steps, after, keeps_gates)
+  if (num_own is None) == (brings is None):
+    raise ValueError(
+      f"needs num_own or brings, got num_own={num_own}, brings={brings}"
+    )
+  most = model.config.num_selected
+  if num_own is not None:
+    Range(1, most, "[]").check("num_own", num_own, is_integer=True)
+    most = num_own
+  return _make(model, "oea", most, num_steps, after, keeps_gates, brings=brings)
 
 
 def xshare(
@@ -99,9 +109,7 @@ def xshare(
   Range(1, model.config.num_experts, "[]").check(
     "num_read", num_read, is_integer=True
   )
-  return _make(
-    model, "xshare", num_read, jnp.int32, num_steps, after, keeps_gates
-  )
+  return _make(model, "xshare", num_read, num_steps, after, keeps_gates)
 
 
 def sere(
@@ -141,11 +149,9 @@ def sere(
     raise ValueError(
       f"similarity must be [L, E, E] = {wanted}, got {similarity.shape}"
     )
-  made = _make(model, "sere", num_own, jnp.int32, num_steps, after, True)
   # What is not similar enough is no candidate.
   allowed = jnp.where(similarity >= least_similarity, similarity, -jnp.inf)
-  (rule,) = made.args
-  return Partial(made.func, rule._replace(similarity=allowed))
+  return _make(model, "sere", num_own, num_steps, after, similarity=allowed)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -189,18 +195,19 @@ def _make(
   model: Model,
   name: str,
   value: int,
-  dtype: Any,
   num_steps: int,
   after: Partial | None,
-  keeps_gates: bool,
+  keeps_gates: bool = True,
+  **given: Any,
 ) -> Partial:
   Range(1).check("num_steps", num_steps, is_integer=True)
   # Gates of masked pairs are not given to the others.
   rescales = pairs.rescales_gates(model) and not keeps_gates and after is None
   rule = _Rule(
-    pairs.by_layer(model, value, dtype),
+    pairs.by_layer(model, value, jnp.int32),
     pairs.by_layer(model, rescales, bool),
     after,
+    **given,
   )
   return Partial(_with_steps(name, num_steps), rule)
 
@@ -242,6 +249,9 @@ def _brought(
 
 def _oea(rule: _Rule, layer: MoeInput, *, num_steps: int) -> Routing:
   routing, is_pair = _start(rule, layer)
+  if rule.brings is not None:
+    kept = rule.brings(layer._replace(routing=routing))
+    is_pair &= is_expert(kept)
   is_read = _brought(rule, routing, is_pair, num_steps)
   return _select_again(rule, layer, routing, is_read)
 

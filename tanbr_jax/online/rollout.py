@@ -8,12 +8,15 @@ on nothing but the seed and the number of the round.
 Letters: S seeds, T rounds, C rounds a chunk, V tasks, E experts.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 from absl import logging
@@ -102,15 +105,102 @@ def run(
       or the weights or the task mix that was shown were off the simplex.
     OSError: a file cannot be written; names it.
   """
+  return _run(
+    bandit,
+    environment,
+    num_rounds=num_rounds,
+    seeds=seeds,
+    chunk_size=chunk_size,
+    workdir=workdir,
+    progress=progress,
+    name=name,
+    loop=loop,
+    mesh=mesh,
+  )
+
+
+def run_together(
+  bandits: Sequence[Bandit],
+  environment: Environment,
+  *,
+  seeds: Sequence[int],
+  **options: Any,
+) -> list[Trace]:
+  """Plays bandits of one structure at once, each of them with every seed.
+
+  A hyper-parameter axis beside the seeds': G bandits of S seeds are G S rows of
+  one program, which an accelerator plays in hardly more time than S of them,
+  and which a mesh shares among its devices. What is saved is one run.
+
+  Args:
+    bandits: G of them, with leaves of the same shapes: one constructor's, with
+      other numbers.
+    environment: what they are played against.
+    seeds: S seeds, of every bandit.
+    **options: as `run`.
+
+  Returns:
+    A trace for each bandit, with a G-th of the time that all took.
+
+  Raises:
+    ValueError: there is no bandit, their structures differ, or as `run`.
+  """
+  bandits = [as_pytree(bandit) for bandit in bandits]
+  if not bandits or len({structure(bandit) for bandit in bandits}) > 1:
+    raise ValueError(
+      "bandits must be at least one and of one structure, got "
+      f"{len(bandits)} of {len({*map(structure, bandits)})} structures"
+    )
+  rows = np.repeat(np.arange(len(bandits)), len(seeds))
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves)[rows], *bandits)
+  whole = _run(
+    stacked, environment, seeds=seeds, first=bandits[0], rows=rows, **options
+  )
+  shared = {
+    "seconds": whole.seconds / len(bandits),
+    "chunk_rounds": whole.chunk_rounds,
+  }
+  by_row = {k: v for k, v in to_arrays(whole).items() if k not in shared}
+  return [
+    from_arrays({k: v[rows == index] for k, v in by_row.items()} | shared)
+    for index in range(len(bandits))
+  ]
+
+
+def structure(bandit: Bandit) -> Any:
+  """What bandits must have in common to be played together; hashable."""
+  leaves, tree = jax.tree.flatten(as_pytree(bandit))
+  return tree, tuple(map(jax.typeof, map(jnp.asarray, leaves)))
+
+
+def _run(
+  bandit: Bandit,
+  environment: Environment,
+  *,
+  num_rounds: int,
+  seeds: Sequence[int],
+  chunk_size: int = 500,
+  workdir: str | os.PathLike[str] | None = None,
+  progress: bool = True,
+  name: str = "tanbr",
+  loop: str = "vmap",
+  mesh: jax.sharding.Mesh | None = None,
+  first: Bandit | None = None,
+  rows: np.ndarray | None = None,
+) -> Trace:
+  """Plays one bandit, or one a row: `rows` tells whose, `first` is of row 0."""
   # What can be wrong is told before any work.
   chunk_size = min(chunk_size, num_rounds)
   check(num_rounds=num_rounds, seeds=seeds, chunk_size=chunk_size, loop=loop)
   for part in name.split("/"):
     check_name("name", part)
   bandit, environment = as_pytree(bandit), as_pytree(environment)
-  seed_array = np.asarray(seeds, np.int32)
-  slot = rounds.first_slot.eval_shape(bandit, environment, jax.random.key(0))
-  signals.check_shapes(bandit, *slot, name=name)
+  seed_array, stacked = np.asarray(seeds, np.int32), rows is not None
+  if stacked:
+    seed_array = np.tile(seed_array, rows[-1] + 1)
+  one = first if stacked else bandit
+  slot = rounds.first_slot.eval_shape(one, environment, jax.random.key(0))
+  signals.check_shapes(one, *slot, name=name)
   placement = place(len(seed_array), mesh)
   decides = {
     "bandit": bandit,
@@ -122,6 +212,9 @@ def run(
   }
   if placement.num_processes > 1:
     _agree(name, decides, workdir)
+  if stacked:
+    bandit = jax.tree.map(lambda leaf: leaf[placement.rows], bandit)
+    decides["bandit"] = bandit
   run_id = None
   if workdir is not None:
     own = decides | {"seeds": seed_array[placement.rows]}
@@ -147,6 +240,7 @@ def run(
         progress=progress,
         name=name,
         loop=loop,
+        stacked=stacked,
       )
 
   if placement.num_processes == 1:
@@ -192,12 +286,16 @@ def _play(
   progress: bool,
   name: str,
   loop: str,
+  stacked: bool,
 ) -> list[Trace]:
   """Plays the chunks that the store does not hold, and returns all."""
   # The first carry, or what the folder holds of this run.
-  bandit, environment = placement.share((bandit, environment))
+  environment = placement.share(environment)
+  bandit = (placement.spread if stacked else placement.share)(bandit)
   spread_seeds = placement.spread(seeds)
-  carry = rounds.init(bandit, environment, spread_seeds, mesh=placement.mesh)
+  carry = rounds.init(
+    bandit, environment, spread_seeds, mesh=placement.mesh, stacked=stacked
+  )
   chunks: list[Trace] = []
   if store is not None:
     if (saved := store.load(carry)) is not None:
@@ -206,32 +304,53 @@ def _play(
   # The chunks that are left; each is reported and saved.
   first = len(chunks)
   done = sum(int(chunk.chunk_rounds[0]) for chunk in chunks)
-  with tqdm.tqdm(
-    total=num_rounds, initial=done, desc=name, disable=not progress, unit="rd"
-  ) as bar:
-    for index in range(first, -(-num_rounds // chunk_size)):
+  with (
+    tqdm.tqdm(
+      total=num_rounds, initial=done, desc=name, disable=not progress, unit="rd"
+    ) as bar,
+    # The devices play a chunk while the one before is fetched and saved.
+    futures.ThreadPoolExecutor(1) as saver,
+  ):
+
+    def finish(index: int, played: _Played) -> None:
       start = index * chunk_size
-      carry, chunk = _timed_chunk(
-        bandit,
-        environment,
-        carry,
+      chunk = _fetch(
+        played,
         seeds,
-        spread_seeds,
         placement=placement,
         start=start,
         num_rounds=min(chunk_size, num_rounds - start),
         chunk_size=chunk_size,
-        loop=loop,
-        compiles=index == first,
       )
       chunks.append(chunk)
       processes.check()
       _tell_full_tree(chunks, name)
       metrics = _metrics(chunks)
       if store is not None:
-        store.save(index, placement.collect(carry), chunk, metrics)
+        store.save(index, placement.collect(played.carry), chunk, metrics)
       bar.set_postfix_str(_postfix(metrics))
       bar.update(int(chunk.chunk_rounds[0]))
+
+    saving = None
+    for index in range(first, -(-num_rounds // chunk_size)):
+      played = _timed_chunk(
+        bandit,
+        environment,
+        carry,
+        spread_seeds,
+        placement=placement,
+        start=index * chunk_size,
+        chunk_size=chunk_size,
+        loop=loop,
+        stacked=stacked,
+        compiles=index == first,
+      )
+      carry = played.carry
+      if saving is not None:
+        saving.result()
+      saving = saver.submit(finish, index, played)
+    if saving is not None:
+      saving.result()
   return chunks
 
 
@@ -256,22 +375,30 @@ def check(
   check_choice("loop", loop, LOOPS)
 
 
+class _Played(NamedTuple):
+  """A chunk that the devices have played."""
+
+  carry: rounds.Carry
+  record: Any
+  seconds: float
+
+
 def _timed_chunk(
   bandit: Bandit,
   environment: Environment,
   carry: rounds.Carry,
-  seeds: np.ndarray,
   spread_seeds: jax.Array,
   *,
   placement: Placement,
   start: int,
-  num_rounds: int,
   chunk_size: int,
   loop: str,
+  stacked: bool,
   compiles: bool,
-) -> tuple[rounds.Carry, Trace]:
+) -> _Played:
+  """Plays a chunk; its time is NaN where it compiles."""
   begin = time.perf_counter()
-  try:
+  with _telling_failures(start, chunk_size):
     carry, record = rounds.play(
       bandit,
       environment,
@@ -281,31 +408,60 @@ def _timed_chunk(
       chunk_size=chunk_size,
       loop=loop,
       mesh=placement.mesh,
+      stacked=stacked,
     )
-    record = jax.tree.map(np.asarray, jax.block_until_ready(record))
-  except jax.errors.JaxRuntimeError as error:
-    # Of a device that ran out of memory or was lost.
-    raise ValueError(
-      f"the devices failed in rounds {start} to {start + chunk_size - 1}: "
-      f"{' '.join(str(error).split())}"
-    ) from error
-  record = placement.collect(record)
+    record = jax.block_until_ready(record)
   seconds = time.perf_counter() - begin
-  if compiles:
-    seconds = float("nan")
+  return _Played(carry, record, float("nan") if compiles else seconds)
+
+
+def _fetch(
+  played: _Played,
+  seeds: np.ndarray,
+  *,
+  placement: Placement,
+  start: int,
+  num_rounds: int,
+  chunk_size: int,
+) -> Trace:
+  """Fetches and checks a chunk's trace.
+
+  Args:
+    played: the chunk.
+    seeds: [S], of this process.
+    placement: of the seeds.
+    start: first round.
+    num_rounds: of the chunk that belong to the run.
+    chunk_size: C.
+  """
+  with _telling_failures(start, chunk_size):
+    record = jax.tree.map(np.asarray, played.record)
+  record = placement.collect(record)
   # The last chunk ran in full: its surplus rounds do not belong to the run.
   # Their time does, hence the rate is that of the rounds which were played.
   record = jax.tree.map(lambda array: array[:, :num_rounds], record)
   chunk = Trace(
     seeds=np.asarray(seeds, np.int64),
-    seconds=np.asarray([seconds * num_rounds / chunk_size]),
+    seconds=np.asarray([played.seconds * num_rounds / chunk_size]),
     chunk_rounds=np.asarray([num_rounds], np.int64),
     **record,
   )
   _check_simplex("context.task_mix", chunk.shown_mix, chunk, start)
   _check_finite(chunk, start)
   _check_simplex("merge_weights", chunk.merge_weights, chunk, start)
-  return carry, chunk
+  return chunk
+
+
+@contextlib.contextmanager
+def _telling_failures(start: int, chunk_size: int) -> Iterator[None]:
+  """Tells in one line that a device ran out of memory or was lost."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    raise ValueError(
+      f"the devices failed in rounds {start} to {start + chunk_size - 1}: "
+      f"{' '.join(str(error).split())}"
+    ) from error
 
 
 def _check_simplex(

@@ -33,25 +33,37 @@ def _stream(seed: jax.Array, stream: int) -> jax.Array:
   return jax.random.fold_in(jax.random.key(seed), stream)
 
 
-@functools.partial(jax.jit, static_argnames=("mesh",))
+@functools.partial(jax.jit, static_argnames=("mesh", "stacked"))
 def init(
   bandit: Bandit,
   environment: Environment,
   seeds: jax.Array,
   *,
   mesh: jax.sharding.Mesh | None = None,
+  stacked: bool = False,
 ) -> Carry:
-  """The carry before round 0, for seeds [S] int32; the mesh is `play`'s."""
+  """The carry before round 0, for seeds [S] int32.
+
+  `mesh` and `stacked` are those of `play`.
+  """
 
   def init_seeds(
-    bandit: Bandit, environment: Environment, seeds: jax.Array
+    environment: Environment, bandit: Bandit, seeds: jax.Array
   ) -> Carry:
-    return jax.vmap(functools.partial(_init_seed, bandit, environment))(seeds)
+    def init_seed(bandit: Bandit, seed: jax.Array) -> Carry:
+      return _init_seed(bandit, environment, seed)
+
+    return jax.vmap(init_seed, in_axes=(_axis(stacked), 0))(bandit, seeds)
 
   # A weakly typed leaf would leave the first chunk strongly typed, and the
   # second chunk would compile again.
-  carry = spread(init_seeds, mesh, shared=2)(bandit, environment, seeds)
+  shared = 1 if stacked else 2
+  carry = spread(init_seeds, mesh, shared=shared)(environment, bandit, seeds)
   return jax.tree.map(_strong, carry)
+
+
+def _axis(stacked: bool) -> int | None:
+  return 0 if stacked else None
 
 
 def _init_seed(
@@ -79,7 +91,9 @@ def _strong(leaf: jax.Array) -> jax.Array:
   return jnp.asarray(leaf, leaf.dtype)
 
 
-@functools.partial(jax.jit, static_argnames=("chunk_size", "loop", "mesh"))
+@functools.partial(
+  jax.jit, static_argnames=("chunk_size", "loop", "mesh", "stacked")
+)
 def play(
   bandit: Bandit,
   environment: Environment,
@@ -90,6 +104,7 @@ def play(
   chunk_size: int,
   loop: str,
   mesh: jax.sharding.Mesh | None = None,
+  stacked: bool = False,
 ) -> tuple[Carry, dict[str, Any]]:
   """Plays C rounds for every seed.
 
@@ -103,34 +118,38 @@ def play(
     loop: "vmap" or "map" over the seeds of a device.
     mesh: of one axis, over whose devices the seeds are spread in equal parts;
       None for the one device where JAX computes.
+    stacked: whether the bandit's leaves have a leading [S], one bandit a seed.
 
   Returns:
     The carry, and the per-round fields of `Trace` as arrays of [S, C, ...].
   """
 
   def play_seeds(
-    bandit: Bandit,
     environment: Environment,
     start: jax.Array,
+    bandit: Bandit,
     carry: Carry,
     seeds: jax.Array,
   ) -> tuple[Carry, dict[str, Any]]:
     rounds = start + jnp.arange(chunk_size, dtype=jnp.int32)
 
     def play_seed(
-      carry_and_seed: tuple[Carry, jax.Array],
+      bandit: Bandit, carry: Carry, seed: jax.Array
     ) -> tuple[Carry, dict[str, Any]]:
-      carry, seed = carry_and_seed
       return jax.lax.scan(
         functools.partial(_round, bandit, environment, seed), carry, rounds
       )
 
+    if loop == "map" and stacked:
+      return jax.lax.map(lambda one: play_seed(*one), (bandit, carry, seeds))
     if loop == "map":
-      return jax.lax.map(play_seed, (carry, seeds))
-    return jax.vmap(lambda c, s: play_seed((c, s)))(carry, seeds)
+      return jax.lax.map(lambda one: play_seed(bandit, *one), (carry, seeds))
+    in_axes = _axis(stacked), 0, 0
+    return jax.vmap(play_seed, in_axes=in_axes)(bandit, carry, seeds)
 
-  return spread(play_seeds, mesh, shared=3)(
-    bandit, environment, start, carry, seeds
+  shared = 2 if stacked else 3
+  return spread(play_seeds, mesh, shared=shared)(
+    environment, start, bandit, carry, seeds
   )
 
 

@@ -212,10 +212,14 @@ def update(
     surprise=slot.surprise,
     change=jnp.append(jnp.broadcast_to(changes[0], (num_tasks,)), changes[1]),
   )
-  # Both enter one part after the other, whose matrices fit the first-level
-  # cache; then what the parts share is moved.
+  # Both enter; on a CPU one part after the other, whose matrices fit the
+  # first-level cache. Then what the parts share is moved.
   arrays = (state.high, state.low, state.weights, state.weights_low)
-  high, low, *weights = lax.map(move, (arrays, whitened, steps))
+  high, low, *weights = lax.platform_dependent(
+    (arrays, whitened, steps),
+    cuda=jax.vmap(move),
+    default=lambda parts: lax.map(move, parts),
+  )
   precision = precision.at[:, index].add(changes)
   weights, weights_low = _rebalance(*weights, precision)
   # The noise, averaged over all observations; nothing without any.

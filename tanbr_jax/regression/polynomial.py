@@ -6,6 +6,7 @@ directions that keep the sum. Letters: E experts, P features.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -29,7 +30,8 @@ class FixedFeatures(NamedTuple):
     radii: [0] or [1], whether |u|^2 is a feature.
     rows: [Q] int32, the first tangent coordinate of each product.
     columns: [Q] int32, the second one.
-    frequencies: [E - 1, F] of the random Fourier features.
+    projections: [E, F] of the weights to the random Fourier features' angles,
+      the tangent basis times the frequencies.
     phases: [F].
   """
 
@@ -38,7 +40,7 @@ class FixedFeatures(NamedTuple):
   radii: jax.Array
   rows: jax.Array
   columns: jax.Array
-  frequencies: jax.Array
+  projections: jax.Array
   phases: jax.Array
 
 
@@ -99,14 +101,15 @@ def fixed_features(
     blocks.append(directions * np.sqrt(rng.chisquare(dim, dim))[None, :])
   frequencies = np.concatenate(blocks, axis=1)[:, :num_fourier] / length_scale
   phases = rng.uniform(0, 2 * np.pi, num_fourier)
+  basis = tangent_basis(num_experts)
   as_f32 = functools.partial(jnp.asarray, dtype=jnp.float32)
   return FixedFeatures(
-    basis=as_f32(tangent_basis(num_experts)),
+    basis=as_f32(basis),
     scales=as_f32(scales),
     radii=as_f32(np.ones(int(radial))),
     rows=jnp.asarray(rows, jnp.int32),
     columns=jnp.asarray(columns, jnp.int32),
-    frequencies=as_f32(frequencies),
+    projections=as_f32(basis @ frequencies),
     phases=as_f32(phases),
   )
 
@@ -125,7 +128,64 @@ def apply_features(features: FixedFeatures, weights: chex.Array) -> jax.Array:
     parts.append(features.scales[2] * products)
   count = features.phases.shape[0]
   if count:
-    angles = coordinates @ features.frequencies + features.phases
+    angles = weights @ features.projections + features.phases
     amplitude = jnp.float32(np.sqrt(2 / count))
     parts.append(features.scales[3] * amplitude * jnp.cos(angles))
   return jnp.concatenate(parts)
+
+
+def linear_function(
+  features: FixedFeatures, coefficients: chex.Array
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns x [E] -> c . phi(x) [...] for coefficients c [..., P].
+
+  Equal to `coefficients @ apply_features(features, x)` on the simplex, but for
+  rounding. What does not depend on x is computed once, so that many points, or
+  many steps of an ascent, cost E (F + 1) each, and E^2 more with products only.
+  """
+  basis, scales = features.basis, features.scales
+  num_experts, num_radii = basis.shape[0], features.radii.shape[0]
+  num_products, num_fourier = features.rows.shape[0], features.phases.shape[0]
+  ends = np.cumsum((1, num_experts - 1, num_radii, num_products))
+  constant, linear, radial, products, waves = jnp.split(
+    coefficients, ends, axis=-1
+  )
+  # Each part in terms of y = x - 1/E, whose tangent coordinates are y Q.
+  constant = scales[0] * constant[..., 0]
+  slope = scales[1] * _dot(linear, basis.T)
+  radial = scales[2] * _dot(radial, features.radii)
+  sides = basis[:, features.rows], basis[:, features.columns]
+  pairs = sides[0][:, None] * sides[1][None]
+  pairs = pairs.reshape(num_experts**2, num_products)
+  curvature = scales[2] * _dot(products, pairs.T)
+  curvature = curvature.reshape(*products.shape[:-1], *(num_experts,) * 2)
+  waves = scales[3] * jnp.float32(np.sqrt(2 / max(num_fourier, 1))) * waves
+
+  def value(weights: jax.Array) -> jax.Array:
+    y = weights - 1 / num_experts
+    total = constant + _tiny_product(slope, y)
+    if num_radii:
+      total += radial * jnp.sum(y**2)
+    if num_products:
+      total += _tiny_product(_tiny_product(curvature, y), y)
+    if num_fourier:
+      angles = _tiny_product(features.projections.T, y) + features.phases
+      total += _tiny_product(waves, jnp.cos(angles))
+    return total
+
+  return value
+
+
+def _tiny_product(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Returns a @ b for [..., P] and [P].
+
+  A GPU's kernel for a product takes four times as long as one for a sum where
+  there is this little to multiply.
+  """
+  if jax.default_backend() == "gpu":
+    return jnp.sum(a * b.reshape((1,) * (a.ndim - 1) + b.shape), axis=-1)
+  return a @ b
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+  return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -20,8 +20,9 @@ from tanbr_jax.simplex.search import best
 from tanbr_jax.simplex.varying import alike
 
 Score = Callable[[jax.Array], jax.Array]
-# Steps that a loop on a GPU takes in a turn: more take longer to compile.
-_UNROLL_ON_GPU = 4
+# Steps that a loop on a GPU takes in a turn: all of the default's, since a loop
+# waits for the host. More would take longer to compile.
+_UNROLL_ON_GPU = 12
 ValueAndSlope = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
@@ -122,7 +123,6 @@ class Ascent:
 
     _, gradients = value_and_grad(points)
     carry = (points, gradients, points, best_values)
-    # A turn of a loop costs a GPU more than what a step computes.
     unroll = _UNROLL_ON_GPU if jax.default_backend() == "gpu" else 1
     lengths = jnp.asarray(lengths, jnp.float32)
     carry, _ = jax.lax.scan(step, carry, lengths, unroll=unroll)

@@ -128,6 +128,7 @@ def merged_loss(
   batch_size: int,
   num_mixes: int,
   is_learnt: bool,
+  distinct: bool = False,
 ) -> jax.Array:
   """Mean loss of merged models, each on text of the mix that it is for.
 
@@ -142,6 +143,7 @@ def merged_loss(
     batch_size: B, over all mixes.
     num_mixes: G; each has B / G windows and merge weights of its own.
     is_learnt: whether the table is trained.
+    distinct: whether no mix is drawn twice in a step; G is at most M then.
 
   Returns:
     [] float32, nats a token.
@@ -149,7 +151,9 @@ def merged_loss(
   mix_key, task_key, window_key, noise_key = jax.random.split(key, 4)
   num_experts = params["table"].shape[1]
   # A mix for each merged model, and the weights that the table gives it.
-  mixes = jax.random.choice(mix_key, settings["mixes"], (num_mixes,))
+  mixes = jax.random.choice(
+    mix_key, settings["mixes"], (num_mixes,), replace=not distinct
+  )
   weights = mixes @ table_weights(params["table"], is_learnt=is_learnt)
   # Noise trains the surroundings of these weights too.
   random = dirichlet_one(noise_key, (num_mixes, num_experts))
@@ -182,31 +186,51 @@ def routed_loss(
   model: models.Model,
   context: int,
   batch_size: int,
+  has_task_experts: bool = False,
 ) -> jax.Array:
   """Loss of the routed model on all tasks alike, router losses included.
 
   Args:
     text: of V tasks.
-    settings: scalars "load_balance" and "z_loss", the weights of those losses.
+    settings: scalars "load_balance" and "z_loss", the weights of those losses;
+      "task_loss" too where tasks have experts of their own: the weight of the
+      routers' cross-entropy with the expert of the token's task.
     params: of the model with experts, and the table, which has no part here.
     key: random key, consumed.
     model: the model with experts.
     context: S.
     batch_size: B.
+    has_task_experts: whether expert v is that of task v.
 
   Returns:
     [] float32, nats a token.
   """
-  windows = uniform_windows(key, text, batch_size, context)
+  tasks, windows = _uniform_windows(key, text, batch_size, context)
+  observe = Partial(moe.observe_losses, ())
+  if has_task_experts:
+    # Each layer sees the tasks of its tokens, [L, N].
+    layers = len(model.config.moe_layers)
+    token_tasks = jnp.tile(jnp.repeat(tasks, context), (layers, 1))
+    observe = Partial(_observe_router, token_tasks)
   logits, losses = model.apply(
-    params["model"],
-    windows[:, :-1].astype(jnp.int32),
-    observe=Partial(moe.observe_losses, ()),
+    params["model"], windows[:, :-1].astype(jnp.int32), observe=observe
   )
   loss = models.score_logits(logits, windows[:, 1:].astype(jnp.int32)).loss
   total = jnp.mean(loss)
+  if has_task_experts:
+    losses, task_losses = losses
+    total += settings["task_loss"] * jnp.mean(task_losses)
   total += settings["load_balance"] * jnp.mean(losses.load_balance)
   return total + settings["z_loss"] * jnp.mean(losses.z)
+
+
+def _observe_router(
+  tasks: jax.Array, given: moe.MoeInput, made: moe.MoeOutput
+) -> tuple[moe.RouterLosses, jax.Array]:
+  """The router's losses, and its cross-entropy with the tasks [N]."""
+  log_p = jax.nn.log_softmax(given.router_logits, axis=-1)
+  own = jnp.take_along_axis(log_p, tasks[:, None], axis=-1, mode="clip")
+  return moe.observe_losses((), given, made), -jnp.mean(own)
 
 
 def dense_loss(
@@ -236,7 +260,14 @@ def uniform_windows(
   key: jax.Array, text: data.TaskText, batch_size: int, context: int
 ) -> jax.Array:
   """Draws windows [B, S + 1] of all tasks alike."""
+  return _uniform_windows(key, text, batch_size, context)[1]
+
+
+def _uniform_windows(
+  key: jax.Array, text: data.TaskText, batch_size: int, context: int
+) -> tuple[jax.Array, jax.Array]:
+  """The same with their tasks [B] before them."""
   task_key, window_key = jax.random.split(key)
   num_tasks = text.lengths.shape[0]
   tasks = jax.random.randint(task_key, (batch_size,), 0, num_tasks, jnp.int32)
-  return data.sample_task_windows(window_key, text, tasks, context + 1)
+  return tasks, data.sample_task_windows(window_key, text, tasks, context + 1)

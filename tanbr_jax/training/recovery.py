@@ -73,7 +73,7 @@ def recover(
   found = loop.train(
     [loss],
     trained,
-    optimiser=loop.adamw(learning_rate=learning_rate, num_steps=num_steps),
+    optimiser=_optimiser(learning_rate=learning_rate, num_steps=num_steps),
     num_steps=num_steps,
     seed=seed,
     tokens_per_step=batch_size * (windows.shape[1] - 1),
@@ -83,7 +83,10 @@ def recover(
   return _joined(frozen, found)
 
 
-# One function a model, or another seed would compile again.
+# One optimiser and one function a model, or another seed would compile again.
+_optimiser = functools.lru_cache(maxsize=8)(loop.adamw)
+
+
 @functools.cache
 def _function(model: models.Model, batch_size: int) -> Callable[..., jax.Array]:
   def loss(

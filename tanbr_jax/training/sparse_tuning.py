@@ -25,132 +25,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.tree_util import Partial
 
-from tanbr_jax import data, masking, models, moe
-from tanbr_jax.checks import ranges
-from tanbr_jax.checks.names import check_choice
-from tanbr_jax.checks.ranges import (
-  Count,
-  NonNegative,
-  Positive,
-  Share,
-  Whole,
-)
-from tanbr_jax.masking import mask_router
-from tanbr_jax.moe import MoeInput, MoeOutput
-from tanbr_jax.training import loop, objectives
+from tanbr_jax import data, models
+from tanbr_jax.training import loop, objectives, tuning_optimiser
+from tanbr_jax.training.tuning_config import TuningConfig
+from tanbr_jax.training.tuning_methods import METHODS
 
-METHODS = ("none", "smaller_k", "beam", "null_experts", "top_any")
-TRAINED = ("everything", "added")
-PENALTIES = ("l1", "l2")
+__all__ = ["Tuned", "TuningConfig", "tune", "tuning_loss"]
+
 # Temperatures that an annealed training goes through.
 _STAGES = 10
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TuningConfig(ranges.Checked):
-  """Everything that decides a fine-tuning; flat, so that it can be swept.
-
-  Attributes:
-    method: one of `METHODS`.
-    trains: "everything", or "added": what the method adds alone.
-    seed: of batches and of what is drawn.
-    num_steps: optimiser's steps of gradients of one batch each.
-    batch_size: B.
-    accumulate: batches whose mean gradient is one step of the optimiser's.
-    learning_rate: highest rate of the model's parameters.
-    added_learning_rate: highest rate of the added ones.
-    warmup_share: share of the steps in which the rates rise linearly; then they
-      fall linearly to zero.
-    clip_norm: largest norm of the model's and of the added gradient.
-    alpha: weight of the load balance.
-    beta: weight of the penalty; where there is a budget, the first one.
-    budget: mean number of active experts that beta is moved for, in (0, K];
-      None for a constant beta.
-    budget_rate: how much of the excess, in parts of K, a step adds to beta.
-    budget_gain: how much of it is added to the step's weight alone.
-    penalty: of "beam": the mean mask, or "l2" its mean square.
-    form: of "beam": see `masking.beam_in_training`.
-    last_temperature: of soft masks, which begin at 1 and get harder; 1 for not.
-    is_strict: of "beam": whether a mask of exactly one half is off.
-    num_selected: k of "smaller_k"; None for K.
-    num_null: M of "null_experts".
-    counts_null: of "null_experts": see `masking.null_experts`.
-    num_slots: of "top_any".
-    distils: whether L_lm is the divergence from the model as it was.
-    added_share: share of the steps, at the start, that train what is added
-      alone (ZEDA's first stage).
-  """
-
-  method: str = "beam"
-  trains: str = "everything"
-  seed: Whole = 0
-  num_steps: Count = 300
-  batch_size: Count = 32
-  accumulate: Count = 1
-  learning_rate: Positive = 5e-5
-  added_learning_rate: Positive = 1e-3
-  warmup_share: Share = 0.03
-  clip_norm: Positive = 1.0
-  alpha: NonNegative = 1e-3
-  beta: NonNegative = 0.1
-  budget: Positive | None = None
-  budget_rate: Positive = 0.05
-  budget_gain: NonNegative = 4.0
-  penalty: str = "l1"
-  form: str = "hard"
-  last_temperature: Positive = 1.0
-  is_strict: bool = False
-  num_selected: Count | None = None
-  num_null: Count = 8
-  counts_null: bool = False
-  num_slots: Count | None = None
-  distils: bool = False
-  added_share: Share = 0.0
-
-  def __post_init__(self) -> None:
-    """Refuses what cannot be trained.
-
-    Raises:
-      ValueError: a number is out of range, a name unknown, or "added" is to be
-        trained where nothing is added.
-    """
-    super().__post_init__()
-    for name, known in (
-      ("method", METHODS),
-      ("trains", TRAINED),
-      ("penalty", PENALTIES),
-      ("form", mask_router.FORMS),
-    ):
-      check_choice(name, getattr(self, name), known)
-    if self.trains == "added" and self.method in ("none", "smaller_k"):
-      raise ValueError(
-        f"method={self.method!r} adds nothing to train, got trains='added'"
-      )
-    if self.budget is not None and self.method != "beam":
-      raise ValueError(
-        f"a budget needs method='beam', got method={self.method!r}, "
-        f"budget={self.budget}"
-      )
-
-  def check_model(self, model: models.Model) -> None:
-    """Raises a ValueError if the model has no experts or too few of them."""
-    config = model.config
-    if config.num_experts is None:
-      raise ValueError("the model must have experts, got num_experts=None")
-    most = {
-      "budget": config.num_selected,
-      "num_selected": config.num_selected,
-      "num_slots": config.num_experts,
-    }
-    for name, limit in most.items():
-      value = getattr(self, name)
-      if value is not None and value > limit:
-        raise ValueError(
-          f"{name} must be at most {limit} of this model, got {name}={value}"
-        )
 
 
 class Tuned(NamedTuple):
@@ -167,23 +52,6 @@ class Tuned(NamedTuple):
   added: Any
   reroute: models.Reroute | None
   beta: float
-
-
-class _Figures(NamedTuple):
-  """What a method's observer tells of a layer, each [] float32."""
-
-  penalty: jax.Array
-  load_balance: jax.Array
-  num_active: jax.Array
-
-
-class _Method(NamedTuple):
-  """A method as functions of (config, model, ...)."""
-
-  init: Callable[..., Any]  # (config, model, params, key) -> added
-  training: Callable[..., Any]  # (config, model, added, temperature) -> reroute
-  inference: Callable[..., Any]  # (config, model, added) -> reroute
-  observe: Callable[..., Any]  # (config, added) -> observer of `_Figures`
 
 
 def tune(
@@ -218,7 +86,7 @@ def tune(
       loss is not finite, or the checkpoints are of another training.
   """
   config.check_model(model)
-  method = _METHODS[config.method]
+  method = METHODS[config.method]
   init_key = jax.random.fold_in(jax.random.key(config.seed), 1)
   trained = {
     "added": method.init(config, model, params, init_key),
@@ -268,8 +136,8 @@ def _train(
 ) -> dict[str, Any]:
   """One stage: "added" trains that alone, with the model bound."""
   frozen = {"teacher": teacher}
+  trained = trained | {"schedule": tuning_optimiser.schedule(config)}
   if stage == "added":
-    trained = dict(trained)
     frozen["model"] = trained.pop("model")
   settings = {
     name: jnp.float32(getattr(config, name))
@@ -291,7 +159,7 @@ def _train(
       for one in temperatures
     ],
     trained,
-    optimiser=_optimiser(_rates(config)),
+    optimiser=tuning_optimiser.make(config.clip_norm, config.accumulate),
     num_steps=config.num_steps,
     seed=config.seed,
     choose=lambda step: step * _STAGES // config.num_steps,
@@ -316,6 +184,10 @@ def _static_part(config: TuningConfig) -> TuningConfig:
     budget_gain=0.0,
     last_temperature=1.0,
     num_steps=1,
+    learning_rate=1.0,
+    added_learning_rate=1.0,
+    warmup_share=0.0,
+    added_share=0.0,
   )
 
 
@@ -347,13 +219,14 @@ def tuning_loss(
     settings: scalars "alpha", "temperature", "budget" and "has_budget", and
       what moves beta: "budget_rate" and "budget_gain".
     frozen: "model", if it is not trained, and "teacher" or None.
-    trained: "added", "beta" and, if it is trained, "model".
+    trained: "added", "beta" and, if it is trained, "model"; the optimiser's
+      "schedule" is not read.
     key: random key, consumed.
     config: of which the numbers in `settings` are not read.
     model: with experts.
     context: S.
   """
-  method = _METHODS[config.method]
+  method = METHODS[config.method]
   params = trained["model"] if "model" in trained else frozen["model"]
   windows = objectives.uniform_windows(key, text, config.batch_size, context)
   read = data.read_windows(windows)
@@ -406,162 +279,3 @@ def _divergence(
   difference = log_teacher - jax.nn.log_softmax(logits)
   by_token = jnp.sum(jnp.exp(log_teacher) * difference, axis=-1)
   return jnp.mean(models.mean_over_scored(by_token, is_scored))
-
-
-class _Rates(NamedTuple):
-  """What decides an optimiser."""
-
-  model: float
-  added: float
-  warmup_steps: int
-  num_steps: int
-  clip_norm: float
-  accumulate: int
-
-
-def _rates(config: TuningConfig) -> _Rates:
-  num_steps = -(-config.num_steps // config.accumulate)
-  return _Rates(
-    model=config.learning_rate,
-    added=config.added_learning_rate,
-    warmup_steps=round(config.warmup_share * num_steps),
-    num_steps=num_steps,
-    clip_norm=config.clip_norm,
-    accumulate=config.accumulate,
-  )
-
-
-@functools.lru_cache(maxsize=8)
-def _optimiser(rates: _Rates) -> optax.GradientTransformation:
-  """Adam for the model and for what is added, plain steps for beta."""
-
-  def adam(rate: float) -> optax.GradientTransformation:
-    schedule = optax.join_schedules(
-      [
-        optax.linear_schedule(0.0, rate, rates.warmup_steps),
-        optax.linear_schedule(rate, 0.0, rates.num_steps - rates.warmup_steps),
-      ],
-      [rates.warmup_steps],
-    )
-    return optax.chain(
-      optax.clip_by_global_norm(rates.clip_norm),
-      optax.adam(schedule, b2=0.98),
-    )
-
-  def labels(trained: dict[str, Any]) -> dict[str, str]:
-    return {name: name for name in trained}
-
-  optimiser = optax.multi_transform(
-    {
-      "model": adam(rates.model),
-      "added": adam(rates.added),
-      "beta": optax.sgd(1.0),
-    },
-    labels,
-  )
-  if rates.accumulate == 1:
-    return optimiser
-  steps = optax.MultiSteps(optimiser, rates.accumulate)
-  return steps.gradient_transformation()
-
-
-def _see_own(tree: None, layer: MoeInput, output: MoeOutput) -> _Figures:
-  """Without a penalty, of the model's own routers or of fewer of theirs."""
-  del tree, output
-  active = moe.is_active(layer.routing) & layer.token_mask[:, None]
-  num_tokens = jnp.sum(layer.token_mask, dtype=jnp.float32)
-  num_active = jnp.sum(active, dtype=jnp.float32) / jnp.maximum(num_tokens, 1)
-  balance = moe.load_balance_loss(layer.routing, layer.token_mask)
-  return _Figures(jnp.float32(0), balance, num_active)
-
-
-def _see_masks(
-  tree: masking.MaskRouter,
-  layer: MoeInput,
-  output: MoeOutput,
-  *,
-  penalty: str,
-) -> _Figures:
-  found = masking.observe_masks(tree, layer, output)
-  chosen = found.mean if penalty == "l1" else found.mean_square
-  return _Figures(chosen, found.load_balance, found.num_active)
-
-
-def _see_null(tree: Any, layer: MoeInput, output: MoeOutput) -> _Figures:
-  penalty = masking.observe_balance(tree, layer, output)
-  own = _see_own(None, layer, output)
-  # The penalty is the load balance of all experts already.
-  return own._replace(penalty=penalty, load_balance=jnp.float32(0))
-
-
-def _see_any(tree: Any, layer: MoeInput, output: MoeOutput) -> _Figures:
-  own = _see_own(None, layer, output)
-  return own._replace(penalty=masking.observe_sparsity(tree, layer, output))
-
-
-_SEE_MASKS = {
-  penalty: functools.partial(_see_masks, penalty=penalty)
-  for penalty in PENALTIES
-}
-
-
-def _fewer(config: TuningConfig, model: models.Model, *unused: Any) -> Any:
-  count = config.num_selected or model.config.num_selected
-  return masking.smaller_k(model, count)
-
-
-def _nothing(*unused: Any) -> dict[str, jax.Array]:
-  return {}
-
-
-def _null(
-  config: TuningConfig, model: models.Model, added: Any, *_: Any
-) -> Any:
-  return masking.null_experts(model, added, counts_null=config.counts_null)
-
-
-def _any(config: TuningConfig, model: models.Model, added: Any, *_: Any) -> Any:
-  return masking.top_any(model, added, num_slots=config.num_slots)
-
-
-_METHODS = {
-  "none": _Method(
-    init=_nothing,
-    training=lambda *_: None,
-    inference=lambda *_: None,
-    observe=lambda *_: Partial(_see_own, None),
-  ),
-  "smaller_k": _Method(
-    init=_nothing,
-    training=_fewer,
-    inference=_fewer,
-    observe=lambda *_: Partial(_see_own, None),
-  ),
-  "beam": _Method(
-    init=lambda config, model, params, key: masking.init_mask_router(model),
-    training=lambda config, model, added, temperature: masking.beam_in_training(
-      added,
-      form=config.form,
-      temperature=temperature,
-      is_strict=config.is_strict,
-    ),
-    inference=lambda config, model, added: masking.beam(
-      added, is_strict=config.is_strict
-    ),
-    observe=lambda config, added: Partial(_SEE_MASKS[config.penalty], added),
-  ),
-  "null_experts": _Method(
-    init=lambda config, model, params, key: masking.init_null_router(
-      key, model, num_null=config.num_null
-    ),
-    training=_null,
-    inference=_null,
-    observe=lambda config, added: Partial(_see_null, added),
-  ),
-  "top_any": _Method(
-    init=lambda config, model, params, key: masking.init_top_any(model, params),
-    training=_any,
-    inference=_any,
-    observe=lambda config, added: Partial(_see_any, added),
-  ),
-}

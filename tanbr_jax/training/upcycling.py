@@ -3,9 +3,11 @@
 Three recipes make E experts of each FFN: "domains" (one expert a task, each
 trained on its task alone: fine-tunes of one base), "merged" (the merged form
 with a learnt table, every few steps the routed form) and "routed" (the routed
-form alone). A last phase may train the routers alone. "dense" is the control:
-the FFNs of the dense model itself, trained on all tasks. Attention, norms and
-embedding stay as they are unless all is trained. [R] reconstruction: the paper
+form alone). The first of their steps may train the dense model on all tasks,
+from which the experts then branch. A last phase may train the routers alone.
+"dense" is the control: the FFNs of the dense model itself, trained on all tasks
+with the same steps. Attention, norms and embedding stay as they are unless all
+is trained. [R] reconstruction: the paper
 takes a mergeable model as given.
 
 Letters: V tasks, E experts, K experts per token, B windows, S tokens of
@@ -51,9 +53,14 @@ class UpcycleConfig(ranges.Checked):
     dtype: of the computation; parameters are trained in float32.
     context: S.
     batch_size: B, windows a step.
-    mixes_per_step: mixes a step of a merged form, which divides B.
+    mixes_per_step: mixes a step of a merged form, which divides B; of "domains"
+      the tasks a step, no two alike.
     num_steps: steps.
+    shared_steps: how many of them, the first, train the dense model on all
+      tasks before experts are made of it; those of "dense" are all alike.
     router_steps: more steps, of the routers alone.
+    task_loss: of "domains", weight of the routers' cross-entropy with the
+      expert of the token's task.
     routed_every: of "merged", every such step is a routed one; 0 for none.
     learning_rate: highest rate of the experts; see `loop.adamw`.
     router_rate: that of routers and table, in units of the experts'.
@@ -78,7 +85,9 @@ class UpcycleConfig(ranges.Checked):
   batch_size: Count = 32
   mixes_per_step: Count = 4
   num_steps: Count = 300
+  shared_steps: Whole = 0
   router_steps: Whole = 0
+  task_loss: NonNegative = 0.0
   routed_every: Whole = 5
   learning_rate: Positive = 3e-4
   router_rate: Positive = 10.0
@@ -101,6 +110,11 @@ class UpcycleConfig(ranges.Checked):
         "batch_size must be a multiple of mixes_per_step, got batch_size="
         f"{self.batch_size}, mixes_per_step={self.mixes_per_step}"
       )
+    if self.shared_steps >= self.num_steps:
+      raise ValueError(
+        "shared_steps must be below num_steps, got shared_steps="
+        f"{self.shared_steps}, num_steps={self.num_steps}"
+      )
 
   def check_recipe(self, recipe: str, num_tasks: int) -> None:
     """Raises a ValueError if a recipe is not known or does not fit V tasks."""
@@ -109,6 +123,11 @@ class UpcycleConfig(ranges.Checked):
       raise ValueError(
         "recipe 'domains' needs as many experts as tasks, got num_experts="
         f"{self.num_experts}, num_tasks={num_tasks}"
+      )
+    if recipe == "domains" and self.mixes_per_step > num_tasks:
+      raise ValueError(
+        "recipe 'domains' trains mixes_per_step different tasks a step, got "
+        f"mixes_per_step={self.mixes_per_step}, num_tasks={num_tasks}"
       )
     if recipe in ("domains", "merged") and self.parts > 1:
       raise ValueError(
@@ -164,11 +183,20 @@ def train(
   num_tasks = text.lengths.shape[0]
   config.check_recipe(recipe, num_tasks)
   start = time.perf_counter()
-  # Float32 parameters, and the model that computes.
-  master, params = _first(config, recipe, dense, dense_params, seed)
-  computing = dataclasses.replace(
-    master, config=dataclasses.replace(master.config, dtype=config.dtype)
+  fit = functools.partial(
+    _fit, config, text, seed, checkpoint_dir=checkpoint_dir, progress=progress
   )
+  if config.shared_steps and recipe != "dense":
+    shared = fit(
+      dense,
+      {"model": dense_params},
+      "dense",
+      phase="shared",
+      num_steps=config.shared_steps,
+    )
+    dense_params = shared["model"]
+  # Float32 parameters, of experts and the table of their merges.
+  model, params = _first(config, recipe, dense, dense_params, seed)
   trained = {"model": params}
   if recipe in ("domains", "merged"):
     trained["table"] = objectives.first_table(
@@ -179,69 +207,20 @@ def train(
       concentration=0.5,
       mixing=0.3,
     )
-  # One loop would be differentiated whole where its last layers are trained.
-  one_loop = computing if config.last_layers else models.scanned(computing)
-  losses = _losses(config, recipe, one_loop, text, seed)
-
-  def run(
-    trained: Any,
-    is_trained: Callable[[str], bool],
-    phase: str,
-    num_steps: int,
-    which: Callable[[int], str],
-  ) -> Any:
-    """One phase of what the predicate names; everything else stays."""
-    split = _split(trained, is_trained)
-    names = sorted(losses)
-    found = loop.train(
-      [
-        Partial(
-          functools.partial(
-            _whole_loss,
-            loss=losses[name].func,
-            structure=split.structure,
-            order=split.order,
-            model=computing,
-          ),
-          split.frozen,
-          losses[name].args,
-        )
-        for name in names
-      ],
-      split.trained,
-      optimiser=_optimiser(config, num_steps),
-      num_steps=num_steps,
-      seed=seed,
-      choose=lambda step: names.index(which(step)),
-      tokens_per_step=config.batch_size * config.context,
-      checkpoint_dir=checkpoint_dir / phase
-      if checkpoint_dir and config.checkpoint_every
-      else None,
-      checkpoint_every=config.checkpoint_every or num_steps,
-      progress=progress,
-      name=f"{recipe} {seed}" if phase == "experts" else f"routers {seed}",
-    )
-    return split.join(found)
-
   # The recipe's own steps, then those of the routers.
-  every = config.routed_every if recipe == "merged" else 0
-  main = {"dense": "dense", "routed": "routed"}.get(recipe, "merged")
-
-  def which(step: int) -> str:
-    is_routed = every > 0 and step % every == every - 1
-    return "routed" if is_routed else main
-
-  trained = run(
+  num_shared = 0 if recipe == "dense" else config.shared_steps
+  trained = fit(
+    model,
     trained,
-    lambda name: _is_trained(name, config, recipe, master.config.num_layers),
-    "experts",
-    config.num_steps,
-    which,
+    recipe,
+    phase="experts",
+    num_steps=config.num_steps - num_shared,
   )
   if config.router_steps and recipe != "dense":
-    trained = run(
-      trained, _is_router, "routers", config.router_steps, lambda _: "routed"
+    trained = fit(
+      model, trained, recipe, phase="routers", num_steps=config.router_steps
     )
+  computing = _computing(model, config)
   params = _cast(trained["model"], computing)
   jax.block_until_ready(params)
   table = trained.get("table")
@@ -251,6 +230,96 @@ def train(
     None if table is None else jax.nn.softmax(table, axis=-1),
     time.perf_counter() - start,
   )
+
+
+def _computing(model: models.Decoder, config: UpcycleConfig) -> models.Decoder:
+  """The model that computes in the config's type."""
+  return dataclasses.replace(
+    model, config=dataclasses.replace(model.config, dtype=config.dtype)
+  )
+
+
+def _fit(
+  config: UpcycleConfig,
+  text: data.TaskText,
+  seed: int,
+  model: models.Decoder,
+  trained: Any,
+  recipe: str,
+  *,
+  phase: str,
+  num_steps: int,
+  checkpoint_dir: Path | None,
+  progress: bool,
+) -> Any:
+  """One phase: "shared", "experts" or "routers".
+
+  Args:
+    config: how.
+    text: of V tasks.
+    seed: of the batches and the mixes.
+    model: in float32.
+    trained: tree of the model's parameters and, if there is one, the table.
+    recipe: whose losses; "dense" for a model without experts.
+    phase: which; what it does not train stays as it is.
+    num_steps: of the phase.
+    checkpoint_dir: as of `train`.
+    progress: as of `train`.
+
+  Returns:
+    The tree with other values of what is trained.
+  """
+  computing = _computing(model, config)
+  # One loop would be differentiated whole where its last layers are trained.
+  one_loop = computing if config.last_layers else models.scanned(computing)
+  losses = _losses(config, recipe, one_loop, text, seed)
+  if phase == "routers":
+    split = _split(trained, _is_router)
+  else:
+    num_layers = model.config.num_layers
+    split = _split(
+      trained, lambda name: _is_trained(name, config, recipe, num_layers)
+    )
+  # Every so often a step of another loss.
+  main = {"dense": "dense", "routed": "routed"}.get(recipe, "merged")
+  if phase == "routers":
+    main = "routed"
+  every = config.routed_every if recipe == "merged" else 0
+
+  def which(step: int) -> str:
+    is_routed = every > 0 and step % every == every - 1
+    return "routed" if is_routed else main
+
+  names = sorted(losses)
+  found = loop.train(
+    [
+      Partial(
+        functools.partial(
+          _whole_loss,
+          loss=losses[name].func,
+          structure=split.structure,
+          order=split.order,
+          model=computing,
+        ),
+        split.frozen,
+        losses[name].args,
+      )
+      for name in names
+    ],
+    split.trained,
+    optimiser=_optimiser(config, num_steps),
+    num_steps=num_steps,
+    seed=seed,
+    choose=lambda step: names.index(which(step)),
+    tokens_per_step=config.batch_size * config.context,
+    checkpoint_dir=checkpoint_dir / phase
+    if checkpoint_dir and config.checkpoint_every
+    else None,
+    checkpoint_every=config.checkpoint_every or num_steps,
+    progress=progress,
+    name=f"{phase if phase != 'experts' else recipe} {seed}",
+  )
+  return split.join(found)
 
 
 def _first(
@@ -366,26 +435,33 @@ def _losses(
     return {"dense": Partial(loss, text)}
   settings = {
     name: jnp.float32(getattr(config, name))
-    for name in ("weight_noise", "load_balance", "z_loss")
+    for name in ("weight_noise", "load_balance", "z_loss", "task_loss")
   }
-  if recipe == "domains":
+  num_tasks = text.lengths.shape[0]
+  alone = recipe == "domains"
+  if alone:
     settings["weight_noise"] = jnp.float32(0)
-  settings["mixes"] = jnp.asarray(
-    objectives.draw_mixes(
-      seed,
-      num_tasks=text.lengths.shape[0],
-      concentration=config.mix_concentration,
-      one_hot_fraction=1.0 if recipe == "domains" else config.one_hot_fraction,
+    settings["mixes"] = jnp.eye(num_tasks, dtype=jnp.float32)
+  else:
+    settings["mixes"] = jnp.asarray(
+      objectives.draw_mixes(
+        seed,
+        num_tasks=num_tasks,
+        concentration=config.mix_concentration,
+        one_hot_fraction=config.one_hot_fraction,
+      )
     )
-  )
   merged = functools.partial(
     objectives.merged_loss,
     model=model,
     num_mixes=config.mixes_per_step,
     is_learnt=recipe == "merged",
+    distinct=alone,
     **sizes,
   )
-  routed = functools.partial(objectives.routed_loss, model=model, **sizes)
+  routed = functools.partial(
+    objectives.routed_loss, model=model, has_task_experts=alone, **sizes
+  )
   return {
     "merged": Partial(merged, text, settings),
     "routed": Partial(routed, text, settings),

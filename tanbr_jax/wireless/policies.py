@@ -49,22 +49,35 @@ def sift(
 ) -> Pairs:
   """SiftMoE: `select_prefill` within `layer.budget`.
 
-  Where no choice is feasible the budget grows by halves until one is [R]: at
-  the latest all pairs are skipped.
+  Where no choice is feasible only the tokens that lose a pair get more budget
+  [R]: each busy expert keeps the pairs that deviate most by being skipped, as
+  many as it can serve, and a token that loses others may deviate by as much as
+  skipping them takes.
   """
   del probabilities
-  table, budget = layer.dissimilarity, layer.budget
-  largest = float(gates.sum(axis=1).max(initial=0.0) * table.max(initial=0.0))
-  while True:
-    try:
-      ids = prefill.select_prefill(
-        gates, expert_ids, table, layer.marginal_j, budget=budget
-      )
-      return ids, np.where(ids == NO_EXPERT, 0.0, gates)
-    except InfeasibleError:
-      if budget > largest:
-        raise
-      budget = max(1.5 * budget, 0.01 * largest)
+  table, marginal = layer.dissimilarity, layer.marginal_j
+  try:
+    ids = prefill.select_prefill(
+      gates, expert_ids, table, marginal, budget=layer.budget
+    )
+    return ids, np.where(ids == NO_EXPERT, 0.0, gates)
+  except InfeasibleError:
+    pass
+  skipped = np.where(expert_ids >= 0, gates * table[expert_ids, -1], 0.0)
+  order = np.argsort(-skipped, axis=None, kind="stable")
+  is_kept = _is_served(expert_ids, layer, order)
+  most = np.where(is_kept, 0.0, skipped).sum(axis=1)
+  # Budgets by token, as gates in units of them; rounding is not to forbid what
+  # skipping takes, and a token without any budget keeps all its pairs.
+  budgets = np.maximum(layer.budget, most * (1 + 1e-9))
+  budgets = np.maximum(budgets, 1e-12 * max(skipped.max(initial=0.0), 1e-30))
+  try:
+    ids = prefill.select_prefill(
+      gates / budgets[:, None], expert_ids, table, marginal, budget=1.0
+    )
+  except InfeasibleError:  # as far as a search for K > 1 went
+    ids = np.where(is_kept, expert_ids, NO_EXPERT)
+  return ids, np.where(ids == NO_EXPERT, 0.0, gates)
 
 
 def ideal_top_k(
@@ -218,16 +231,22 @@ def lose_late(ids: np.ndarray, gates: np.ndarray, layer: Layer) -> Pairs:
     gates: [n, K]; those of skipped pairs become 0.
     layer: whose marginal energies tell how many each expert serves.
   """
+  is_kept = _is_served(ids, layer, np.arange(ids.size))
+  return np.where(is_kept, ids, NO_EXPERT), np.where(is_kept, gates, 0.0)
+
+
+def _is_served(ids: np.ndarray, layer: Layer, order: np.ndarray) -> np.ndarray:
+  """[n, K] bool: pairs that their experts serve, the first ones in `order`."""
   most = np.isfinite(layer.marginal_j).sum(axis=1)
-  flat = ids.reshape(-1)
-  # The place of each pair among its expert's, in the order of the tokens.
+  flat = ids.reshape(-1)[order]
+  # The place of each pair among its expert's.
   is_expert = flat[:, None] == np.arange(len(most))
   place = (np.cumsum(is_expert, axis=0) - 1)[
     np.arange(len(flat)), np.maximum(flat, 0)
   ]
-  is_kept = (flat >= 0) & (place < most[np.maximum(flat, 0)])
-  is_kept = is_kept.reshape(ids.shape)
-  return np.where(is_kept, ids, NO_EXPERT), np.where(is_kept, gates, 0.0)
+  is_kept = np.empty(ids.size, bool)
+  is_kept[order] = (flat >= 0) & (place < most[np.maximum(flat, 0)])
+  return is_kept.reshape(ids.shape)
 
 
 def _practical(

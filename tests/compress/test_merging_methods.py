@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax import compress, models, moe
 from tanbr_jax.compress import statistics
-from tanbr_jax.compress.merging import methods
+from tanbr_jax.compress.merging import catalogue
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +94,7 @@ def test_experts_that_compute_the_same_merge_to_what_they_are(
   alike, name, num_groups
 ):
   """Gates sum to 1; neurons and their statistics have to be put in order."""
-  is_aligned = None if methods.CATALOGUE[name].is_aligned else True
+  is_aligned = None if catalogue.CATALOGUE[name].is_aligned else True
   if name == "zip_it":
     is_aligned = None  # it matches neurons by itself
   model, params = compress.MERGES[name](
@@ -254,8 +254,17 @@ def test_routers_of_centres_are_those_of_a_pruned_model(case, grouped):
     np.testing.assert_array_equal(
       experts["stack"].w_in, stack_of(grouped[1], layer).w_in
     )
-  with pytest.raises(ValueError, match="prune the model of with_copies"):
-    compress.prune(*grouped, [[0, 1]] * L)
+
+
+def test_a_merged_model_is_pruned_by_its_copies(grouped):
+  for method in (compress.prune, compress.reroute):
+    with pytest.raises(ValueError, match="prune the model of with_copies"):
+      method(*grouped, [[0, 1]] * L)
+  copies = compress.with_copies(*grouped)
+  keep = [[0, 1, 3], [1, 2, 4]]
+  masked = apply(*copies, reroute=compress.reroute(*copies, keep))
+  pruned = apply(*compress.prune(*copies, keep))
+  np.testing.assert_allclose(pruned, masked, **CLOSE)
 
 
 def test_the_scale_of_a_grouped_model_is_matched(case, grouped):
@@ -356,6 +365,8 @@ def test_dropped_experts_give_their_mean_output(case):
     compress.with_copies(model, params)
   with pytest.raises(ValueError, match="place do not merge: layer_0"):
     models.merge(model, params, jnp.full(3, 1 / 3))
+  with pytest.raises(ValueError, match="place is pruned already"):
+    compress.prune(model, params, [[0, 1]] * L)
 
 
 @pytest.mark.parametrize(

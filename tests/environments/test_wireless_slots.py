@@ -86,7 +86,7 @@ def test_without_a_budget_it_is_the_routed_model_less_what_comes_late(
   tiny, make, radio, windows
 ):
   settings, arrays = parts(make(share=0.0, joules_weight=0.0))
-  uniform = jnp.full(tiny.model.config.num_layers, 0.5, jnp.float32)
+  uniform = jnp.full(2, 0.5, jnp.float32)  # one layer, and what is unspent
   _, accuracy, joules = serve(settings, arrays, windows, REALISATIONS, uniform)
   # Realisation 1 has room for all pairs: request 1 is the routed model's.
   expected = models.score(tiny.model, tiny.params, windows).accuracy
@@ -102,6 +102,22 @@ def test_without_a_budget_it_is_the_routed_model_less_what_comes_late(
     for e in range(radio.energy_j.shape[2])
   )
   assert float(joules[1]) == pytest.approx(total / S, rel=1e-5)
+
+
+def test_the_last_corner_s_budget_is_not_spent(make, windows):
+  # Half unspent of .6 is all of .3; all unspent is none.
+  for share, weights, same_share, same_weights in (
+    (0.6, [0.5, 0.5], 0.3, [1.0, 0.0]),
+    (0.6, [0.0, 1.0], 0.0, [1.0, 0.0]),
+  ):
+    first, second = (
+      serve(
+        *parts(make(share=s)), windows, REALISATIONS, jnp.array(w, jnp.float32)
+      )
+      for s, w in ((share, weights), (same_share, same_weights))
+    )
+    for one, other in zip(first, second, strict=True):
+      np.testing.assert_array_equal(one, other)
 
 
 def test_the_choice_is_the_cheapest_at_even_prices_by_loop(tiny, radio):
@@ -165,7 +181,7 @@ def test_the_choice_is_the_cheapest_at_even_prices_by_loop(tiny, radio):
 def test_a_slot_tells_each_task_its_mean_reward(tiny, make):
   environment = make(share=0.3)
   state = environment.init(jax.random.key(0))
-  uniform = jnp.full(tiny.model.config.num_layers, 0.5, jnp.float32)
+  uniform = jnp.full(2, 0.5, jnp.float32)  # one layer, and what is unspent
   feedback, outcome, _ = jax.jit(lambda e, *a: e.step(*a))(
     environment, jax.random.key(1), state, uniform
   )

@@ -208,3 +208,31 @@ def test_every_config_names_what_there_is(path):
   assert {job.method for job in comparison.build(config)} == set(
     config.bandits.split(",")
   )
+
+
+def test_methods_of_one_structure_are_grouped_by_stream():
+  config = make_config()
+  config.bandits += ",random"
+  jobs = comparison.build(config)
+  assert [len(group) for group in comparison.groups(jobs, False)] == [1] * 6
+  grouped = comparison.groups(jobs, True)
+  found = [[(j.stream, j.method) for j in group] for group in grouped]
+  assert found == [
+    [(stream, name) for name in names]
+    for stream in ("quadratic/drift", "quadratic/fixed")
+    for names in (("uniform", "still"), ("random",))
+  ]
+
+
+def test_methods_that_play_together_are_told_apart(workdir, tmp_path):
+  config = make_config()
+  config.together = True
+  comparison.run(config, workdir=tmp_path, progress=False)
+  found, wanted = (
+    reporting.read_json(folder / "summary.json")
+    for folder in (tmp_path, workdir)
+  )
+  assert found.keys() == wanted.keys()
+  for name in ("uniform", "still"):
+    key = f"quadratic/fixed/{name}/expected_regret"
+    assert found[key] == pytest.approx(wanted[key], rel=1e-5)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs.upcycle import smollm2
+from experiments.online import model_source
 from experiments.upcycle import command, text
 from experiments.upcycle import settings as upcycle_settings
 from tanbr_jax import models
@@ -165,6 +166,7 @@ def test_mistakes_are_told_before_anything_is_read(study, tmp_path):
     ({"path": str(folder / "run" / "domains_0")}, "must be a dense model"),
     ({"path": str(folder / "none.gguf")}, "there is no file"),
     ({"upcycle.batch_size": 0}, "upcycle.batch_size must be"),
+    ({"scored": "train"}, "scored must be .* got 'train'"),
   ):
     one = config.copy_and_resolve_references()
     one.update_from_flattened_dict(changes)
@@ -178,3 +180,37 @@ def test_licences_are_those_of_the_installed_packages():
   whole = LICENCES()
   # NumPy's, which every installation here has.
   assert "NumPy Developers" in whole and whole.count("NumPy Developers") < 50
+
+
+def test_what_was_trained_on_is_neither_chosen_on_nor_served(study):
+  folder, config = study
+  tokenizer = models.read_tokenizer(folder / "tiny.gguf")
+  one = config.copy_and_resolve_references()
+  vocab = len(tiny_gguf.tokens())
+  read_text = lambda: text.read(  # noqa: E731
+    upcycle_settings.read(one), tokenizer, vocab, folder / "cache"
+  )
+  scored = {}
+  for one.scored in ("validation", "test"):
+    scored[one.scored] = np.asarray(read_text().test[0])
+  assert not np.array_equal(scored["validation"], scored["test"])
+  # The online job's source, of a folder that the checkpoint was trained on.
+  source = model_source.open_checkpoint(
+    model_source.ModelSettings(
+      path=str(folder / "run" / "domains_0"),
+      finetunes="",
+      dtype="",
+      context=CONTEXT,
+      held_out=True,
+    )
+  )
+  served = source.read_text(config.data.path, folder / "cache").splits
+  train = np.asarray(read_text().train.tokens[0])
+  np.testing.assert_array_equal(
+    served["train"][0], train[: served["train"][0].size]
+  )
+  window = scored["test"][0].tolist()
+  places = np.lib.stride_tricks.sliding_window_view(
+    served["test"][0], len(window)
+  )
+  assert window in places.tolist()

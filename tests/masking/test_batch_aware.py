@@ -29,6 +29,24 @@ def test_oea_serves_with_what_the_step_reads_anyway():
   assert found[2] == pytest.approx({1: 0.5, 0: 0.1, 3: 0.1})
 
 
+def test_sure_tokens_bring_fewer():
+  # More than .45 of the three's gates: .4 / .9 and .3 / .9 of the first token,
+  # .4 / .9 and .3 / .9 of the second, .5 / .9 of the third. So 0, 1 and 3.
+  brings = masking.xmoe(MODEL, 0.45)
+  found = choose(masking.oea(MODEL, brings=brings), LAYER)
+  assert experts(found) == [[0, 1, 3], [3, 1, 0], [1, 0, 3]]
+  # Those of the smallest choice are the first k0.
+  first = masking.smaller_k(MODEL, 1)
+  assert choose(masking.oea(MODEL, brings=first), LAYER) == choose(
+    masking.oea(MODEL, 1), LAYER
+  )
+  # Two steps of two sequences.
+  steps = mask_cases.layer([*TOKENS, TOKENS[1]])
+  found = choose(masking.oea(MODEL, brings=brings, num_steps=2), steps)
+  # Tokens 0 and 2 bring 0 and 1; the others 3 and 1.
+  assert experts(found) == [[0, 1], [3, 1], [1, 0], [3, 1]]
+
+
 def test_steps_do_not_share_what_they_read():
   # Two steps of two sequences: tokens 0 and 2, tokens 1 and 3 (again token 1).
   layer = mask_cases.layer([*TOKENS, TOKENS[1]])

@@ -90,6 +90,8 @@ def test_refuses_what_cannot_be():
     (lambda: masking.xshare(MODEL, 5), r"in \[1, 4\], got num_read=5"),
     (lambda: masking.sere(MODEL, 1, np.ones((2, 3, 3))), r"\(2, 4, 4\), got"),
     (lambda: masking.observe_activity(0), "num_steps=0"),
+    (lambda: masking.oea(MODEL), "needs num_own or brings, got num_own=None"),
+    (lambda: masking.xshare(MODEL, 2, num_steps=0), "got num_steps=0"),
   ):
     with pytest.raises(ValueError, match=message) as error:
       make()

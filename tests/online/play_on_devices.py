@@ -19,13 +19,10 @@ if __name__ == "__main__":
   os.environ["XLA_FLAGS"] = " ".join(flags)
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import toy
 from interruption import interrupted
 
-from experiments import tune
-from experiments.common.records import RunSettings
 from tanbr_jax import bandits
 from tanbr_jax.environments import mixes, synthetic
 from tanbr_jax.online import rollout, trace
@@ -65,22 +62,17 @@ def play_toys(folder):
 
 
 def play_points():
-  """Final regrets [2, G, S] of the points of a grid, on one device and all."""
+  """Regrets [2, G, S] of five bandits together, on one device and on four."""
   arms = [toy.bandit(0.1 * number) for number in range(1, 6)]
-  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arms)
-  settings = (
-    RunSettings(
-      num_rounds=9,
-      num_seeds=2,
-      first_seed=3,
-      chunk_size=9,
-      loop="vmap",
-      devices=devices,
-    )
-    for devices in ("1", "all")
-  )
+  options = {"num_rounds": 9, "seeds": (3, 4), "progress": False}
   return [
-    tune.final_regrets(stacked, toy.environment(), one) for one in settings
+    [
+      (one.optimal_reward - one.expected_reward).sum(axis=1)
+      for one in rollout.run_together(
+        arms, toy.environment(), mesh=on, **options
+      )
+    ]
+    for on in (None, mesh(4))
   ]
 
 

@@ -363,6 +363,34 @@ def test_a_full_tree_is_told_once(monkeypatch, tmp_path):
   assert len(lines) == 1
 
 
+def test_bandits_together_play_what_each_plays_alone(tmp_path):
+  """Three values of a number; five chunks, of which a resume finds all."""
+  arms = [toy.bandit(scale) for scale in (0.1, 0.2, 0.3)]
+  together = rollout.run_together(
+    arms, toy.environment(), workdir=tmp_path, **RUN
+  )
+  assert len(together) == 3
+  for arm, found in zip(arms, together, strict=True):
+    alone = trace.to_arrays(rollout.run(arm, toy.environment(), **RUN))
+    found = trace.to_arrays(found)
+    assert found.keys() == alone.keys()
+    for name in alone.keys() - {"seconds"}:
+      assert found[name].dtype == alone[name].dtype, name
+      # Another number of rows, hence another program: a few roundings.
+      np.testing.assert_allclose(found[name], alone[name], atol=1e-5)
+  assert not np.allclose(together[0].merge_weights, together[2].merge_weights)
+  again = rollout.run_together(arms, toy.environment(), workdir=tmp_path, **RUN)
+  for one, other in zip(again, together, strict=True):
+    assert_same_bits(one, other)
+
+
+def test_bandits_of_two_structures_do_not_play_together():
+  arms = [toy.bandit(), toy.bandit()._replace(init=Partial(lambda key: key))]
+  for some, message in ((arms, "got 2 of 2 str"), ([], "got 0 of 0 str")):
+    with pytest.raises(ValueError, match=message):
+      rollout.run_together(some, toy.environment(), **RUN)
+
+
 @pytest.mark.parametrize(
   "change, message",
   [

@@ -1,7 +1,9 @@
 """Fixed features against NumPy and the kernel that they approximate."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tanbr_jax.regression import polynomial
 
@@ -43,3 +45,37 @@ def test_fourier_part_approximates_the_squared_exponential_kernel():
   np.testing.assert_allclose(
     phi @ phi.T, np.exp(-squares / (2 * length**2)), atol=5 / count**0.5
   )
+
+
+@pytest.mark.parametrize(
+  "num_experts, options",
+  [
+    (2, {"num_fourier": 3}),
+    (8, {"num_fourier": 64}),
+    (5, {}),
+    (40, {"quadratic": False, "radial": True, "num_fourier": 7}),
+    (4, {"quadratic": False}),
+  ],
+)
+def test_a_linear_function_is_that_of_the_features(num_experts, options):
+  """Values, and slopes along the simplex, of two functions at once."""
+  features = polynomial.fixed_features(
+    num_experts, length_scale=0.6, scales=(2.0, 0.7, 1.3, 0.4), **options
+  )
+  rng = np.random.default_rng(0)
+  coefficients = rng.standard_normal((2, polynomial.num_features(features)))
+  coefficients = jnp.asarray(coefficients, jnp.float32)
+  function = polynomial.linear_function(features, coefficients)
+  basis = polynomial.tangent_basis(num_experts)
+
+  def plain(weights):
+    return coefficients @ polynomial.apply_features(features, weights)
+
+  for x in rng.dirichlet(np.ones(num_experts), 3).astype(np.float32):
+    x = jnp.asarray(x)
+    np.testing.assert_allclose(function(x), plain(x), atol=2e-6)
+    found, wanted = (
+      np.asarray(jax.jacobian(f)(x), np.float64) @ basis
+      for f in (function, plain)
+    )
+    np.testing.assert_allclose(found, wanted, atol=5e-6)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_pretraining
+from jax.tree_util import Partial
 
 from tanbr_jax import data, models
 from tanbr_jax.training import objectives
@@ -117,3 +118,66 @@ def test_routed_loss_adds_the_routers_losses(model, params):
   # The balance loss is at least about one, the z loss positive.
   assert float(run(_settings(load_balance=1.0)) - plain) > 0.5
   assert float(run(_settings(z_loss=1.0)) - plain) > 0.1
+
+
+def test_distinct_mixes_are_all_the_tasks_in_any_order(model, params):
+  # Constant texts: what a step reads of a task does not depend on its draws.
+  text = data.from_arrays([np.full(9, byte, np.uint8) for byte in b"xyz"])
+  run = jax.jit(
+    lambda key: objectives.merged_loss(
+      text,
+      _settings(),
+      params,
+      key,
+      model=model,
+      context=8,
+      batch_size=3,
+      num_mixes=3,
+      is_learnt=True,
+      distinct=True,
+    )
+  )
+  table = jax.nn.softmax(params["table"])
+  own = []
+  for task in range(3):
+    dense, merged = models.merge(model, params["model"], table[task])
+    own.append(
+      jnp.mean(models.score(dense, merged, text.tokens[task][None]).loss)
+    )
+  for seed in range(3):
+    assert float(run(jax.random.key(seed))) == pytest.approx(
+      float(np.mean(own)), rel=1e-5
+    )
+
+
+def test_task_loss_is_the_routers_cross_entropy_with_the_task(model, params):
+  text = data.from_arrays([np.full(9, byte, np.uint8) for byte in b"xyz"])
+  key, sizes = jax.random.key(1), {"context": 8, "batch_size": 4}
+
+  def loss(weight, has_task_experts):
+    settings = _settings(task_loss=weight)
+    return jax.jit(
+      lambda settings: objectives.routed_loss(
+        text,
+        settings,
+        params,
+        key,
+        model=model,
+        has_task_experts=has_task_experts,
+        **sizes,
+      )
+    )(settings)
+
+  # The windows of that key, and each layer's logits seen on them.
+  windows = np.asarray(objectives.uniform_windows(key, text, 4, 8))
+  tasks = [list(b"xyz").index(int(row[0])) for row in windows]
+  _, logits = model.apply(
+    params["model"],
+    jnp.asarray(windows[:, :-1], jnp.int32),
+    observe=Partial(lambda tree, own, made: own.router_logits, ()),
+  )
+  logits = np.float64(logits).reshape(-1, 4, 8, 3)
+  log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  expected = -np.mean([log_p[:, b, :, v] for b, v in enumerate(tasks)])
+  found = loss(2.0, True) - loss(0.0, False)
+  assert float(found) == pytest.approx(2 * expected, rel=1e-4)

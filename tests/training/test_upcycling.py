@@ -109,6 +109,41 @@ def test_routers_are_trained_last_and_alone(dense, text, domains, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, again.params, found.params)
 
 
+def test_experts_branch_from_what_the_control_learnt(dense, text):
+  # Two shared steps and one that trains one expert: the other one is the dense
+  # model after two steps, which are those of a control of two steps.
+  found = run(dense, text, "domains", num_steps=3, shared_steps=2)
+  control = run(dense, text, "dense", num_steps=2)
+  own, shared = (
+    np.asarray(one.params["params"]["layer_0"]["experts"]["stack"].w_in)
+    for one in (found, control)
+  )
+  moved = np.abs(own - shared[None]).max(axis=(1, 2)) > 0
+  assert np.sum(moved) == 1
+  np.testing.assert_array_equal(own[~moved][0], shared)
+
+
+def test_tasks_teach_the_routers_whose_experts_are_alike(dense, text):
+  # The experts are copies, so that the loss of the text tells the router
+  # nothing: what it learns of the tasks is from their cross-entropy.
+  windows = data.evaluation_windows(text, 4, 7)
+  usage = {}
+  for task_loss in (0.0, 1.0):
+    found = run(
+      dense,
+      text,
+      "domains",
+      learning_rate=1e-9,
+      router_rate=1e8,
+      router_steps=40,
+      load_balance=0.0,
+      task_loss=task_loss,
+    )
+    counts = models.task_usage(found.model, found.params, windows)
+    usage[task_loss] = np.diag(counts / counts.sum(axis=1, keepdims=True))
+  assert usage[1.0].min() > 0.9 > usage[0.0].min()
+
+
 def test_the_control_learns_the_text(dense, text):
   found = run(dense, text, "dense", num_steps=8, learning_rate=1e-2)
   assert changed(found, dense) == {"experts"} and found.task_weights is None
@@ -135,12 +170,14 @@ def test_what_does_not_fit_is_refused(dense, text):
   for recipe, changes, message in (
     ("domain", {}, "recipe must be one of .* got recipe='domain'"),
     ("domains", {"num_experts": 3}, "num_experts=3, num_tasks=2"),
+    ("domains", {"mixes_per_step": 4}, "mixes_per_step=4, num_tasks=2"),
     ("merged", {"parts": 2}, "recipe 'merged' needs parts=1, got parts=2"),
   ):
     with pytest.raises(ValueError, match=message):
       run(dense, text, recipe, **changes)
   for changes, message in (
     ({"mixes_per_step": 3}, "batch_size=4, mixes_per_step=3"),
+    ({"shared_steps": 1}, "shared_steps=1, num_steps=1"),
     ({"trained": "router"}, "trained must be one of .*got trained='router'"),
     ({"dtype": "int8"}, "dtype must be one of .*got dtype='int8'"),
   ):

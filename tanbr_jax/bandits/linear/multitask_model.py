@@ -13,7 +13,6 @@ Letters: V tasks, E experts, K = V + 1 parts, P features.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,7 @@ from tanbr_jax.bandits.linear.earned_exploration import (
   with_earned_exploration,
 )
 from tanbr_jax.bandits.linear.gradient_model import with_gradients
-from tanbr_jax.bandits.reward_model import RewardModel
+from tanbr_jax.bandits.reward_model import Estimate, RewardModel
 from tanbr_jax.checks import ranges
 from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import (
@@ -57,33 +56,39 @@ def _init(structure: Structure, prior: Prior, key) -> MultitaskState:
   return multitask_ridge.init(prior, structure.num_tasks)
 
 
-def _thompson_bonus(key, state, task_mix) -> Callable[[jax.Array], jax.Array]:
+def _thompson(features_of, exploration, key, state, task_mix) -> Estimate:
   draw = multitask_ridge.sample_deviation(key, state, task_mix)
-  return lambda features: jnp.dot(draw, features)
+  # Both are linear in the features, whose fixed parts are taken once a slot.
+  mean = multitask_ridge.mean(state, task_mix)
+  both = polynomial.linear_function(
+    features_of, jnp.stack([mean, exploration * draw])
+  )
+
+  def estimate(weights):
+    values = both(weights)
+    return values[0], values[1]
+
+  return estimate
 
 
-def _ucb_bonus(key, state, task_mix) -> Callable[[jax.Array], jax.Array]:
+def _ucb(features_of, exploration, key, state, task_mix) -> Estimate:
   del key
-
-  def bonus(features):
-    variance = multitask_ridge.variance(state, features, task_mix)
-    return jnp.sqrt(jnp.maximum(variance, 1e-12))
-
-  return bonus
-
-
-EXPLORATION_RULES = {"thompson": _thompson_bonus, "ucb": _ucb_bonus}
-
-
-def _estimate(structure, features_of, exploration, key, state, task_mix):
-  bonus = EXPLORATION_RULES[structure.rule](key, state, task_mix)
   mean = multitask_ridge.mean(state, task_mix)
 
   def estimate(weights):
     features = polynomial.apply_features(features_of, weights)
-    return jnp.dot(mean, features), exploration * bonus(features)
+    variance = multitask_ridge.variance(state, features, task_mix)
+    deviation = jnp.sqrt(jnp.maximum(variance, 1e-12))
+    return jnp.dot(mean, features), exploration * deviation
 
   return estimate
+
+
+EXPLORATION_RULES = {"thompson": _thompson, "ucb": _ucb}
+
+
+def _estimate(structure: Structure, *rest) -> Estimate:
+  return EXPLORATION_RULES[structure.rule](*rest)
 
 
 def _update(features_of, prior, key, state, task_mix, weights, feedback):

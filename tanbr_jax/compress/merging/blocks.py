@@ -102,7 +102,7 @@ def reg_mean(
       shrunk = shrinkage * np.asarray(moments[members], np.float64)
       for one, expert in zip(shrunk, members, strict=True):
         np.fill_diagonal(one, np.diag(moments[expert]))
-      sums = np.einsum("eij,ejk->ik", shrunk, own - mean)
+      sums = (shrunk @ (own - mean)).sum(axis=0)
       return mean + _solve(shrunk.sum(axis=0), sums)
 
     return of_group
@@ -247,7 +247,7 @@ def sub_moe(
   ) -> np.ndarray:
     del members
     # Ours are [in, out]: U is of the outputs.
-    gram = np.einsum("eio,eip->op", own, own)
+    gram = (own.transpose(0, 2, 1) @ own).sum(axis=0)
     rank = max(1, round(rank_share * min(len(gram), own[..., 0].size)))
     _, basis = linalg.eigh(
       gram, subset_by_index=(len(gram) - rank, len(gram) - 1)

@@ -1,4 +1,4 @@
-"""The merging methods by name, on the statistics of calibration text.
+"""Merges experts by any method of the catalogue, on calibration statistics.
 
 A method says who is merged with whom, whether neurons are aligned first, how
 much each expert counts, and what becomes of the matrices. Letters: L layers, E
@@ -7,14 +7,21 @@ width.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tanbr_jax import moe
-from tanbr_jax.compress.merging import assembly, blocks, grouping
+from tanbr_jax.compress.merging import assembly, blocks, grouping, rules
+from tanbr_jax.compress.merging.catalogue import (
+  CATALOGUE,
+  ROUTERS,
+  Method,
+  known,
+  merge_needs,
+)
 from tanbr_jax.compress.merging.grouping import Grouping
 from tanbr_jax.compress.merging.weights import group_weights
 from tanbr_jax.compress.pruning import prune
@@ -27,110 +34,7 @@ from tanbr_jax.models.alignment import (
 )
 from tanbr_jax.models.base import Model, Params
 
-ROUTERS = ("routes", "centres")
 Statistics = CalibrationStatistics | Mapping[str, CalibrationStatistics]
-
-
-class Method(NamedTuple):
-  """The parts of a merging method.
-
-  Attributes:
-    source: authors of the paper, or what else it is.
-    grouping: the key of `GROUPINGS` that it uses for several groups.
-    weights: the key of `WEIGHTS`, what experts are weighted by.
-    blocks: the function of `blocks` that merges, by name.
-    is_aligned: whether neurons are aligned, unless the caller says otherwise.
-    options: names of its own options.
-    needs: of `calibrate`, besides those of the grouping and the weights.
-  """
-
-  source: str
-  grouping: str = "mean_output"
-  weights: str = "frequency"
-  blocks: str = "average"
-  is_aligned: bool = False
-  options: tuple[str, ...] = ()
-  needs: tuple[str, ...] = ()
-
-
-CATALOGUE: Mapping[str, Method] = MappingProxyType(
-  {
-    "average": Method("equal shares", weights="equal"),
-    "frequency": Method("shares by use"),
-    "task_mix": Method(
-      "use in each domain, by a mix", weights="task_mix", options=("task_mix",)
-    ),
-    "fisher": Method(
-      "Matena, Raffel, 2022", blocks="fisher", needs=("gradients",)
-    ),
-    "reg_mean": Method(
-      "Jin et al., 2023",
-      blocks="reg_mean",
-      options=("shrinkage",),
-      needs=("inputs", "activations"),
-    ),
-    "m_smoe": Method(
-      "Li et al., 2024", grouping="router_logits", is_aligned=True
-    ),
-    "hc_smoe": Method("Chen et al., 2024"),
-    "ream": Method(
-      "Jha et al., 2026",
-      grouping="ream",
-      weights="reap",
-      is_aligned=True,
-      options=("max_group_size",),
-      needs=("samples",),
-    ),
-    "sub_moe": Method(
-      "Li et al., 2025",
-      grouping="output_direction",
-      blocks="sub_moe",
-      options=("rank_share", "seed"),
-    ),
-    "merge_moe": Method(
-      "arXiv 2510.14436, 2025", blocks="merge_moe", needs=("samples",)
-    ),
-    "zip_it": Method(
-      "Stoica et al., 2024",
-      weights="equal",
-      blocks="zip_it",
-      needs=("samples",),
-    ),
-    "namex": Method("Nguyen et al., 2025", weights="equal", blocks="namex"),
-  }
-)
-# What experts are weighted by, and what that needs of `calibrate`.
-WEIGHTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-  {"equal": (), "frequency": (), "task_mix": (), "reap": ("outputs",)}
-)
-# Who is merged with whom, and what that needs of `calibrate`.
-GROUPINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-  {
-    "mean_output": ("all_outputs",),
-    "output_direction": ("all_outputs",),
-    "router_logits": ("profiles",),
-    "ream": ("profiles", "outputs"),
-  }
-)
-
-
-def merge_needs(
-  method: str, *, num_groups: int = 1, groups: Any = None
-) -> tuple[str, ...]:
-  """What `calibrate` has to be asked for, for a method of `MERGES`.
-
-  Args:
-    method: a key of `MERGES`.
-    num_groups: G.
-    groups: as for the method; what is given needs no statistics.
-  """
-  found = CATALOGUE[method]
-  rule = found.grouping if groups is None else groups
-  by_rule = ()
-  if num_groups > 1 and isinstance(rule, str):
-    by_rule = GROUPINGS[_known("groups", rule, GROUPINGS)]
-  needs = (*found.needs, *WEIGHTS[found.weights], *by_rule)
-  return tuple(dict.fromkeys(needs))
 
 
 def merge_experts(
@@ -186,8 +90,8 @@ def merge_experts(
       none that can be, the statistics are of another model, or they lack what
       the method needs.
   """
-  found = CATALOGUE[_known("method", method, CATALOGUE)]
-  _known("router", router, ROUTERS)
+  found = CATALOGUE[known("method", method, CATALOGUE)]
+  known("router", router, ROUTERS)
   stacks = assembly.stacks_of(model, params)
   _check_groups(model, num_groups, groups, len(stacks))
   if unknown := sorted(set(options) - set(found.options)):
@@ -301,7 +205,7 @@ def _merge_layer(
     best = worth if method.weights == "reap" else use
     grouped = grouping.of_labels(np.zeros(len(use), int), best)
   else:
-    grouped = _group(rule, found, layer, num_groups, use, options)
+    grouped = rules.group(rule, found, layer, num_groups, use, options)
   orders = None
   if method.is_aligned if align is None else align:
     units = None
@@ -319,54 +223,6 @@ def _merge_layer(
 
 # Options that go to the function of `blocks`; others are of the grouping.
 _OF_BLOCKS = ("shrinkage", "rank_share")
-
-
-def _group(
-  rule: str | np.ndarray,
-  statistics: CalibrationStatistics,
-  layer: int,
-  num_groups: int,
-  use: np.ndarray,
-  options: Mapping[str, Any],
-) -> Grouping:
-  if not isinstance(rule, str):
-    return grouping.of_labels(np.asarray(rule)[layer], use)
-  if rule == "router_logits":
-    likeness = _cosines(statistics.logit_products[layer])
-    return grouping.nearest_centre(likeness, use, num_groups)
-  if rule == "ream":
-    return grouping.nearest_centre(
-      _ream_likeness(statistics, layer),
-      score("reap", statistics)[layer],
-      num_groups,
-      max_group_size=options.get("max_group_size", 16),
-    )
-  means = statistics.all_outputs[layer] / max(statistics.num_tokens, 1)
-  if rule == "mean_output":
-    labels = grouping.hierarchical(means, num_groups)
-  else:
-    labels = grouping.k_means(means, num_groups, seed=options.get("seed", 0))
-  return grouping.of_labels(labels, use)
-
-
-def _ream_likeness(statistics: CalibrationStatistics, layer: int) -> np.ndarray:
-  """[E, E]: the mean likeness of gates over tokens and of gated outputs.
-
-  [R]: gates are the router's probabilities. Both likenesses are in [0, 1]: of
-  outputs (1 + cos) / 2, of gates one minus the distance of unit vectors in
-  units of the largest.
-  """
-  outputs = statistics.gated_outputs[layer]
-  by_output = (1 + _cosines(outputs @ outputs.T)) / 2
-  cosines = _cosines(statistics.probability_products[layer])
-  distance = np.sqrt(np.maximum(2 - 2 * cosines, 0))
-  by_gate = 1 - distance / max(distance.max(), 1e-30)
-  return (by_output + by_gate) / 2
-
-
-def _cosines(products: np.ndarray) -> np.ndarray:
-  norms = np.sqrt(np.maximum(np.diag(products), 0))
-  return products / np.maximum(np.outer(norms, norms), 1e-30)
 
 
 def _given(
@@ -438,12 +294,6 @@ def _check_groups(
       f"{num_experts}) with every one of {num_groups} groups in each layer, "
       f"got {labels.tolist()}"
     )
-
-
-def _known(kind: str, name: Any, names: Sequence[str] | Mapping) -> str:
-  if name not in names:
-    raise ValueError(f"{kind} must be one of {tuple(names)}, got {name!r}")
-  return name
 
 
 MERGES: Mapping[str, Callable[..., tuple[Model, Params]]] = MappingProxyType(

@@ -88,6 +88,19 @@ def test_a_slot_without_observations_leaves_everything_alone(run):
     np.testing.assert_array_equal(old, new)
 
 
+def test_weights_may_be_served_before_the_rest_of_a_decision(run):
+  """An update that is told the weights alone finds the same leaf itself."""
+  bandit = bandits.tanbr_paper(num_experts=E, num_tasks=V, capacity=31, rho=RHO)
+  update = jax.jit(unwrapped(bandit).update)
+  feedback = Feedback(jnp.zeros(V), jnp.ones(V, jnp.int32))
+  for state, decision in run[10::10]:
+    arguments = jax.random.key(0), state, Context(jnp.asarray(MIX))
+    whole = update(*arguments, decision, feedback)
+    bare = update(*arguments, decision._replace(aux={}), feedback)
+    # The tree and its visits; the network is another program's.
+    jax.tree.map(np.testing.assert_array_equal, bare.source, whole.source)
+
+
 @pytest.mark.parametrize(
   "options, words",
   [

@@ -159,6 +159,7 @@ def test_tables_and_figures_are_made_of_files_alone(folder, capsys):
   assert len((folder / "methods.csv").read_text().splitlines()) == 1 + 8
   for file in ("effects.png", "truth.png", "samples.png"):
     assert (folder / file).stat().st_size > 1000
+  assert not (folder / "merging.png").exists()
 
 
 def test_a_damaged_stage_is_refused(folder):
@@ -188,7 +189,7 @@ def test_a_run_is_kept_stage_by_stage(tmp_path, capsys, monkeypatch):
     {
       "methods": "peu,random",
       "few_methods": "frequency",
-      "stages": "methods,truth,samples,own_text,costs",
+      "stages": "methods,truth,samples,own_text,costs,headroom",
       "num_seeds": 2,
       "calibration_windows": 2,
       "test_windows": 2,
@@ -202,6 +203,7 @@ def test_a_run_is_kept_stage_by_stage(tmp_path, capsys, monkeypatch):
     config.sparsities = (0.5,)
     config.sample_counts = (1, 2)
     config.decode_batches = (1,)
+  config.headroom.update(search_steps=20, recovery_steps=2)
   study.run(config, workdir=tmp_path / "run", progress=False)
   first = capsys.readouterr().out
   found = tables.load(tmp_path / "run")
@@ -222,10 +224,26 @@ def test_a_run_is_kept_stage_by_stage(tmp_path, capsys, monkeypatch):
   assert half["expert_bytes"] * 2 == whole["expert_bytes"]
   assert whole["distinct_1"] == half["distinct_1"] == 2
   assert half["decode_ms_1"] > 0
+  _check_headroom(found["headroom"])
   # Started again, nothing is computed that is there.
   monkeypatch.setattr(stages, "STAGES", dict.fromkeys(stages.STAGES))
   study.run(config, workdir=tmp_path / "run", progress=False)
   assert capsys.readouterr().out == first
+
+
+def _check_headroom(rows):
+  """Two seeds and domains of four choices and twice two trainings."""
+  assert len(rows) == 2 * 2 * (4 + 4)
+  by_name = {
+    (r["seed"], r["domain"], r["method"]): r
+    for r in rows
+    if r["trained"] == "-"
+  }
+  for (seed, domain, name), one in by_name.items():
+    assert 0 < one["pairs_kept"] <= 1 and 0 < one["gates_kept"] <= 1
+    whole = by_name[seed, domain, stages.WHOLE]
+    assert whole["pairs_kept"] == 1
+    assert name == stages.WHOLE or one["loss_in"] != whole["loss_in"]
 
 
 # It compiles a step of every size: ten seconds.

@@ -7,7 +7,7 @@ import pytest
 import tiny_pretraining
 
 from configs.masking import gpu, quick
-from experiments.masking import report, rivals, settings, timing
+from experiments.masking import rivals, settings, timing
 from experiments.masking.evaluate import evaluate
 from tanbr_jax import masking, models
 
@@ -67,42 +67,6 @@ def test_an_evaluation_is_its_windows_one_by_one():
   assert found.active_by_token.sum() == pytest.approx(is_on.sum())
 
 
-def row(active, accuracy):
-  return {"active": active, "accuracy": accuracy}
-
-
-def test_a_difference_is_taken_at_equal_active_experts():
-  rows = {
-    "0/control": row(4.0, 0.70),
-    "0/smaller_k__1": row(1.0, 0.50),
-    "0/smaller_k__2": row(2.0, 0.60),
-    "0/beam__50": row(1.5, 0.60),
-    "1/control": row(4.0, 0.70),
-    "1/smaller_k__1": row(1.0, 0.50),
-    "1/smaller_k__2": row(2.0, 0.60),
-    "1/beam__50": row(3.0, 0.68),
-    "0/beam__15": row(0.6, 0.45),
-  }
-  # At 1.5 the curve is at .55, at 3 between .6 and .7: .65.
-  found = report.difference_at_equal_active(rows, "beam__50", "smaller_k")
-  assert found[0] == pytest.approx((0.05 + 0.03) / 2)
-  # Below its smallest the curve is not known.
-  assert (
-    report.difference_at_equal_active(rows, "beam__15", "smaller_k") is None
-  )
-
-
-def test_bytes_have_classes():
-  active, count = np.zeros(256), np.zeros(256)
-  for byte, value in ((b"a", 2.0), (b"z", 1.0), (b"7", 3.0), (b"\n", 0.5)):
-    active[ord(byte)], count[ord(byte)] = 2 * value, 2
-  found = report.by_class(active, count)
-  assert found["lower-case letter"] == pytest.approx(1.5)
-  assert found["digit"] == pytest.approx(3.0)
-  assert found["line end"] == pytest.approx(0.5)
-  assert found["space"] == 0.0
-
-
 def test_every_rival_of_the_configs_can_be_made():
   found = settings.read(gpu.get_config())
   assert {entry["method"] for entry in found.free.values()} == {*rivals.METHODS}
@@ -138,10 +102,11 @@ def test_a_layer_with_masks_has_their_share_of_pairs():
     repeats=1,
     min_ms=0.0,
     calls=1,
+    least_tokens=1,
   )
   forms = timing._forms(given, shape)
   params = timing._experts(shape)
-  (x,) = timing._tokens(shape, 512, 0)
+  x = timing._tokens(shape, 512, 0)
   count = jax.jit(functools.partial(timing._counted, shape))
   pairs = {
     name: float(count(params, x, forms[name])[0])
@@ -158,8 +123,9 @@ def test_a_layer_with_masks_has_their_share_of_pairs():
     ({"test_windows": 33}, "got test_windows=33, batch_size=16"),
     (
       {"tuned": {"control": {"method": "beam"}}},
-      "'control' with method='none'",
+      "tuned.control must have method='none', got method='beam'",
     ),
+    ({"scored": "train"}, "got scored='train'"),
     ({"tuned": {"control": {"betta": 1}}}, "did you mean 'beta'"),
     ({"free": {"a": {"method": "top_q", "on": "full"}}}, "mean 'top_p'"),
     ({"free": {"a": {"method": "top_p", "on": "nowhere"}}}, "on='nowhere'"),
