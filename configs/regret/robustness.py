@@ -10,8 +10,8 @@ are masked and the others have unequal counts; `moving` lets the rewards drift;
 Run time: eleven minutes of one CPU core for a family at 16 seeds, other work
 beside it, with `--config.loop=map`.
 Expected: the table of experiments/regret/README.md; on the quadratic family
-`multitask_ts` has 15 clean, 17 counted, 66 moving and 45 both, `forgetting`,
-the same with a memory of 500 slots, 20, 19, 55 and 38.
+`multitask_ts` has 15 clean, 17 counted, 66 moving and 45 both; `forgetting`,
+the same with a memory of 500 slots, has 20, 19, 55 and 38.
 """
 
 import ml_collections

@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.radio.bandwidth_hz = 0.8e6 * 64 / 2880
   config.radio.deadline_s = 0.35
   config.radio.load_s = 0.02735
-  config.sweep.windows = 2
+  config.sweep.windows = 1
   config.sweep.calibration_windows = 64
   config.sweep.bandwidth_factors = (0.5, 1.0)
   config.sweep.deadline_factors = (0.5, 1.0)

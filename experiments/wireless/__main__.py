@@ -10,6 +10,7 @@ and fades, and writes `results.npz`, `summary.json`, figures and a report.
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 import tqdm
@@ -160,6 +161,9 @@ def report(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+  # Policies run on the host, inside of programs: with few threads a program
+  # that is dispatched asynchronously may wait for itself (jax-ml/jax 25861).
+  jax.config.update("jax_cpu_enable_async_dispatch", False)
   launch.start(
     run,
     config="configs/wireless/quick.py",

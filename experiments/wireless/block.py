@@ -37,7 +37,6 @@ KEPT = (
   "saved/",
   "dominance/",
   "bound/",
-  "time/",
   "curve/siftmoe/",
   "curve/practical_top_k/",
   "curve/ideal_top_k/",
@@ -75,7 +74,7 @@ def text(kept: dict[str, Any]) -> str:
     return _slots(summary, kept)
   parts = [
     f"Means over {kept['realisations']} realisations of places and fades with "
-    f"95 % intervals, {kept['windows']} prefills each; jax {kept['jax']}, "
+    f"95 % intervals, prefills of each: {kept['windows']}; jax {kept['jax']}, "
     f"{kept['device']}.",
     _headline(summary),
     _points(summary, "curve/", ["policy", "budget or knob"]),

@@ -3,7 +3,9 @@
 The policies are searches over NumPy arrays, hence `jax.pure_callback`. One
 decision is for the n consecutive tokens of one radio realisation: a batch of R
 sequences has R of them. What the callback gets is float32; energies are counted
-afterwards from the ids, in float64, by `energies_j`.
+afterwards from the ids, in float64, by `energies_j`. On a CPU with few threads
+a program with such calls may wait for itself (jax-ml/jax issue 25861): before
+JAX is used, `jax.config.update("jax_cpu_enable_async_dispatch", False)`.
 
 Letters: L layers, R realisations, n tokens of each, N = R n, K experts per
 token, E experts, M pairs at most.

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from configs.wireless import quick, top1
+from experiments.common import readme_block
 from experiments.wireless import (
   block,
   decisions,
@@ -127,6 +128,15 @@ def test_the_readme_block_shows_what_was_found(arrays):
   assert "accuracy SiftMoE's curve saves 0.5" in made
   assert "2 of the 3 points of the others by loss; not: wdmoe at 0.5" in made
   assert "| wdmoe | 0.5 | 1.200 [1.100, 1.300] | - | - | - |" in made
+
+
+@pytest.mark.parametrize("name", block.NAMES)
+def test_the_readme_holds_what_is_kept(name):
+  kept = json.loads((block.HERE / f"{name}.json").read_text())
+  readme = (block.HERE / "README.md").read_text()
+  assert readme_block.block(readme, name) == block.text(kept)
+  for figure in block.FIGURES[name]:
+    assert f"({name}_{figure}.png)" in readme
 
 
 def test_realisations_are_those_of_the_library():

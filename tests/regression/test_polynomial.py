@@ -57,8 +57,15 @@ def test_fourier_part_approximates_the_squared_exponential_kernel():
     (4, {"quadratic": False}),
   ],
 )
-def test_a_linear_function_is_that_of_the_features(num_experts, options):
-  """Values, and slopes along the simplex, of two functions at once."""
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_linear_function_is_that_of_the_features(
+  num_experts, options, backend, monkeypatch
+):
+  """Values, and slopes along the simplex, of two functions at once.
+
+  What is computed on a GPU, sums in the place of products, runs here too.
+  """
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
   features = polynomial.fixed_features(
     num_experts, length_scale=0.6, scales=(2.0, 0.7, 1.3, 0.4), **options
   )
