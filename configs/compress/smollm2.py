@@ -5,6 +5,10 @@
 
 FOLDER is a checkpoint with experts, for instance one that `experiments.upcycle`
 wrote. The text is that of the built-in domains.
+
+Run time: the stage "methods" took five minutes on an H200 beside other jobs.
+Expected: the README's table; at 50 % the specialists of `peu` lose .3 points of
+next-token accuracy in their domains, those of `frequency` 2.4, random ones 32.
 """
 
 import ml_collections

@@ -5,7 +5,7 @@
   python -m experiments.online_merging --config=configs/online/smollm2_cpu.py \
     --workdir=runs/online_smollm2_cpu
 
-Run time: not measured.
+Run time: not measured whole; see experiments/upcycle/README.md.
 """
 
 import ml_collections

@@ -125,36 +125,3 @@ def _file_bytes(model: Any, params: Any, path: Path) -> int:
   size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
   shutil.rmtree(path)
   return size
-
-
-def overlaps(
-  bench: Bench,
-  statistics: Sequence[compress.CalibrationStatistics],
-  counts: Sequence[int],
-) -> list[dict[str, Any]]:
-  """How many of a domain's best experts are another's, mean over pairs.
-
-  Args:
-    bench: the model.
-    statistics: of each domain.
-    counts: how many of the best experts; K is added.
-  """
-  found = [compress.score("peu", one) for one in statistics]
-  experts = bench.model.config.num_experts
-  rows = []
-  for count in sorted({bench.model.config.num_selected, *counts}):
-    keep = [compress.keep_local(one, count) for one in found]
-    shares = [
-      compress.overlap(ours, theirs).mean()
-      for i, ours in enumerate(keep)
-      for theirs in keep[i + 1 :]
-    ]
-    if shares:
-      rows.append(
-        {
-          "overlap_of": count,
-          "overlap": float(np.mean(shares)),
-          "overlap_by_chance": count / experts,
-        }
-      )
-  return rows

@@ -1,13 +1,15 @@
 """What stands between a specialist and the whole model, at one sparsity.
 
-Four questions about the specialists of `peu`: how much of its domain's routing
+Five questions about the specialists of `peu`: how much of its domain's routing
 the kept experts had; what the best set of as many experts is worth, ranked by
 the truth or searched for on calibration text; and what a few steps of training
-give back, to it and to the whole model. Letters: V domains, W windows, S
+give back, to it and to the whole model; and how many of a domain's best experts
+are other domains' too. Letters: V domains, W windows, S
 tokens, L layers, E experts.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -61,7 +63,8 @@ def rows(study: Study, seed: int, on_row: OnRow) -> Rows:
       on_row()
     found += [about | row for row in _trained(study, domain, peu, seed)]
     on_row()
-  return found
+  counts = stages.budgets(study).values()
+  return found + overlaps(study.bench, statistics, sorted(counts), seed=seed)
 
 
 def kept_shares(
@@ -193,3 +196,40 @@ def _of_domain(effect: measures.Effect, domain: int) -> dict[str, Any]:
     "loss_in": float(effect.loss[domain]),
     "accuracy_in": float(effect.accuracy[domain]),
   }
+
+
+def overlaps(
+  bench: Bench,
+  statistics: Sequence[compress.CalibrationStatistics],
+  counts: Sequence[int],
+  *,
+  seed: int,
+) -> Rows:
+  """How many of a domain's best experts are another's, mean over pairs.
+
+  Args:
+    bench: the model.
+    statistics: of each domain.
+    counts: how many of the best experts; K is added.
+    seed: of the calibration.
+  """
+  found = [compress.score("peu", one) for one in statistics]
+  experts = bench.model.config.num_experts
+  rows = []
+  for count in sorted({bench.model.config.num_selected, *counts}):
+    keep = [compress.keep_local(one, count) for one in found]
+    shares = [
+      compress.overlap(ours, theirs).mean()
+      for i, ours in enumerate(keep)
+      for theirs in keep[i + 1 :]
+    ]
+    if shares:
+      rows.append(
+        {
+          "seed": seed,
+          "overlap_of": count,
+          "overlap": float(np.mean(shares)),
+          "overlap_by_chance": count / experts,
+        }
+      )
+  return rows

@@ -233,9 +233,7 @@ def run_costs(study: Study, seed: int, on_row: OnRow) -> Rows:
     chosen[sparsity] = _select(study, "peu", statistics, count, seed)
   rows = costs.rows(study.bench, chosen, study.settings, study.folder)
   on_row()
-  return rows + costs.overlaps(
-    study.bench, statistics, sorted(budgets(study).values())
-  )
+  return rows
 
 
 def run_merging(study: Study, seed: int, on_row: OnRow) -> Rows:

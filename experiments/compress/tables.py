@@ -103,16 +103,20 @@ def collect(folder: Path) -> dict[str, Any]:
       stages.get(stage, []), stage, ("method", by), ("loss_in", "accuracy_in")
     )
   summary |= _truth(stages.get("truth", []))
+  headroom_rows = stages.get("headroom", [])
+  shared = [row for row in headroom_rows if "overlap_of" in row]
   summary |= _estimates(
-    to_changes(stages.get("headroom", [])),
+    shared, "overlap", ("overlap_of",), ("overlap", "overlap_by_chance")
+  )
+  summary |= _estimates(
+    to_changes([row for row in headroom_rows if "method" in row]),
     "headroom",
     ("method", "trained"),
     (*("pairs_kept", "gates_kept"), *("loss_in_change", "accuracy_in_change")),
   )
   summary |= merging_tables.entries(stages.get("merging", []))
   for row in stages.get("costs", []):
-    name = f"sparsity {row['sparsity']:g}" if "sparsity" in row else None
-    name = name or f"best {row['overlap_of']}"
+    name = f"sparsity {row['sparsity']:g}"
     summary |= {f"costs/{name}/{key}": value for key, value in row.items()}
   for path in sorted((folder / "statistics").glob("*.json"))[:1]:
     about = atomic.read_json(path)
@@ -351,13 +355,7 @@ def headroom(summary: Mapping[str, Any]) -> str | None:
 
 def costs(summary: Mapping[str, Any]) -> str | None:
   """Bytes, distinct experts and decode times; None without the stage."""
-  names = [
-    name
-    for name in dict.fromkeys(
-      key.split("/")[1] for key in summary if key.startswith("costs/")
-    )
-    if name.startswith("sparsity")
-  ]
+  names = groups_of(summary, "costs", 0).get((), [])
   if not names:
     return None
   get = lambda name, key: summary.get(f"costs/{name}/{key}")  # noqa: E731
@@ -392,24 +390,15 @@ def costs(summary: Mapping[str, Any]) -> str | None:
 
 
 def overlap(summary: Mapping[str, Any]) -> str | None:
-  """The domains' shared experts; None without the stage "costs"."""
-  names = [
-    name
-    for name in dict.fromkeys(
-      key.split("/")[1] for key in summary if key.startswith("costs/")
-    )
-    if name.startswith("best")
-  ]
-  if not names:
-    return None
+  """The domains' shared experts; None without the stage "headroom"."""
+  names = groups_of(summary, "overlap", 0).get((), [])
   lines = [
-    [
-      name,
-      f"{summary[f'costs/{name}/overlap']:.3f}",
-      f"{summary[f'costs/{name}/overlap_by_chance']:.3f}",
+    [f"best {name}"]
+    + [
+      cell(summary, f"overlap/{name}/{key}")
+      for key in ("overlap", "overlap_by_chance")
     ]
-    for name in names
+    for name in sorted(names, key=int)
   ]
-  return readme_block.table(
-    ["experts", "shared by two domains", "chance"], lines
-  )
+  titles = ["experts", "shared by two domains", "chance"]
+  return readme_block.table(titles, lines) if lines else None

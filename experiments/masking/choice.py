@@ -25,8 +25,6 @@ from experiments.masking.settings import CONTROL
 from tanbr_jax.report import workdir
 
 MASKS = "beam_budget"
-_RUN = flags.DEFINE_string("run", "", "Finished runs' folders, a comma list.")
-_FLAGS_OF = flags.DEFINE_list("flags_of", [], "Families to print flags of.")
 Scores = dict[str, dict[str, "Score"]]
 
 
@@ -133,9 +131,9 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     sys.exit(f"error: unknown arguments {argv[1:]}")
   try:
-    scores = score(read_rows(_RUN.value))
-    if _FLAGS_OF.value:
-      print(" ".join(as_flags(choose(scores), _FLAGS_OF.value)))
+    scores = score(read_rows(flags.FLAGS.run))
+    if flags.FLAGS.flags_of:
+      print(" ".join(as_flags(choose(scores), flags.FLAGS.flags_of)))
     else:
       print(table(scores))
   except (ValueError, OSError) as error:
@@ -143,4 +141,6 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+  flags.DEFINE_string("run", "", "Finished runs' folders, a comma list.")
+  flags.DEFINE_list("flags_of", [], "Families to print flags of.")
   app.run(main)

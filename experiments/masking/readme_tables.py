@@ -21,8 +21,8 @@ from tanbr_jax.report import workdir as reporting
 from tanbr_jax.report.workdir import SUMMARY
 
 HERE = Path(__file__).parent
-STUDIES = ("gpu", "ablations", "smollm2", "rates", "timing", "timing_cpu")
-_DRAWN = ("gpu", "smollm2")
+STUDIES = ("gpu", "ablations", "small", "small_rates", "timing")
+_DRAWN = ("gpu", "small")
 _STUDY = flags.DEFINE_enum("study", "gpu", STUDIES, "Which table.")
 _ALWAYS = ("on", "accuracy", "loss", "active", "distinct", "imbalance")
 _ANATOMY = ("by_rank", "by_layer", "by_class", "active_by_task")
@@ -82,9 +82,9 @@ def main(argv: Sequence[str]) -> None:
   """Makes the part of the README that `--study` names."""
   name = _STUDY.value
   collect, text = collect_rows, rows_text
-  if name.startswith("timing"):
+  if name == "timing":
     collect, text = collect_times, times_text
-  elif name == "rates":
+  elif name == "small_rates":
     text = rates_text
   results = HERE / f"{name}.json"
   readme_block.main(argv, name, results, collect=collect, text=text)

@@ -258,13 +258,16 @@ def draw(path: str | os.PathLike[str], rows: Rows) -> None:
     is_free = "on" in next(iter(one.values()))
     side = free if is_free else trained
     side.setdefault(title, []).append(_point(one))
-  figure, axes = parts.make_grid(
-    1, 2, height=2.8, num_labels=len(free | trained) + 2
-  )
-  if _MASKS in trained:
-    free = {_MASKS: trained[_MASKS]} | free
+  sides = {"trained": trained}
+  if free:
+    masks = {_MASKS: trained[_MASKS]} if _MASKS in trained else {}
+    sides = {"without training, on the control": masks | free}
+    # Masks alone are on the left already.
+    if {*trained} - {_MASKS}:
+      sides["trained"] = trained
+  figure, (axes,) = parts.make_grid(1, len(sides), height=2.8, num_labels=0)
   # A method has one colour on both sides, and no other method has it there.
-  for side, curves in zip(axes[0], (free, trained), strict=True):
+  for side, (title, curves) in zip(axes, sides.items(), strict=True):
     for name, style in ((FULL, ":"), (CONTROL, "-")):
       if name in found:
         level = _point(found[name]).accuracy
@@ -286,14 +289,12 @@ def draw(path: str | os.PathLike[str], rows: Rows) -> None:
         **parts.line_style(index),
       )
     side.set_xlabel("active experts per token")
+    side.set_title(title)
     side.legend(fontsize=6, loc="lower right")
-  axes[0][0].set_ylabel("next-token accuracy")
-  axes[0][0].set_title("without training, on the control")
-  axes[0][1].set_title("trained")
-  bottom = min(side.get_ylim()[0] for side in axes[0])
-  top = max(side.get_ylim()[1] for side in axes[0])
-  for side in axes[0]:
-    side.set_ylim(bottom, top)
+  axes[0].set_ylabel("next-token accuracy")
+  limits = [side.get_ylim() for side in axes]
+  for side in axes:
+    side.set_ylim(min(low for low, _ in limits), max(top for _, top in limits))
   parts.save(figure, path)
 
 

@@ -118,13 +118,15 @@ def fixed_features(
 def apply_features(features: FixedFeatures, weights: chex.Array) -> jax.Array:
   """Returns the features [P] of merge weights [E]."""
   coordinates = weights @ features.basis
-  products = coordinates[features.rows] * coordinates[features.columns]
-  parts = [
-    features.scales[:1],
-    features.scales[1] * coordinates,
-    features.scales[2] * features.radii * jnp.sum(coordinates**2),
-    features.scales[2] * products,
-  ]
+  parts = [features.scales[:1], features.scales[1] * coordinates]
+  # Jax 0.11.2 crashes where an array without elements is multiplied inside of
+  # `shard_map`: what is absent is left out.
+  if features.radii.shape[0]:
+    squares = jnp.sum(coordinates**2)
+    parts.append(features.scales[2] * features.radii * squares)
+  if features.rows.shape[0]:
+    products = coordinates[features.rows] * coordinates[features.columns]
+    parts.append(features.scales[2] * products)
   count = features.phases.shape[0]
   if count:
     angles = weights @ features.projections + features.phases

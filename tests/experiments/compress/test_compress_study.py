@@ -233,6 +233,11 @@ def test_a_run_is_kept_stage_by_stage(tmp_path, capsys, monkeypatch):
 
 def _check_headroom(rows):
   """Two seeds and domains of four choices and twice two trainings."""
+  shared = [row for row in rows if "overlap_of" in row]
+  # K = 2 is what the half of four experts is, too.
+  assert [row["overlap_of"] for row in shared] == [2, 2]
+  assert all(0 <= row["overlap"] <= 1 for row in shared)
+  rows = [row for row in rows if "method" in row]
   assert len(rows) == 2 * 2 * (4 + 4)
   by_name = {
     (r["seed"], r["domain"], r["method"]): r
