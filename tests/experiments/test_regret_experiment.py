@@ -194,7 +194,8 @@ CONFIGS = [
   path
   for path in sorted(pathlib.Path(quick.__file__).parent.glob("*.py"))
   # Of other experiments, and what several configs share.
-  if path.stem not in ("latency", "ternary", "tune", "tuned", "variants")
+  if path.stem
+  not in ("landscape", "latency", "ternary", "tune", "tuned", "variants")
 ]
 
 

@@ -24,6 +24,7 @@ share of the baseline's reward as in the papers, since rewards have no zero [R].
 Letters: V tasks, E experts, K parts, P features, N points.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -185,6 +186,15 @@ def _restrain(
   # The proposal itself, to the bit.
   chosen = jnp.where(affords[0], weights, chosen)
   return jnp.where(jnp.any(affords), chosen, centre)
+
+
+def default_allowance(num_experts: int) -> float:
+  """Returns infinity with up to 8 experts and .2 with more.
+
+  With few experts the prior mean and what is explored first keep the price of
+  learning low, and an account that noisy rewards fill slowly costs more.
+  """
+  return math.inf if num_experts <= 8 else 0.2
 
 
 def default_caution(num_experts: int) -> float:

@@ -15,6 +15,7 @@ from tanbr_jax.bandits.linear.conservative import (
   Caution,
   LinearParts,
   conservative,
+  default_allowance,
   default_caution,
 )
 from tanbr_jax.bandits.linear.linear_model import (
@@ -59,7 +60,7 @@ def lin_ucb(
   num_candidates: Whole = 32,
   concavity: NonNegative = 20.0,
   least_exploration: Share = 0.2,
-  allowance: PositiveOrInf = 0.2,
+  allowance: PositiveOrInf | None = None,
   caution: NonNegative | None = None,
   radial_scale: NonNegative = 3.0,
 ) -> Bandit:
@@ -117,7 +118,7 @@ def lin_ucb(
     Caution(
       concavity,
       least_exploration,
-      allowance,
+      default_allowance(num_experts) if allowance is None else allowance,
       default_caution(num_experts) if caution is None else caution,
     ),
     num_tasks=num_tasks,
@@ -144,7 +145,7 @@ def lin_ts(
   num_candidates: Whole = 32,
   concavity: NonNegative = 20.0,
   least_exploration: Share = 0.2,
-  allowance: PositiveOrInf = 0.2,
+  allowance: PositiveOrInf | None = None,
   caution: NonNegative | None = None,
   radial_scale: NonNegative = 3.0,
 ) -> Bandit:

@@ -25,6 +25,7 @@ from tanbr_jax.bandits.linear.conservative import (
   Caution,
   LinearParts,
   conservative,
+  default_allowance,
   default_caution,
 )
 from tanbr_jax.bandits.linear.gradient_model import with_gradients
@@ -138,7 +139,7 @@ def multitask_model(
   concavity: NonNegative = 20.0,
   linear_scale: Positive | None = None,
   fourier_scale: Positive | None = None,
-  allowance: PositiveOrInf = 0.2,
+  allowance: PositiveOrInf | None = None,
   caution: NonNegative | None = None,
   radial_scale: NonNegative = 3.0,
   gradients: bool = False,
@@ -193,6 +194,8 @@ def multitask_model(
     Partial(_coefficients),
     Partial(_deviation),
   )
+  if allowance is None:
+    allowance = default_allowance(num_experts)
   if caution is None:
     caution = default_caution(num_experts)
   numbers = Caution(concavity, least_exploration, allowance, caution)

@@ -57,7 +57,7 @@ def multitask_ts(
   concavity: NonNegative = 20.0,
   linear_scale: Positive | None = None,
   fourier_scale: Positive | None = None,
-  allowance: PositiveOrInf = 0.2,
+  allowance: PositiveOrInf | None = None,
   caution: NonNegative | None = None,
   radial_scale: NonNegative = 3.0,
   gradients: bool = False,
@@ -97,7 +97,7 @@ def multitask_ts(
       many directions.
     allowance: what may be lost to the plain average in E slots, in units of the
       first slot's spread (see `conservative` and `standardised`); infinity for
-      everything.
+      everything; None for infinity with up to 8 experts and .2 with more.
     caution: posterior standard deviations by which what was gained is taken to
       be less than its mean, in what can be afforded; None for 1 with up to 8
       experts and (8 / E)^2 with more.
