@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from tanbr_jax.checks import names
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.compress import expert_utility, observers, statistics
 from tanbr_jax.compress.statistics import (
   NEEDS,
@@ -126,10 +127,7 @@ def _check(
   if isinstance(needs, str) or (unknown := sorted(set(needs) - set(NEEDS))):
     wrong = needs if isinstance(needs, str) else unknown[0]
     raise ValueError(f"needs must be of {tuple(NEEDS)}, got {wrong!r}")
-  if selection not in SELECTIONS:
-    raise ValueError(
-      f"selection must be one of {SELECTIONS}, got selection={selection!r}"
-    )
+  check_choice("selection", selection, SELECTIONS)
 
 
 def _read(

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special
 
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.compress.statistics import TRANSFORMS
 from tanbr_jax.moe.parameters import check_number, is_integer
 
@@ -53,10 +54,7 @@ def peu(
       "num_selected must be an integer in [1, E], got "
       f"num_selected={num_selected!r}, E={num_experts}"
     )
-  if transform not in TRANSFORMS:
-    raise ValueError(
-      f"transform must be one of {TRANSFORMS}, got transform={transform!r}"
-    )
+  check_choice("transform", transform, TRANSFORMS)
   (threshold,) = check_thresholds((threshold,))
   mask = np.ones(num_tokens, bool)
   if token_mask is not None:

@@ -29,6 +29,7 @@ from jax import lax
 from jax.tree_util import Partial
 
 from tanbr_jax import moe
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import Positive, checked
 from tanbr_jax.masking.pairs import of_pairs
 from tanbr_jax.models import Model
@@ -103,8 +104,7 @@ def beam_in_training(
   Raises:
     ValueError: if the form is unknown or the temperature not positive.
   """
-  if form not in FORMS:
-    raise ValueError(f"form must be one of {FORMS}, got form={form!r}")
+  check_choice("form", form, FORMS)
   num_layers = mask_router["kernel"].shape[0]
   inverse = jnp.full(num_layers, 1 / jnp.float32(temperature))
   scale = {"soft": _scale_soft, "hard": _scale}[form]

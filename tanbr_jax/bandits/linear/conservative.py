@@ -95,14 +95,14 @@ class Caution(NamedTuple):
   Attributes:
     concavity: of the prior mean.
     least_exploration: share of the bonus.
-    allowance: what may be lost.
-    caution: standard deviations.
+    allowance: what may be lost; None for that of `with_defaults`.
+    caution: standard deviations; None likewise.
   """
 
   concavity: float | jax.Array
   least_exploration: float | jax.Array
-  allowance: float | jax.Array
-  caution: float | jax.Array
+  allowance: float | jax.Array | None
+  caution: float | jax.Array | None
 
 
 def _init(model: RewardModel, linear: LinearParts, key) -> ConservativeState:
@@ -188,22 +188,22 @@ def _restrain(
   return jnp.where(jnp.any(affords), chosen, centre)
 
 
-def default_allowance(num_experts: int) -> float:
-  """Returns infinity with up to 8 experts and .2 with more.
+def with_defaults(numbers: Caution, num_experts: int) -> Caution:
+  """Fills in an allowance and a caution of None by the number of experts.
 
-  With few experts the prior mean and what is explored first keep the price of
-  learning low, and an account that noisy rewards fill slowly costs more.
+  The allowance is infinity with up to 8 experts and .2 with more: with few the
+  prior mean and what is explored first keep the price of learning low, and an
+  account that noisy rewards fill slowly costs more. The caution is 1 with up to
+  8 experts and (8 / E)^2 with more: the more directions are unknown, the
+  further a sum over all of them may be from its mean, and the longer a learner
+  would stay where it learns nothing.
   """
-  return math.inf if num_experts <= 8 else 0.2
-
-
-def default_caution(num_experts: int) -> float:
-  """Returns 1 with up to 8 experts and (8 / E)^2 with more.
-
-  The more directions are unknown, the further a sum over all of them may be
-  from its mean, and the longer a learner would stay where it learns nothing.
-  """
-  return min(1.0, 8 / num_experts) ** 2
+  if numbers.allowance is None:
+    allowance = math.inf if num_experts <= 8 else 0.2
+    numbers = numbers._replace(allowance=allowance)
+  if numbers.caution is None:
+    numbers = numbers._replace(caution=min(1.0, 8 / num_experts) ** 2)
+  return numbers
 
 
 def conservative(

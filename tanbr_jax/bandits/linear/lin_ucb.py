@@ -15,8 +15,7 @@ from tanbr_jax.bandits.linear.conservative import (
   Caution,
   LinearParts,
   conservative,
-  default_allowance,
-  default_caution,
+  with_defaults,
 )
 from tanbr_jax.bandits.linear.linear_model import (
   coefficients,
@@ -115,11 +114,8 @@ def lin_ucb(
     LinearParts(
       phi, Partial(_mix), Partial(coefficients), Partial(deviation_of_sums)
     ),
-    Caution(
-      concavity,
-      least_exploration,
-      default_allowance(num_experts) if allowance is None else allowance,
-      default_caution(num_experts) if caution is None else caution,
+    with_defaults(
+      Caution(concavity, least_exploration, allowance, caution), num_experts
     ),
     num_tasks=num_tasks,
   )

@@ -25,8 +25,7 @@ from tanbr_jax.bandits.linear.conservative import (
   Caution,
   LinearParts,
   conservative,
-  default_allowance,
-  default_caution,
+  with_defaults,
 )
 from tanbr_jax.bandits.linear.gradient_model import with_gradients
 from tanbr_jax.bandits.reward_model import Estimate, RewardModel
@@ -194,9 +193,6 @@ def multitask_model(
     Partial(_coefficients),
     Partial(_deviation),
   )
-  if allowance is None:
-    allowance = default_allowance(num_experts)
-  if caution is None:
-    caution = default_caution(num_experts)
   numbers = Caution(concavity, least_exploration, allowance, caution)
+  numbers = with_defaults(numbers, num_experts)
   return conservative(model, linear, numbers, num_tasks=num_tasks)

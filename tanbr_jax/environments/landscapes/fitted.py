@@ -23,6 +23,7 @@ from jax.tree_util import Partial
 
 from tanbr_jax.bandits.base import Shape
 from tanbr_jax.checks import ranges
+from tanbr_jax.checks.names import check_choice
 from tanbr_jax.checks.ranges import AtLeastTwo, Count
 from tanbr_jax.environments.landscapes.family import Family
 from tanbr_jax.simplex.projection import project
@@ -53,8 +54,7 @@ def read(model: str) -> FittedTasks:
     ValueError: there is no table of that model.
   """
   names = sorted(path.stem for path in FOLDER.glob("*.npz"))
-  if model not in names:
-    raise ValueError(f"model must be one of {names}, got {model=}")
+  check_choice("model", model, names)
   arrays, _ = atomic.read_arrays(FOLDER / f"{model}.npz")
   slopes, curvatures = arrays["slopes"], arrays["curvatures"]
   values, vectors = np.linalg.eigh(curvatures.astype(np.float64))
