@@ -7,6 +7,7 @@ accelerator, where a loop would wait for each small product, they are one
 batched product over gathered matrices.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -53,20 +54,48 @@ class _Blocks(NamedTuple):
   in_use: jax.Array  # [] int32
 
 
-def _blocks(group_sizes: jax.Array, num_rows: int, block: int) -> _Blocks:
+def _blocks(
+  group_sizes: jax.Array,
+  num_rows: int,
+  block: int,
+  group_stop: jax.Array | None = None,
+) -> _Blocks:
+  """Blocks of groups that lie one after the other, or end where it is said."""
   num_groups = group_sizes.shape[0]
+  if group_stop is None:
+    group_stop = jnp.cumsum(group_sizes)
   last_block = jnp.cumsum(-(-group_sizes // block))
   index = jnp.arange(-(-num_rows // block) + num_groups, dtype=jnp.int32)
   group = jnp.searchsorted(
     last_block, index, side="right", method="compare_all"
   )
   group = jnp.minimum(group, num_groups - 1).astype(jnp.int32)
-  group_stop = jnp.cumsum(group_sizes)
   first_block = last_block - -(-group_sizes // block)
   group_start = group_stop - group_sizes
   start = group_start[group] + (index - first_block[group]) * block
   stop = jnp.minimum(start + block, group_stop[group])
   return _Blocks(group, start, stop, last_block[-1])
+
+
+def _two_sizes(
+  group_sizes: jax.Array, num_rows: int, block: int
+) -> list[tuple[int, _Blocks]]:
+  """Blocks of that many rows, and of a quarter for a group's last few.
+
+  A block takes as long with one row in use as with all of them: groups that
+  masks left few rows of would take the time of full ones.
+  """
+  small = max(block // 4, min(block, 8))
+  if small == block:
+    return [(block, _blocks(group_sizes, num_rows, block))]
+  # Two small blocks at most: each reads the group's matrix again.
+  last = group_sizes % block
+  last = jnp.where(last <= block // 2, last, 0)
+  stop = jnp.cumsum(group_sizes)
+  return [
+    (block, _blocks(group_sizes - last, num_rows, block, stop - last)),
+    (small, _blocks(last, num_rows, small, stop)),
+  ]
 
 
 def _block_size(num_rows: int, num_groups: int, largest: int) -> int:
@@ -94,9 +123,10 @@ def _product_loop(
 ) -> jax.Array:
   num_rows = lhs.shape[0]
   block = min(_block_size(num_rows, rhs.shape[0], 256), num_rows)
-  blocks = _blocks(group_sizes, num_rows, block)
 
-  def body(i: jax.Array, out: jax.Array) -> jax.Array:
+  def body(
+    block: int, blocks: _Blocks, i: jax.Array, out: jax.Array
+  ) -> jax.Array:
     first, is_row = _rows_of(blocks, i, block, num_rows)
     matrix = lax.dynamic_index_in_dim(rhs, blocks.group[i], keepdims=False)
     product = lax.dynamic_slice_in_dim(lhs, first, block) @ matrix
@@ -106,7 +136,10 @@ def _product_loop(
 
   # All three vary alike here, as the carry of the loop has to.
   out = jnp.zeros_like(lhs, shape=(num_rows, rhs.shape[2]))
-  return lax.fori_loop(0, blocks.in_use, body, out)
+  for size, blocks in _two_sizes(group_sizes, num_rows, block):
+    each = functools.partial(body, size, blocks)
+    out = lax.fori_loop(0, blocks.in_use, each, out)
+  return out
 
 
 def _outer_loop(

@@ -10,10 +10,12 @@ from tanbr_jax.kernels.grouped_blocks import (
   _product_loop,
 )
 
-# name -> (rows, group sizes). The block is 8 rows.
+# name -> (rows, group sizes). The block is 8 rows where nothing else is said.
 CASES = {
   "empty groups and a tail": (37, [0, 19, 0, 9]),
   "one row": (1, [0, 1, 0]),
+  # The loop's blocks are 32 rows and 8: large ones alone, both, 1 and 2 small.
+  "two sizes of blocks": (140, [64, 45, 1, 16]),
 }
 FORMS = {
   "loop": (_product_loop, _outer_loop),
@@ -34,7 +36,7 @@ def test_both_forms_equal_a_loop(form, case):
   lhs[sum(sizes) :], grad[sum(sizes) :] = np.nan, np.inf
   product_of, outer_of = FORMS[form]
   sizes = np.array(sizes, np.int32)
-  # Sums of at most 19 float32 products of values of about 1.
+  # Sums of at most 64 float32 products of values of about 1.
   np.testing.assert_allclose(
     jax.jit(product_of)(lhs, rhs, sizes), out, atol=2e-5
   )
