@@ -21,7 +21,8 @@ from tanbr_jax.report import workdir as reporting
 from tanbr_jax.report.workdir import SUMMARY
 
 HERE = Path(__file__).parent
-STUDIES = ("gpu", "ablations", "small", "small_rates", "timing")
+TIMINGS = ("timing", "timing_cpu")
+STUDIES = ("gpu", "ablations", "small", "small_rates", *TIMINGS)
 _DRAWN = ("gpu", "small")
 _STUDY = flags.DEFINE_enum("study", "gpu", STUDIES, "Which table.")
 _ALWAYS = ("on", "accuracy", "loss", "active", "distinct", "imbalance")
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
   """Makes the part of the README that `--study` names."""
   name = _STUDY.value
   collect, text = collect_rows, rows_text
-  if name == "timing":
+  if name in TIMINGS:
     collect, text = collect_times, times_text
   elif name == "small_rates":
     text = rates_text

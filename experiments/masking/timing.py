@@ -6,7 +6,8 @@ A layer is router, top-K, mask router and experts, of random weights; the masks
 are those of a mask router whose logits are on with a chosen probability, so
 that tokens differ. Calls are chained and queued, forms take turns, every time
 is a median (see `timing.device_time`). Beside each time: the pairs and the
-distinct experts of the same calls, counted.
+distinct experts of the same calls, counted. A last form only reads all the
+experts: what takes as many distinct ones cannot be faster.
 """
 
 import dataclasses
@@ -31,6 +32,7 @@ from tanbr_jax.timing.device_time import Job
 
 Shares = tuple[Annotated[float, Range(0, 1, "[]")], ...]
 FULL = "full"
+READ = "all experts read"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,7 @@ def time_layer(
       for name, reroute in forms.items()
     }.items()
   }
+  jobs[READ] = Job(_read, [(experts["stack"],)], settings.calls)
   queues = device_time.compile_all(jobs)
   for queue in queues.values():
     if isinstance(queue, Exception):
@@ -109,8 +112,10 @@ def time_layer(
   found = {}
   count = jax.jit(functools.partial(_counted, shape))
   for name, job in jobs.items():
-    counts = [jax.device_get(count(*given)) for given in job.inputs]
     found[f"{name}/microseconds"] = 1e3 * took[name].median
+    if name == READ:
+      continue
+    counts = [jax.device_get(count(*given)) for given in job.inputs]
     found[f"{name}/pairs"] = statistics.fmean(float(p) for p, _ in counts)
     found[f"{name}/distinct"] = statistics.fmean(float(d) for _, d in counts)
   return found
@@ -127,11 +132,13 @@ def table(name: str, summary: dict[str, Any]) -> str:
       at = f"{name}/{count}"
       took = summary[f"{at}/{form}/microseconds"]
       ratio = took / summary[f"{at}/{FULL}/microseconds"]
-      cells.append(
-        f"{took:.0f} us ({ratio:.2f}), "
-        f"{summary[f'{at}/{form}/pairs']:.0f} pairs, "
-        f"{summary[f'{at}/{form}/distinct']:.1f} experts"
-      )
+      cell = f"{took:.0f} us ({ratio:.2f})"
+      if form != READ:
+        cell += (
+          f", {summary[f'{at}/{form}/pairs']:.0f} pairs, "
+          f"{summary[f'{at}/{form}/distinct']:.1f} experts"
+        )
+      cells.append(cell)
     lines.append(cells)
   titles = [f"N={count}" for count in counts]
   title = f"**{name}**, {summary['device']}"
@@ -213,6 +220,13 @@ def _layer(
     params["stack"], x, logits, routing, reroute=reroute, observe=observe
   )
   return out if observe is None else seen
+
+
+def _read(stack: moe.Experts) -> list[jax.Array]:
+  """Sums of rows, which need every weight."""
+  return [
+    jnp.sum(leaf, axis=-1, dtype=jnp.float32) for leaf in jax.tree.leaves(stack)
+  ]
 
 
 def _counted(
