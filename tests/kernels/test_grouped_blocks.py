@@ -43,3 +43,15 @@ def test_both_forms_equal_a_loop(form, case):
   np.testing.assert_allclose(
     jax.jit(outer_of)(lhs, grad, sizes), outer, atol=2e-5
   )
+
+
+def test_batches_whose_blocks_differ():
+  rng = np.random.default_rng(3)
+  lhs = rng.normal(size=(2, 140, 5)).astype(np.float32)
+  rhs = rng.normal(size=(4, 5, 6)).astype(np.float32)
+  # Large blocks alone, and small ones alone.
+  sizes = np.array([[64, 32, 0, 32], [1, 16, 9, 0]], np.int32)
+  out = jax.jit(jax.vmap(_product_loop, (0, None, 0)))(lhs, rhs, sizes)
+  for i in range(2):
+    expected, _, _ = loop(lhs[i], rhs, sizes[i], np.zeros((140, 6)))
+    np.testing.assert_allclose(out[i], expected, atol=2e-5)
