@@ -42,7 +42,8 @@ def served(
     axes.axhline(0.0, color="black", linewidth=0.8, label="oracle")
     for index, name in enumerate(methods):
       if name in traces:
-        parts.band(axes, regret.expected(traces[name]), index, name)
+        found = regret.expected(traces[name])
+        parts.band(axes, found, index, name, faint=len(traces) > 5)
     seeds = parts.over_seeds(next(iter(traces.values())).num_seeds)
     axes.set_title(f"{title}\n{seeds}", loc="left", fontsize="small")
     axes.set_xlabel("slot")
@@ -76,7 +77,7 @@ def losses(
       linewidth=1.2,
       capsize=2,
       color=parts.PALETTE[index],
-      label=f"{title} ({len(values)} seed{'s' * (len(values) > 1)})",
+      label=f"{title}, {len(values)} seed{'s' * (len(values) > 1)}",
     )
   axes.set_xticks(range(len(task_names)), list(map(plain, task_names)))
   axes.tick_params(axis="x", labelrotation=20)

@@ -135,13 +135,21 @@ def text(kept: Mapping[str, Any]) -> str:
 
 def _per_round(one: Mapping[str, Any], num_rounds: int, digits: int) -> str:
   regret = one["expected_regret"]
-  return _estimate([value / num_rounds for value in regret], digits)
+  return _estimate(
+    [None if value is None else value / num_rounds for value in regret], digits
+  )
 
 
-def _estimate(values: Sequence[float] | None, digits: int) -> str:
-  if values is None:
+def _estimate(values: Sequence[float | None] | None, digits: int) -> str:
+  """A value and its interval, as far as they are there.
+
+  One seed has no interval, and a ratio to a gap of zero no value.
+  """
+  if values is None or values[0] is None:
     return "-"
   value, low, high = values
+  if low is None or high is None:
+    return f"{value:.{digits}f}"
   return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 

@@ -44,10 +44,10 @@ FORMS = {
 }
 # Form -> its name in the figure.
 DRAWN = {
-  "domains/static": "best static merge",
-  "domains/own": "each task's own x",
+  "domains/static": "static x",
+  "domains/own": "own x",
   "domains/routed": "routed",
-  "dense/itself": "dense, tuned on all tasks",
+  "dense/itself": "dense",
 }
 # First less second, seed by seed.
 GAPS = (

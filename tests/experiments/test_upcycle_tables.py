@@ -45,6 +45,19 @@ def test_a_stream_is_told_by_hand():
   assert row + "0.100 [0.050, 0.150] | - | - |" in made
 
 
+def test_what_is_not_known_is_left_out():
+  one = {
+    "mean_reward": -2.0,
+    "last_quarter_reward": -1.5,
+    "expected_regret": [10.0, None, None],
+    "gap_recovered": [None, None, None],
+  }
+  about = {"jax": "1.2", "device": "a GPU", "num_rounds": 100, "num_seeds": 1}
+  about |= {"requests": 4, "context": 8, "mix": "drift"}
+  made = served.text({"log_likelihood": {**about, "methods": {"tanbr": one}}})
+  assert "| tanbr | rewards | 2.000 | 1.500 | - | 0.100 |" in made
+
+
 def test_losses_are_drawn_by_task():
   made = figures.losses(
     {"a": [[1.0, 2.0], [3.0, 4.0]], "b": [[5.0, 6.0]]}, task_names=["x", "y"]
@@ -57,8 +70,8 @@ def test_losses_are_drawn_by_task():
   assert ends == [[1, 3], [2, 4]]
   np.testing.assert_allclose(second.lines[0].get_ydata(), [5, 6])
   assert [c.get_label() for c in axes.containers] == [
-    "a (2 seeds)",
-    "b (1 seed)",
+    "a, 2 seeds",
+    "b, 1 seed",
   ]
   assert [t.get_text() for t in axes.get_xticklabels()] == ["x", "y"]
 
