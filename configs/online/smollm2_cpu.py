@@ -5,7 +5,10 @@
   python -m experiments.online_merging --config=configs/online/smollm2_cpu.py \
     --workdir=runs/online_smollm2_cpu
 
-Run time: not measured whole; see experiments/upcycle/README.md.
+Run time: 322 s of processor time, compilation and text included: between 2.7
+and 5.4 minutes on two idle CPU cores.
+Expected: the last table of experiments/upcycle/README.md; `meta_gradient` lies
+below `uniform` in loss.
 """
 
 import ml_collections
