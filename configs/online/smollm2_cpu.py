@@ -5,8 +5,8 @@
   python -m experiments.online_merging --config=configs/online/smollm2_cpu.py \
     --workdir=runs/online_smollm2_cpu
 
-Run time: 322 s of processor time, compilation and text included: between 2.7
-and 5.4 minutes on two idle CPU cores.
+Run time: 377 s of processor time, compilation and text included: between 3.1
+and 6.3 minutes on two idle CPU cores.
 Expected: the last table of experiments/upcycle/README.md; `meta_gradient` lies
 below `uniform` in loss.
 """
@@ -25,9 +25,9 @@ def get_config() -> ml_collections.ConfigDict:
     tasks="python,prose,numbers",
   )
   config.oracle.update(
-    steps=3,
-    search_windows=2,
-    windows=2,
+    steps=6,
+    search_windows=4,
+    windows=4,
     error_mixes=1,
     error_starts=1,
     error_steps=2,
