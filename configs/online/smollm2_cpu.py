@@ -5,7 +5,10 @@
   python -m experiments.online_merging --config=configs/online/smollm2_cpu.py \
     --workdir=runs/online_smollm2_cpu
 
-Run time: not measured whole; see experiments/upcycle/README.md.
+Run time: 377 s of processor time, compilation and text included: between 3.1
+and 6.3 minutes on two idle CPU cores.
+Expected: the last table of experiments/upcycle/README.md; `meta_gradient` lies
+below `uniform` in loss.
 """
 
 import ml_collections
@@ -22,9 +25,9 @@ def get_config() -> ml_collections.ConfigDict:
     tasks="python,prose,numbers",
   )
   config.oracle.update(
-    steps=3,
-    search_windows=2,
-    windows=2,
+    steps=6,
+    search_windows=4,
+    windows=4,
     error_mixes=1,
     error_starts=1,
     error_steps=2,

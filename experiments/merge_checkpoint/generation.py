@@ -55,14 +55,19 @@ def ours(checkpoint: Path, merged: Path) -> Iterator[tuple[str, Callable]]:
 
   def routed() -> tuple[Generate, int]:
     model, params = models.from_pretrained(checkpoint)
-    experts = model.config.num_experts
-    even = jnp.full(experts, 1 / experts, jnp.float32)
     if not merged.exists():
+      experts = model.config.num_experts
+      even = jnp.full(experts, 1 / experts, jnp.float32)
       models.save_dense(*models.merge(model, params, even), merged)
     return bind(model, params)
 
+  def dense() -> tuple[Generate, int]:
+    if not merged.exists():
+      routed()
+    return bind(*models.from_pretrained(merged))
+
   yield "routed", routed
-  yield "merged", lambda: bind(*models.from_pretrained(merged))
+  yield "merged", dense
 
 
 def theirs(

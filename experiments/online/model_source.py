@@ -214,6 +214,8 @@ class OfCheckpoint:
       found = models.from_finetunes(path, self.settings.folders, dtype=dtype)
     else:
       found = models.from_pretrained(path, dtype=dtype)
+      # What was upcycled may have experts in its last layers alone.
+      found = models.merge_copies(*found)
       if self.settings.scanned:
         found = (models.scanned(found[0]), found[1])
     jax.block_until_ready(found[1])

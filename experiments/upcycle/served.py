@@ -1,10 +1,11 @@
-"""The table of the online job in experiments/upcycle/README.md.
+"""The table and figure of the online job in experiments/upcycle/README.md.
 
   python -m experiments.upcycle.served --run=runs/online_smollm2 \
     --accuracy=runs/online_smollm2_accuracy --write
 
-Prints it; without `--run` from the kept `served.json`. `--accuracy` is a run of
-the same config with `--config.reward=accuracy`.
+Prints the table; without `--run` from the kept `served.json`. With both flags
+also draws `served.png`. `--accuracy` is a run of the same config with
+`--config.reward=accuracy`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,13 @@ from typing import Any
 from absl import app, flags
 
 from experiments.common import readme_block
+from experiments.upcycle import figures
+from tanbr_jax.online import trace
+from tanbr_jax.plots import parts
 from tanbr_jax.report import workdir as reporting
 
 RESULTS = Path(__file__).with_name("served.json")
+FIGURE = "served.png"
 # Method -> what it is told, in the table's order.
 TOLD = {
   "oracle": "the truth",
@@ -36,13 +41,28 @@ _ESTIMATES = ("expected_regret", "gap_recovered")
 
 def collect(run: Path) -> dict[str, Any]:
   """What is kept of a run, and of that of accuracy beside it."""
-  found = {"log_likelihood": _read(run)}
-  if flags.FLAGS.accuracy:
-    found["accuracy"] = _read(Path(flags.FLAGS.accuracy))
+  found = {reward: _read(folder) for reward, folder in _folders(run).items()}
   for reward, one in found.items():
     if one["reward"] != reward:
       raise ValueError(f"reward must be {reward!r}, got {one['reward']!r}")
   return found
+
+
+def _folders(run: Path) -> dict[str, Path]:
+  """Folders of the runs that are given, by their reward."""
+  found = {"log_likelihood": run}
+  if flags.FLAGS.accuracy:
+    found["accuracy"] = Path(flags.FLAGS.accuracy)
+  return found
+
+
+def draw(folders: Mapping[str, Path], path: Path) -> None:
+  """Draws the runs' regret; folders by reward."""
+  runs = {
+    reward: trace.load(folder / reporting.TRACE)
+    for reward, folder in folders.items()
+  }
+  parts.save(figures.served(runs, methods=list(TOLD)), path)
 
 
 def _read(run: Path) -> dict[str, Any]:
@@ -115,18 +135,29 @@ def text(kept: Mapping[str, Any]) -> str:
 
 def _per_round(one: Mapping[str, Any], num_rounds: int, digits: int) -> str:
   regret = one["expected_regret"]
-  return _estimate([value / num_rounds for value in regret], digits)
+  return _estimate(
+    [None if value is None else value / num_rounds for value in regret], digits
+  )
 
 
-def _estimate(values: Sequence[float] | None, digits: int) -> str:
-  if values is None:
+def _estimate(values: Sequence[float | None] | None, digits: int) -> str:
+  """A value and its interval, as far as they are there.
+
+  One seed has no interval, and a ratio to a gap of zero no value.
+  """
+  if values is None or values[0] is None:
     return "-"
   value, low, high = values
+  if low is None or high is None:
+    return f"{value:.{digits}f}"
   return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def main(argv: Sequence[str]) -> None:
   readme_block.main(argv, "served", RESULTS, collect=collect, text=text)
+  given = flags.FLAGS
+  if given.write and given.run:
+    draw(_folders(Path(given.run)), RESULTS.with_name(FIGURE))
 
 
 if __name__ == "__main__":

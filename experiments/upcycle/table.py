@@ -1,9 +1,10 @@
-"""The tables of experiments/upcycle/README.md, from runs.
+"""The tables and the figure of losses in experiments/upcycle/README.md.
 
   python -m experiments.upcycle.table --run=runs/upcycle_smollm2 --write
 
-Prints them; with `--run` (a comma list of finished or stopped runs) from what
-is there of each recipe and seed, else from the kept `smollm2.json`.
+Prints the tables; with `--run` (a comma list of finished or stopped runs) from
+what is there of each recipe and seed, else from the kept `smollm2.json`. With
+`--write` also draws `losses.png`, where losses by task are kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,15 @@ import numpy as np
 from absl import app, flags
 
 from experiments.common import readme_block
-from experiments.upcycle import evaluation
+from experiments.upcycle import evaluation, figures
+from experiments.upcycle.command import RECORD
+from experiments.upcycle.text import OTHER
+from tanbr_jax.plots import parts
 from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
 RESULTS = Path(__file__).with_name("smollm2.json")
+FIGURE = "losses.png"
 FORMS = {
   "base/itself": "the base model",
   "dense/itself": "its FFNs tuned on all tasks",
@@ -37,6 +42,13 @@ FORMS = {
   "routed/own": "each task's own x, searched",
   "routed/routed": "routed",
 }
+# Form -> its name in the figure.
+DRAWN = {
+  "domains/static": "static x",
+  "domains/own": "own x",
+  "domains/routed": "routed",
+  "dense/itself": "dense",
+}
 # First less second, seed by seed.
 GAPS = (
   ("domains/table", "dense/itself"),
@@ -50,8 +62,13 @@ GAPS = (
 
 
 def collect(runs: Sequence[Path]) -> dict[str, Any]:
-  """Figures by form and seed, continued prompts, circumstances."""
-  found: dict[str, Any] = {"figures": {}, "continued": {}, "seconds": {}}
+  """Figures and losses by form and seed, continued prompts, circumstances."""
+  found: dict[str, Any] = {
+    "figures": {},
+    "losses": {},
+    "continued": {},
+    "seconds": {},
+  }
   for run in runs:
     config = reporting.read_json(run / reporting.CONFIG)
     for name in ("versions", "device", "corpus_fingerprint"):
@@ -65,6 +82,11 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
       for form, scores in record["forms"].items():
         own = found["figures"].setdefault(f"{recipe}/{form}", {})
         own[seed] = evaluation.means(scores)
+        by_task = found["losses"].setdefault(f"{recipe}/{form}", {})
+        by_task[seed] = scores["loss"]
+      if (about := run / path.stem / RECORD).exists():
+        names = reporting.read_json(about)["task_names"]
+        found["task_names"] = [*names, OTHER]
       if "seconds" in record:
         found["seconds"].setdefault(recipe, {})[seed] = record["seconds"]
       if "continued" in record:
@@ -119,6 +141,18 @@ def text(found: Mapping[str, Any]) -> str:
   return "\n\n".join(parts)
 
 
+def draw(found: Mapping[str, Any], path: Path) -> None:
+  """Draws losses by task, if any are kept of the forms that are drawn."""
+  losses = found.get("losses", {})
+  shown = {
+    title: list(losses[form].values())
+    for form, title in DRAWN.items()
+    if form in losses
+  }
+  if shown:
+    parts.save(figures.losses(shown, task_names=found["task_names"]), path)
+
+
 def _seconds(found: Mapping[str, Any]) -> str:
   """How long each training took."""
   times = (
@@ -161,9 +195,11 @@ def main(argv: Sequence[str]) -> None:
     if given.run:
       runs = [Path(one) for one in given.run.split(",")]
       atomic.write_json(RESULTS, collect(runs))
-    made = text(reporting.read_json(RESULTS))
+    kept = reporting.read_json(RESULTS)
+    made = text(kept)
     print(made)
     if given.write:
+      draw(kept, RESULTS.with_name(FIGURE))
       readme = RESULTS.with_name("README.md")
       whole = readme_block.replace(readme.read_text("utf-8"), "smollm2", made)
       atomic.write_text(readme, whole)

@@ -33,6 +33,7 @@ from tanbr_jax.models.merging import (
   dense_form,
   expert_bytes,
   merge,
+  merge_copies,
   upcycle,
 )
 from tanbr_jax.models.scale_matching import match_scale
@@ -80,6 +81,7 @@ __all__ = [
   "match_scale",
   "mean_over_scored",
   "merge",
+  "merge_copies",
   "merge_pretrained",
   "observe_usage",
   "over_windows",

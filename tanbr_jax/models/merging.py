@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 from tanbr_jax import kernels, moe
 from tanbr_jax.models import fine_tunes
 from tanbr_jax.models.base import Model, ModelConfig, Params
+from tanbr_jax.models.decoder import Decoder
 from tanbr_jax.models.fine_tunes import FineTunes
 from tanbr_jax.moe import expert_parallel, feed_forward
 from tanbr_jax.moe.parameters import ARRAYS, check_number
@@ -80,6 +81,51 @@ def dense_form(model: Model) -> Model:
     return model.dense
   config = dataclasses.replace(model.config, num_experts=None)
   return dataclasses.replace(model, config=config)
+
+
+def merge_copies(model: Decoder, params: Params) -> tuple[Decoder, Params]:
+  """Makes one FFN of the first layers' experts while they are copies.
+
+  A model that was upcycled and trained in its last layers alone holds each FFN
+  of the others E times. Any merge and any choice of K experts, whose gates sum
+  to one, compute that FFN; without the copies no merge reads them and no
+  derivative in merge weights goes through these layers. Usage is that of the
+  layers which are left.
+
+  Args:
+    model: with experts.
+    params: its parameters, concrete arrays.
+
+  Returns:
+    The model with these layers dense, without an origin, and its parameters;
+    the last layer keeps its experts. A model that has dense layers, a shared
+    expert, biases of experts or gates with another sum, or whose first layer's
+    experts differ, as it is.
+  """
+  config, router = model.config, model.config.router
+  is_mean = router.renormalise and router.gate_scale == 1
+  is_mean = is_mean and router.scores != "sparsemixer"
+  has_more = config.dense_layers or config.has_expert_bias or config.shared_dim
+  if has_more or not is_mean:
+    return model, params
+  layers, count = dict(params["params"]), 0
+  for index in range(config.num_layers - 1):
+    layer = layers[f"layer_{index}"]
+    stack = layer["experts"]["stack"]
+    if not all(bool(jnp.all(x == x[:1])) for x in jax.tree.leaves(stack)):
+      break
+    block = moe.FeedForward(**vars(jax.tree.map(lambda x: x[0], stack)))
+    layers[f"layer_{index}"] = {**layer, "experts": {"stack": block}}
+    count += 1
+  if not count:
+    return model, params
+  config = dataclasses.replace(
+    config,
+    dense_layers=tuple(range(count)),
+    dense_dim=config.expert_dim,
+  )
+  dense = dataclasses.replace(model, config=config, origin=None)
+  return dense, {"params": layers}
 
 
 def _merge_all(

@@ -3,7 +3,8 @@
 `Decoder` unrolls its layers, which decodes fastest; a deep one then takes
 minutes to compile with its derivatives on a GPU. Here all layers are stacked
 inside the program, which costs a copy of them, and compiled once; so are the
-merges of all layers.
+merges of all layers. Dense layers that come first are a loop of their own,
+which no derivative in merge weights goes through.
 
 Letters: E experts, L layers.
 """
@@ -31,15 +32,17 @@ class ScannedDecoder(Decoder):
     """Refuses layers that differ.
 
     Raises:
-      ValueError: if a layer has one block from the start, or another window.
+      ValueError: if a layer of one block is not among the first, or a layer
+        has another window.
     """
     super().__post_init__()
     config = self.config
     windows = {config.attention.window_of(i) for i in range(config.num_layers)}
-    if config.dense_layers or len(windows) > 1:
+    first = tuple(range(len(config.dense_layers)))
+    if config.dense_layers != first or len(windows) > 1:
       raise ValueError(
-        "layers must be alike to be scanned, got dense_layers="
-        f"{config.dense_layers}, windows={windows}"
+        "layers must be alike to be scanned, but for dense ones at first, got "
+        f"dense_layers={config.dense_layers}, windows={windows}"
       )
 
   def merge_layers(
@@ -81,9 +84,13 @@ class ScannedDecoder(Decoder):
       )
     config, tree = self.config, params["params"]
     seam.check_seam(
-      config.num_layers, config.num_experts, reroute=reroute, observe=observe
+      len(config.moe_layers),
+      config.num_experts,
+      reroute=reroute,
+      observe=observe,
     )
     layers = [tree[f"layer_{index}"] for index in range(config.num_layers)]
+    num_dense = len(config.dense_layers)
 
     def run(x: jax.Array, part: Any) -> tuple[jax.Array, Any]:
       layer, reroute, observe = part
@@ -104,7 +111,10 @@ class ScannedDecoder(Decoder):
       return x, seen
 
     x = scaled(tree["embedding"][input_ids], config.embedding_scale)
-    x, seen = jax.lax.scan(run, x, (_stack(layers), reroute, observe))
+    if num_dense:
+      x, _ = jax.lax.scan(run, x, (_stack(layers[:num_dense]), None, None))
+    layers = _stack(layers[num_dense:])
+    x, seen = jax.lax.scan(run, x, (layers, reroute, observe))
     return norm(tree, "final_norm", x, config), None, seen
 
 

@@ -301,6 +301,8 @@ def _play(
     if (saved := store.load(carry)) is not None:
       carry, chunks = placement.spread(saved.carry), saved.chunks
     store.mend_metrics(len(chunks), lambda k: _metrics(chunks[: k + 1]))
+  if placement.mesh is None:
+    carry = _beside((bandit, environment), carry)
   # The chunks that are left; each is reported and saved.
   first = len(chunks)
   done = sum(int(chunk.chunk_rounds[0]) for chunk in chunks)
@@ -352,6 +354,20 @@ def _play(
     if saving is not None:
       saving.result()
   return chunks
+
+
+def _beside(given: Any, carry: rounds.Carry) -> rounds.Carry:
+  """Puts a first carry where `rounds.play` leaves the next one.
+
+  What is computed from arrays that were put on a device by name, as those of a
+  checkpoint are, is bound to it. A first carry that is not would be of another
+  program, and the second chunk compile again.
+  """
+  for leaf in jax.tree.leaves(given):
+    if isinstance(leaf, jax.Array) and leaf.committed:
+      if len(leaf.devices()) == 1:
+        return jax.device_put(carry, leaf.sharding)
+  return carry
 
 
 def check(

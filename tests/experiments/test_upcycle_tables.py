@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
+from toy import make_trace
+
 from experiments.common import readme_block
-from experiments.upcycle import served, table
+from experiments.upcycle import figures, served, table
 
 README = table.RESULTS.with_name("README.md").read_text("utf-8")
 
@@ -40,3 +43,52 @@ def test_a_stream_is_told_by_hand():
     }
   )
   assert row + "0.100 [0.050, 0.150] | - | - |" in made
+
+
+def test_what_is_not_known_is_left_out():
+  one = {
+    "mean_reward": -2.0,
+    "last_quarter_reward": -1.5,
+    "expected_regret": [10.0, None, None],
+    "gap_recovered": [None, None, None],
+  }
+  about = {"jax": "1.2", "device": "a GPU", "num_rounds": 100, "num_seeds": 1}
+  about |= {"requests": 4, "context": 8, "mix": "drift"}
+  made = served.text({"log_likelihood": {**about, "methods": {"tanbr": one}}})
+  assert "| tanbr | rewards | 2.000 | 1.500 | - | 0.100 |" in made
+
+
+def test_losses_are_drawn_by_task():
+  made = figures.losses(
+    {"a": [[1.0, 2.0], [3.0, 4.0]], "b": [[5.0, 6.0]]}, task_names=["x", "y"]
+  )
+  (axes,) = made.axes
+  first, second = axes.containers
+  # Means over seeds, and from the least to the largest of them.
+  np.testing.assert_allclose(first.lines[0].get_ydata(), [2, 3])
+  ends = [bar[:, 1].tolist() for bar in first.lines[2][0].get_segments()]
+  assert ends == [[1, 3], [2, 4]]
+  np.testing.assert_allclose(second.lines[0].get_ydata(), [5, 6])
+  assert [c.get_label() for c in axes.containers] == [
+    "a, 2 seeds",
+    "b, 1 seed",
+  ]
+  assert [t.get_text() for t in axes.get_xticklabels()] == ["x", "y"]
+
+
+def test_regret_is_drawn_for_each_reward():
+  optimal = np.array([[1.0, 1.0], [1.0, 1.0]])
+  one = make_trace(optimal - [[0.5, 0.25], [0.0, 0.25]], optimal, optimal)
+  made = figures.served(
+    {"log_likelihood": {"tanbr": one}, "accuracy": {"uniform": one}},
+    methods=list(served.TOLD),
+  )
+  colours = set()
+  for axes, name in zip(made.axes, ("tanbr", "uniform"), strict=True):
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert set(lines) == {"oracle", name}
+    # Regrets of .5, .75 and of 0, .25.
+    np.testing.assert_allclose(lines[name].get_ydata(), [0.25, 0.5])
+    colours.add(lines[name].get_color())
+  assert len(colours) == 2
+  assert "nats a token" in made.axes[0].get_ylabel()

@@ -131,3 +131,59 @@ def test_refuses_wrong_weights_and_dense_models(tiny):
     )
   with pytest.raises(ValueError, match="num_experts=None"):
     models.merge(tiny.dense, tiny.params, jnp.ones(3))
+
+
+def copied_model(**router):
+  """A decoder of three layers; the first two hold copies of one FFN."""
+  router = models.RouterOptions(**router)
+  model = models.Decoder(
+    models.preset("tiny", num_layers=3, shared_dim=None, router=router)
+  )
+  params = jax.jit(model.init)(jax.random.key(7))
+  for layer in ("layer_0", "layer_1"):
+    experts = params["params"][layer]["experts"]
+    experts["stack"] = jax.tree.map(
+      lambda x: jnp.broadcast_to(x[1:2], x.shape), experts["stack"]
+    )
+  return model, params
+
+
+def test_copies_become_one_ffn_that_computes_the_same():
+  model, params = copied_model()
+  found, own = models.merge_copies(model, params)
+  assert found.config.dense_layers == (0, 1)
+  assert found.config.moe_layers == (2,)
+  fresh = jax.eval_shape(found.init, jax.random.key(0))
+  assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, own)
+  ids = jnp.array([[1, 5, 9, 13], [60, 2, 2, 7]])
+
+  def run(model, params):
+    def loss(x):
+      return jnp.mean(jnp.square(model_apply(*models.merge(model, params, x))))
+
+    def model_apply(dense, merged):
+      return dense.apply(merged, ids)
+
+    x = jnp.array([0.1, 0.2, 0.3, 0.4])
+    slope = jax.grad(loss)(x)
+    # Copies add the same to each direction, which the simplex has none of.
+    return model.apply(params, ids), loss(x), slope - jnp.mean(slope)
+
+  # Sums of K or E gates that are one but for float32 rounding.
+  for one, other in zip(
+    jax.jit(lambda p: run(found, p))(own),
+    jax.jit(lambda p: run(model, p))(params),
+    strict=True,
+  ):
+    np.testing.assert_allclose(one, other, atol=3e-5)
+
+
+def test_what_is_no_mean_of_copies_stays_as_it_is():
+  model, params = copied_model(renormalise=False)
+  assert models.merge_copies(model, params) == (model, params)
+  model, params = copied_model()
+  stack = params["params"]["layer_0"]["experts"]["stack"]
+  changed = dataclasses.replace(stack, w_in=stack.w_in.at[0, 0, 0].add(1.0))
+  params["params"]["layer_0"]["experts"]["stack"] = changed
+  found = models.merge_copies(model, params)
+  assert found[0] is model and found[1] is params

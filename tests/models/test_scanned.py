@@ -64,7 +64,37 @@ def test_merges_and_their_gradients_are_those_of_the_unrolled_one(params):
   )
 
 
+def test_dense_layers_at_first_are_a_loop_of_their_own():
+  config = dataclasses.replace(
+    MODEL.config, num_layers=3, dense_layers=(0, 1), dense_dim=8
+  )
+  model = models.Decoder(config)
+  params = jax.jit(model.init)(jax.random.key(1))
+
+  def loss(model, weights):
+    dense, merged = models.merge(model, params, weights)
+    return jnp.mean(jnp.square(dense.apply(merged, IDS, attention_mask=MASK)))
+
+  def run(model):
+    observe = Partial(see, jnp.array([2.0]))
+    return jax.jit(
+      lambda weights: (
+        model.apply(params, IDS, attention_mask=MASK, observe=observe),
+        jax.value_and_grad(lambda x: loss(model, x))(weights),
+      )
+    )(WEIGHTS[0])
+
+  # Float32 rounding, as above; one layer has experts.
+  found, expected = run(models.scanned(model)), run(model)
+  assert found[0][1].shape == (1, 4)
+  jax.tree.map(
+    lambda one, other: np.testing.assert_allclose(one, other, atol=2e-5),
+    found,
+    expected,
+  )
+
+
 def test_layers_that_differ_are_refused():
-  config = dataclasses.replace(MODEL.config, dense_layers=(0,), dense_dim=8)
-  with pytest.raises(ValueError, match=r"must be alike .*dense_layers=\(0,\)"):
+  config = dataclasses.replace(MODEL.config, dense_layers=(1,), dense_dim=8)
+  with pytest.raises(ValueError, match=r"must be alike .*dense_layers=\(1,\)"):
     models.scanned(models.Decoder(config))

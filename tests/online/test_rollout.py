@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from tanbr_jax import monitor
 from tanbr_jax.bandits.base import Bandit
 from tanbr_jax.environments import mixes, synthetic
 from tanbr_jax.environments.base import Environment
-from tanbr_jax.online import rollout, trace
+from tanbr_jax.online import rollout, rounds, trace
 
 RUN = {"num_rounds": 23, "seeds": (3, 7), "chunk_size": 6, "progress": False}
 
@@ -189,6 +190,16 @@ def test_new_hyper_parameters_do_not_compile_again(whole):
   other = bandit._replace(select=toy.bandit(0.5).select)
   rollout.run(other, toy.environment(0.3), **RUN)
   assert traced == after_one > 0
+
+
+def test_what_was_put_on_a_device_compiles_once(whole):
+  environment = jax.device_put(toy.environment(), jax.devices()[0])
+  before = rounds.play._cache_size()
+  found = rollout.run(toy.bandit(), environment, **RUN | {"chunk_size": 4})
+  assert rounds.play._cache_size() == before + 1
+  assert_same_bits(
+    dataclasses.replace(found, chunk_rounds=whole.chunk_rounds), whole
+  )
 
 
 def test_plain_functions_are_accepted(whole):
