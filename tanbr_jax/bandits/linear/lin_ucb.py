@@ -54,7 +54,7 @@ def lin_ucb(
   rule: str = "ucb",
   features: str | None = None,
   exploration: NonNegative = 2.0,
-  regularisation: Positive = 0.001,
+  regularisation: Positive | None = None,
   constant_scale: Positive = 1.0,
   num_candidates: Whole = 32,
   concavity: NonNegative = 20.0,
@@ -74,7 +74,10 @@ def lin_ucb(
       that grows with E^2 only); None for "quadratic" with up to 16 experts and
       "fourier" with more.
     exploration: beta, the factor of the posterior's standard deviation.
-    regularisation: lambda, the noise's variance over the coefficients'.
+    regularisation: lambda, the noise's variance over the coefficients', those
+      of slopes and Fourier features being 8 / E and its square of the others'
+      standard deviation with more than 8 experts; None for .001 with up to 8
+      experts and .001 E / 8 with more.
     constant_scale: prior standard deviation of the rewards' constant part,
       less the offset that was learnt, where that of the others is 1.
     num_candidates: fresh Dirichlet(1/2) starts a round, besides the vertices,
@@ -94,13 +97,17 @@ def lin_ucb(
     few = num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS
     features = "quadratic" if few else "fourier"
   check_choice("features", features, FEATURES)
+  # As those of `multitask_ts`, slopes shrink with more than 8 experts.
+  narrow = min(1.0, 8 / num_experts)
+  if regularisation is None:
+    regularisation = 0.001 / narrow
   phi = polynomial.fixed_features(
     num_experts,
     quadratic=features == "quadratic",
     radial=radial_scale,
     num_fourier=_NUM_FOURIER if features == "fourier" else 0,
     length_scale=_LENGTH_SCALE,
-    scales=(constant_scale, 1.0, 1.0, 1.0),
+    scales=(constant_scale, narrow, 1.0, narrow**2),
   )
   model = linear_model(
     phi,

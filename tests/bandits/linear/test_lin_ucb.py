@@ -3,6 +3,8 @@
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from tanbr_jax import bandits
@@ -44,3 +46,19 @@ def test_features_follow_the_experts_and_a_huge_state_is_refused(name):
   with pytest.raises(ValueError, match="21,975 MB.*1,000 MB.*'fourier'") as e:
     make(num_experts=192, features="quadratic")
   assert "num_experts=192, num_tasks=8" in str(e.value)
+
+
+@pytest.mark.parametrize(("num_experts", "regularisation"), [(4, 1), (32, 4)])
+def test_regularisation_grows_with_the_experts(num_experts, regularisation):
+  bandit = bandits.lin_ucb(
+    num_experts=num_experts, num_tasks=2, features="linear"
+  )
+  state = bandit.init(jax.random.key(0))
+  context = bandits.Context(jnp.full(2, 0.5))
+  played = bandit.select(jax.random.key(1), state, context)
+  # The first slot is at the centre, where only the constant feature is not 0:
+  # .2 * 2 deviations of .02 sqrt(sum psi^2 / lambda), lambda in thousandths.
+  expected = 0.2 * 2 * 0.02 * np.sqrt(2 * 0.5**2 / (1e-3 * regularisation))
+  np.testing.assert_allclose(
+    played.aux["exploration_bonus"], expected, rtol=1e-5
+  )
