@@ -20,6 +20,7 @@ from experiments.common import launch, readme_block
 RESULTS = launch.ROOT / "experiments" / "regret" / "many_experts.json"
 NAME = "many_experts"  # Of the README's markers.
 BASELINE = "uniform"
+_ORDER = ("multitask_ts", "tanbr", "lin_ucb")  # Others follow.
 SIZES = ("num_experts", "num_rounds", "first_seed", "num_seeds")
 
 
@@ -53,9 +54,11 @@ def collect(run: Path) -> dict[str, Any]:
 
 def table(results: Mapping[str, Any]) -> str:
   """The table as Markdown, below its caption; see `collect`."""
-  rows = results["rows"]
-  methods = list(dict.fromkeys(name for row in rows for name in row["methods"]))
-  methods.remove(BASELINE)
+  # Of a run that was stopped early the baseline alone may be there.
+  rows = [row for row in results["rows"] if {*row["methods"]} != {BASELINE}]
+  played = dict.fromkeys(name for row in rows for name in row["methods"])
+  methods = [name for name in (*_ORDER, *played) if name in played]
+  methods = [name for name in dict.fromkeys(methods) if name != BASELINE]
   lines = []
   for row in rows:
     family, mix = row["stream"].split("/")

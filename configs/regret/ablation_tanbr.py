@@ -3,10 +3,10 @@
   python -m experiments.regret --config=configs/regret/ablation_tanbr.py \
     --workdir=runs/ablation_tanbr
 
-Run time: three minutes of one CPU core for a family; all values are one
+Run time: four and a half minutes of one CPU core for a family; all values are one
 program (`config.together`), which a GPU plays in the time of one of them.
-Expected, quadratic: a broad minimum; `quadratic/drift/exploration=3e-01/ratio`
-is .97 [.91, 1.04], without a bonus 1.71 [1.48, 1.96], and 1.99 [1.89, 2.10]
+Expected: a minimum about the default; `quadratic/drift/exploration=3e-01/ratio`
+is 1.45 [1.26, 1.67], without a bonus 2.89 [2.18, 3.83], and 1.78 [1.64, 1.95]
 with 2.
 
 How fast cells shrink (rho .3, .5 and .7 beside .9) and boxes in the place of

@@ -7,8 +7,9 @@
 The second line keeps what the table of experiments/regret/README.md needs in
 `all_methods.json` beside it and rewrites the table.
 
-Run time: about 40 minutes of one CPU core without `neural_ucb_theory`, whose
-`quadratic/drift` takes 5.5 minutes for 3 seeds with other work on the core.
+Run time: one to five minutes of one CPU core a method (`gp_ucb` seven), an hour
+in all, without `neural_ucb_theory`, whose `quadratic/drift` takes 5.5 minutes
+for 3 seeds with other work on the core.
 Expected: methods with a model of the rewards in x and an ascent of their score
 come first; methods on a fixed set of arms and trees without a model stay near
 `uniform`, because they need a pull of every arm or cell in every context.

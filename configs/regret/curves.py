@@ -11,11 +11,10 @@ One stream a process, then merged:
   python -m experiments.merge_runs --runs='runs/curves_parts/*' \
     --workdir=runs/curves
 
-Run time: about 45 minutes of one CPU core for the nine streams of the main
-methods, `--config.loop=map`; six minutes on 14 cores in parts.
-Expected: the first table of experiments/regret/README.md, whose `multitask_ts`,
-`tanbr` and `lin_ucb` have the options that its section "Near the plain average"
-gives. With the defaults it was not run.
+Run time: about 40 minutes of one CPU core for the nine streams of the main
+methods, `--config.loop=map`; five minutes on 44 cores in 36 parts, of a method
+or a few and one stream each.
+Expected: the first table of experiments/regret/README.md.
 """
 
 import ml_collections

@@ -6,9 +6,11 @@
   done
   python -m experiments.many_experts --run=runs/many_experts --write
 
-On a CPU with `--config.loop=map`. Run time: on one core nine minutes for
-`lin_ucb` on 8 experts and nine streams; a minute or two for `multitask_ts` on
-32 or 64 experts, two streams, 4 seeds and 2,000 slots. Not run whole.
+On a CPU with `--config.loop=map`. Run time: on one core, for the two streams of
+a family, four to seven minutes a learner with 8 or 32 experts (`lin_ucb` with
+32 nine to twelve), seven with 64; with 16, whose features are products of all
+pairs, more than 14. On one H200 with other work the eight streams of 64 experts
+took five minutes a learner. With 128 and more experts not run whole.
 Expected: the table of experiments/regret/README.md.
 
 Eight tasks throughout. Methods may be played in folders of their own, with

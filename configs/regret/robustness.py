@@ -7,11 +7,11 @@ Settings: `clean` shows every task and the true mix; `counted` serves 32
 requests a slot, so that the mix is estimated from earlier counts, unseen tasks
 are masked and the others have unequal counts; `moving` lets the rewards drift;
 `both`.
-Run time: eleven minutes of one CPU core for a family at 16 seeds, other work
-beside it, with `--config.loop=map`.
+Run time: three to four minutes of one CPU core for a family and method, with
+`--config.loop=map`.
 Expected: the table of experiments/regret/README.md; on the quadratic family
-`multitask_ts` has 15 clean, 17 counted, 66 moving and 45 both; `forgetting`,
-the same with a memory of 500 slots, has 20, 19, 55 and 38.
+`multitask_ts` has 15 clean, 16 counted, 68 moving and 42 both; `forgetting`,
+the same with a memory of 500 slots, has 18, 16, 54 and 32.
 """
 
 import ml_collections
