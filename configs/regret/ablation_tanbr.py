@@ -3,7 +3,7 @@
   python -m experiments.regret --config=configs/regret/ablation_tanbr.py \
     --workdir=runs/ablation_tanbr
 
-Run time: four and a half minutes of one CPU core for a family; all values are one
+Run time: four and a half minutes of one core for a family; all values are one
 program (`config.together`), which a GPU plays in the time of one of them.
 Expected: a minimum about the default; `quadratic/drift/exploration=3e-01/ratio`
 is 1.45 [1.26, 1.67], without a bonus 2.89 [2.18, 3.83], and 1.78 [1.64, 1.95]
