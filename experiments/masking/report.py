@@ -266,7 +266,7 @@ def draw(path: str | os.PathLike[str], rows: Rows) -> None:
     if {*trained} - {_MASKS}:
       sides["trained"] = trained
   figure, (axes,) = parts.make_grid(1, len(sides), height=3.6, num_labels=0)
-  # A method has one colour on both sides, and no other method has it there.
+  # Masks have one colour on both sides, and no other method has it.
   for side, (title, curves) in zip(axes, sides.items(), strict=True):
     for name, style in ((FULL, ":"), (CONTROL, "-")):
       if name in found:
