@@ -5,8 +5,18 @@ python -m experiments.masking --config=configs/masking/gpu.py
 With `gpu.py:FAMILIES`, a comma list such as "control,beam_budget", only those
 are fine-tuned: parts of the study for several processes.
 
+On an H200 with XLA_FLAGS="--xla_gpu_autotune_level=0
+--xla_gpu_enable_triton_gemm=false", two or three processes a GPU, the model's
+training takes 80 s; then a seed of "control,beam_budget" with all that is put
+on them takes 400 to 560 s, one of "smaller_k_trained,top_any,beam_beta", of
+"zeda,null_experts" or of "beam_distilled,masks_only" 130 to 315 s.
+Expected: masks keep 99.6 % of the control's accuracy with half of the active
+experts, 97.4 % with 14 % of them.
+
 SCALES are for `configs/masking/rates.py` to choose on validation text. It chose
-those of masks and of null experts; the others have not been compared.
+those of masks and of null experts. Of the control it chose .5, which is .13
+points better there and is not what the README's table has. The others have not
+been compared on this model.
 """
 
 from collections.abc import Mapping

@@ -22,7 +22,8 @@ from tanbr_jax.report.workdir import SUMMARY
 
 HERE = Path(__file__).parent
 TIMINGS = ("timing", "timing_cpu")
-STUDIES = ("gpu", "ablations", "small", "small_rates", *TIMINGS)
+RATES = ("gpu_rates", "small_rates")
+STUDIES = ("gpu", "ablations", "small", *RATES, *TIMINGS)
 _DRAWN = ("gpu", "small")
 _STUDY = flags.DEFINE_enum("study", "gpu", STUDIES, "Which table.")
 _ALWAYS = ("on", "accuracy", "loss", "active", "distinct", "imbalance")
@@ -85,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
   collect, text = collect_rows, rows_text
   if name in TIMINGS:
     collect, text = collect_times, times_text
-  elif name == "small_rates":
+  elif name in RATES:
     text = rates_text
   results = HERE / f"{name}.json"
   readme_block.main(argv, name, results, collect=collect, text=text)

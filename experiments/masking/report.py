@@ -265,8 +265,8 @@ def draw(path: str | os.PathLike[str], rows: Rows) -> None:
     # Masks alone are on the left already.
     if {*trained} - {_MASKS}:
       sides["trained"] = trained
-  figure, (axes,) = parts.make_grid(1, len(sides), height=2.8, num_labels=0)
-  # A method has one colour on both sides, and no other method has it there.
+  figure, (axes,) = parts.make_grid(1, len(sides), height=3.6, num_labels=0)
+  # Masks have one colour on both sides, and no other method has it.
   for side, (title, curves) in zip(axes, sides.items(), strict=True):
     for name, style in ((FULL, ":"), (CONTROL, "-")):
       if name in found:
@@ -285,11 +285,12 @@ def draw(path: str | os.PathLike[str], rows: Rows) -> None:
         yerr=np.maximum((accuracy - least, most - accuracy), 0),
         marker=_MARKERS[index % len(_MARKERS)],
         markersize=3.5,
+        linewidth=1,
         label=name,
         **parts.line_style(index),
       )
     side.set_xlabel("active experts per token")
-    side.set_title(title)
+    side.set_title(title, loc="left", fontsize="small")
     side.legend(fontsize=6, loc="lower right")
   axes[0].set_ylabel("next-token accuracy")
   limits = [side.get_ylim() for side in axes]
