@@ -4,7 +4,8 @@
 
 Fits a concave quadratic to the log-likelihood of every task in each folder of
 `experiments.sample_landscape` below `--run`, and with `--write` puts the tables
-beside the family. Prints how well they fit points that were left out.
+beside the family. Tables of other models stay. Prints how well all fit points
+that were left out.
 Letters: N points, V tasks, E experts, P coefficients.
 """
 
@@ -18,6 +19,7 @@ from absl import app
 from experiments import sample_landscape
 from experiments.common import launch, readme_block
 from tanbr_jax.environments.landscapes import fitted
+from tanbr_jax.report import workdir as reporting
 from tanbr_jax.storage import atomic
 
 RESULTS = launch.ROOT / "experiments" / "regret" / "landscapes.json"
@@ -85,6 +87,9 @@ def shares(weights: np.ndarray, rewards: np.ndarray) -> tuple[float, float]:
 def collect(run: Path) -> dict[str, Any]:
   """Fits every folder of samples and writes its table beside the family.
 
+  Returns:
+    name -> how well its table fits, of these and of all that are kept.
+
   Raises:
     ValueError: there are no samples.
   """
@@ -112,33 +117,37 @@ def collect(run: Path) -> dict[str, Any]:
       "num_points": len(weights),
       "explained": [share for share, _ in judged],
       "errors": [error for _, error in judged],
-      "spread": float(np.std(tasks)),
       "accuracy": [float(value) for value in agree],
     }
   if not found:
     raise ValueError(f"{run} holds no {sample_landscape.FILE}")
-  return found
+  kept = reporting.read_json(RESULTS) if RESULTS.exists() else {}
+  return dict(sorted({**kept, **found}.items()))
 
 
 def table(results: Mapping[str, Any]) -> str:
   """The table as Markdown, below its caption; see `collect`."""
-  lines = [
-    [
-      f"`{name}`",
-      str(row["num_experts"]),
-      f"{row['num_points']:,}",
-      f"{min(row['explained']):.3f} to {max(row['explained']):.3f}",
-      f"{np.mean(row['errors']):.3f} of {row['spread']:.2f}",
-      f"{min(row['accuracy']):.2f} to {max(row['accuracy']):.2f}",
-    ]
-    for name, row in results.items()
-  ]
+  lines = []
+  for name, row in results.items():
+    explained, errors = np.array(row["explained"]), np.array(row["errors"])
+    # R^2 is 1 less the squared error over the variance, task by task.
+    spread = errors / np.sqrt(1 - explained)
+    lines.append(
+      [
+        f"`{name}`",
+        str(row["num_experts"]),
+        f"{row['num_points']:,}",
+        f"{explained.min():.3f} to {explained.max():.3f}",
+        f"{errors.mean():.3f} of {spread.mean():.2f}",
+        f"{min(row['accuracy']):.2f} to {max(row['accuracy']):.2f}",
+      ]
+    )
   titles = [
     "model",
     "E",
     "points",
     "R^2, tasks",
-    "error of spread, nats",
+    "error of a task's spread, nats",
     "correlation with accuracy",
   ]
   caption = "Fits judged on every fifth point, which they have not seen."

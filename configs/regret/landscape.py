@@ -8,19 +8,21 @@ Run time: about two minutes of one CPU core once the model of
 configs/pretrain/quick.py is in the cache.
 Expected: the table of experiments/regret/README.md.
 
-A folder's name is that of its table, and ends with the number of experts. Not
-run yet: the byte model of one GPU and 2,000 points, one of 32 experts, and a
-checkpoint:
+A folder's name is that of its table, and ends with the number of experts. Of a
+checkpoint, two minutes on one H200 that other processes use:
+
+  python -m experiments.sample_landscape \
+    --config=configs/regret/landscape.py:gpu --config.num_points=600 \
+    --config.model.path=runs/upcycle_smollm2/domains_0 \
+    --workdir=runs/landscape/smollm2_8
+
+Not run: the byte model of one GPU with 2,000 points, and one of 32 experts:
 
   python -m experiments.sample_landscape \
     --config=configs/regret/landscape.py:gpu --workdir=runs/landscape/gpu_8
   python -m experiments.sample_landscape \
     --config=configs/regret/landscape.py:gpu --workdir=runs/landscape/gpu_32 \
     --config.pretrain.num_experts=32 --config.pretrain.expert_dim=256
-  python -m experiments.sample_landscape \
-    --config=configs/regret/landscape.py:gpu \
-    --config.model.path=runs/upcycle_smollm2/domains_0 \
-    --workdir=runs/landscape/smollm2_8
 """
 
 import ml_collections

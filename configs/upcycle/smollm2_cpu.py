@@ -28,7 +28,9 @@ def get_config() -> ml_collections.ConfigDict:
     batch_size=4,
     mixes_per_step=1,
     num_steps=60,
+    shared_steps=0,
     router_steps=0,
+    task_loss=0.0,
     warmup_steps=3,
     learning_rate=1e-3,
   )

@@ -56,14 +56,16 @@ def served(
 def losses(
   forms: Mapping[str, Sequence[Sequence[float]]], *, task_names: Sequence[str]
 ) -> Figure:
-  """Loss on test text by task: means over seeds, and their range.
+  """Loss above the control's by task: means over seeds, and their range.
 
   Args:
-    forms: title -> losses [S, V], nats a token; S may differ.
+    forms: title -> losses less the control's of the same seed [S, V], nats a
+      token; S may differ.
     task_names: V names.
   """
   figure, grid = parts.make_grid(1, 1, height=3.0, num_labels=len(forms))
   axes = grid[0, 0]
+  axes.axhline(0.0, color="black", linewidth=0.8)
   offsets = np.linspace(-0.24, 0.24, len(forms)) if len(forms) > 1 else [0.0]
   for index, (title, found) in enumerate(forms.items()):
     values = np.asarray(found, np.float64)
@@ -81,7 +83,9 @@ def losses(
     )
   axes.set_xticks(range(len(task_names)), list(map(plain, task_names)))
   axes.tick_params(axis="x", labelrotation=20)
-  axes.set_ylabel("loss on test text (nats a token)")
+  axes.set_ylabel(
+    "test loss above that of one FFN\ntuned on all tasks (nats a token)"
+  )
   axes.set_title(
     "mean over seeds, bar from the least to the largest",
     loc="left",

@@ -4,7 +4,8 @@
 
 Prints the tables; with `--run` (a comma list of finished or stopped runs) from
 what is there of each recipe and seed, else from the kept `smollm2.json`. With
-`--write` also draws `losses.png`, where losses by task are kept.
+`--write` also draws `losses.png`, where losses by task of the control and of
+experts are kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,13 +43,13 @@ FORMS = {
   "routed/own": "each task's own x, searched",
   "routed/routed": "routed",
 }
-# Form -> its name in the figure.
+# Form -> its name in the figure, and the form whose loss is its zero.
 DRAWN = {
-  "domains/static": "static x",
+  "domains/static": "best static x",
   "domains/own": "own x",
   "domains/routed": "routed",
-  "dense/itself": "dense",
 }
+CONTROL = "dense/itself"
 # First less second, seed by seed.
 GAPS = (
   ("domains/table", "dense/itself"),
@@ -89,8 +90,8 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
         found["task_names"] = [*names, OTHER]
       if "seconds" in record:
         found["seconds"].setdefault(recipe, {})[seed] = record["seconds"]
-      if "continued" in record:
-        found["continued"][recipe] = record["continued"]
+      if record.get("continued"):
+        found["continued"].setdefault(recipe, record["continued"])
   return found
 
 
@@ -142,13 +143,16 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
-  """Draws losses by task, if any are kept of the forms that are drawn."""
+  """Draws losses less the control's of the same seeds, where both are kept."""
   losses = found.get("losses", {})
-  shown = {
-    title: list(losses[form].values())
-    for form, title in DRAWN.items()
-    if form in losses
-  }
+  control = losses.get(CONTROL, {})
+  shown = {}
+  for form, title in DRAWN.items():
+    seeds = [seed for seed in losses.get(form, {}) if seed in control]
+    if seeds:
+      shown[title] = [
+        np.subtract(losses[form][seed], control[seed]) for seed in seeds
+      ]
   if shown:
     parts.save(figures.losses(shown, task_names=found["task_names"]), path)
 

@@ -51,7 +51,9 @@ def make_config(folder):
     batch_size=4,
     mixes_per_step=2,
     num_steps=2,
+    shared_steps=0,
     router_steps=0,
+    task_loss=0.0,
     warmup_steps=0,
     learning_rate=1e-2,
   )

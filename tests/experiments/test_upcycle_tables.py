@@ -76,6 +76,35 @@ def test_losses_are_drawn_by_task():
   assert [t.get_text() for t in axes.get_xticklabels()] == ["x", "y"]
 
 
+def test_losses_are_drawn_less_the_controls_of_the_same_seed(monkeypatch):
+  drawn = []
+  monkeypatch.setattr(
+    table.parts, "save", lambda figure, _: drawn.append(figure)
+  )
+  losses = {
+    "dense/itself": {"1": [1.0, 5.0], "0": [2.0, 3.0]},
+    # Of seed 2 there is no control.
+    "domains/own": {"0": [2.5, 2.0], "1": [2.0, 5.0], "2": [9.0, 9.0]},
+  }
+  table.draw({"losses": losses, "task_names": ["x", "y"]}, None)
+  (bars,) = drawn[0].axes[0].containers
+  assert bars.get_label() == "own x, 2 seeds"
+  # Differences .5, -1 and 1, 0.
+  np.testing.assert_allclose(bars.lines[0].get_ydata(), [0.75, -0.5])
+
+
+def test_texts_are_those_of_the_first_run_that_has_any(tmp_path):
+  about = {"versions": {}, "device": "", "corpus_fingerprint": ""}
+  scores = {name: [0.0, 0.0] for name in ("loss", "accuracy")}
+  for run, texts in (("a", {"itself": {"c": "x"}}), ("b", {})):
+    (tmp_path / run).mkdir()
+    record = {"forms": {"itself": scores}, "continued": texts}
+    for name, content in (("config", about), ("base", record)):
+      (tmp_path / run / f"{name}.json").write_text(json.dumps(content))
+  found = table.collect([tmp_path / "a", tmp_path / "b"])
+  assert found["continued"] == {"base": {"itself": {"c": "x"}}}
+
+
 def test_regret_is_drawn_for_each_reward():
   optimal = np.array([[1.0, 1.0], [1.0, 1.0]])
   one = make_trace(optimal - [[0.5, 0.25], [0.0, 0.25]], optimal, optimal)

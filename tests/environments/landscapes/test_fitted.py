@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from experiments import fit_landscape
+from experiments import fit_landscape, sample_landscape
 from experiments.common import readme_block
 from tanbr_jax.environments.landscapes import fitted
 from tanbr_jax.report import workdir
+from tanbr_jax.storage import atomic
 
 TABLES = sorted(path.stem for path in fitted.FOLDER.glob("*.npz"))
 
@@ -109,6 +110,35 @@ def test_what_is_not_concave_is_fitted_by_what_is():
   # The best straight line through a parabola on [0, 1] errs by 1/6 at the ends.
   errors = np.abs(fit_landscape.predict(table, weights) - share**2)
   assert 0.1 < errors.max() < 0.2
+
+
+def test_tables_of_other_models_are_kept(tmp_path, monkeypatch):
+  monkeypatch.setattr(fitted, "FOLDER", tmp_path)
+  monkeypatch.setattr(fit_landscape, "RESULTS", tmp_path / "kept.json")
+  other = {"num_experts": 3}
+  atomic.write_json(fit_landscape.RESULTS, {"other_3": other, "made_2": other})
+  weights = np.random.default_rng(0).dirichlet(np.ones(2), 40)
+  # One task's rewards 3 x_0 - x_0^2, and an accuracy that goes with them.
+  rewards = (3 * weights[:, :1] - weights[:, :1] ** 2).astype(np.float32)
+  samples = {"weights": weights, "accuracy": 0.1 * rewards}
+  atomic.write_arrays(
+    tmp_path / "runs" / "made_2" / sample_landscape.FILE,
+    {"log_likelihood": rewards, **samples},
+  )
+  found = fit_landscape.collect(tmp_path / "runs")
+  assert list(found) == ["made_2", "other_3"] and found["other_3"] == other
+  assert found["made_2"]["num_points"] == 40
+  table = fitted.read("made_2")
+  for x in weights[:3]:
+    wanted = 3 * x[0] - x[0] ** 2
+    np.testing.assert_allclose(_reward(table, x), [wanted], atol=1e-2)
+
+
+def test_a_tasks_spread_is_that_of_its_errors_and_what_is_explained():
+  row = {"num_experts": 2, "num_points": 5, "accuracy": [0.5]}
+  # Errors of .3 that leave .36 of the variance: a deviation of .3 / .6.
+  row |= {"explained": [0.64], "errors": [0.3]}
+  assert "| 0.300 of 0.50 |" in fit_landscape.table({"made_2": row})
 
 
 def test_the_readme_and_the_tables_are_those_of_the_kept_results():
