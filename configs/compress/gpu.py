@@ -1,6 +1,7 @@
 """Every score of experts on a byte model with fine experts, E = 32, K = 4.
 
-  python -m experiments.compress --config=configs/compress/gpu.py
+  python -m experiments.compress --config=configs/compress/gpu.py \
+    --workdir=runs/compress_gpu
 
 Run time: training, "truth", "methods" and "samples" took nine minutes on an
 H200 beside other jobs.

@@ -1,6 +1,7 @@
 """Every merging method on a byte model of one GPU, E = 8, K = 2.
 
-  python -m experiments.compress --config=configs/compress/merging_gpu.py
+  python -m experiments.compress --config=configs/compress/merging_gpu.py \
+    --workdir=runs/merging_gpu
 
 With fine experts, E = 32, K = 4:
 

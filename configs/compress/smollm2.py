@@ -1,7 +1,7 @@
 """Scores of experts on a checkpoint, such as SmolLM2 with fine experts.
 
   python -m experiments.compress --config=configs/compress/smollm2.py \
-    --config.model.path=FOLDER
+    --config.model.path=FOLDER --workdir=runs/compress_smollm2
 
 FOLDER is a checkpoint with experts, for instance one that `experiments.upcycle`
 wrote. The text is that of the built-in domains.

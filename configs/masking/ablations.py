@@ -1,6 +1,7 @@
 """What of masks' training matters.
 
-  python -m experiments.masking --config=configs/masking/ablations.py
+  python -m experiments.masking --config=configs/masking/ablations.py \
+    --workdir=runs/masking_ablations
 
 The 42M byte model of 32 experts, on one GPU; one seed.
 """

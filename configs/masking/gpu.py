@@ -1,6 +1,7 @@
 """Masks and their rivals on the 42M byte model of 32 experts, on one GPU.
 
-python -m experiments.masking --config=configs/masking/gpu.py
+  python -m experiments.masking --config=configs/masking/gpu.py \
+    --workdir=runs/masking_gpu
 
 With `gpu.py:FAMILIES`, a comma list such as "control,beam_budget", only those
 are fine-tuned: parts of the study for several processes.

@@ -1,6 +1,7 @@
 """Masks and trained rivals on the small byte model, three seeds, on a CPU.
 
-  python -m experiments.masking --config=configs/masking/small.py
+  python -m experiments.masking --config=configs/masking/small.py \
+    --workdir=runs/masking_small
 
 The model of configs/masking/quick.py, in shorter steps and more of them. SCALES
 are those that `configs/masking/small_rates.py` found best on validation text.

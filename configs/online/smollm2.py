@@ -5,13 +5,18 @@
   python -m experiments.online_merging --config=configs/online/smollm2.py \
     --workdir=runs/online_smollm2
 
+The first command is for who has not run that of configs/upcycle/smollm2.py,
+whose folder holds the same checkpoint.
+
 The reward is the log-likelihood of the next token on the test text of the
 built-in domains; `--config.reward=accuracy` and another workdir for accuracy.
 
 Run time, on one H200 that other processes use, compilation included: the
 weights of every mix one and a half minutes, then the oracle and `best_static`
 17 s each, `meta_gradient` 70, `tanbr` 109, `routed` 62, `uniform` 10.
-Expected: the table of experiments/upcycle/README.md.
+Expected: the table of methods in experiments/upcycle/README.md.
+`follow_usage`, `multitask_ts`, `lin_ucb` and `follow_task_mix` were not played
+on this checkpoint.
 """
 
 import ml_collections

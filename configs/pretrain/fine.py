@@ -1,6 +1,7 @@
 """A routed byte model of many small experts: top-4 of 32, on one GPU.
 
-  python -m experiments.pretrain --config=configs/pretrain/fine.py
+  python -m experiments.pretrain --config=configs/pretrain/fine.py \
+    --workdir=runs/pretrain_fine
 
 Every step is one of the routed model, which is what masks and pruning start
 from; its experts are not trained to be merged.

@@ -1,6 +1,7 @@
 """The mergeable byte model at the size of one GPU.
 
-  python -m experiments.pretrain --config=configs/pretrain/gpu.py
+  python -m experiments.pretrain --config=configs/pretrain/gpu.py \
+    --workdir=runs/pretrain_gpu
 
 Run time: about two minutes of training on one H100.
 Expected (one seed): best weights per task .712 next-byte accuracy, 1.022 nats;

@@ -10,12 +10,13 @@ On a CPU with `--config.loop=map`. Run time: on one core, for the two streams of
 a family, four to seven minutes a learner with 8 or 32 experts (`lin_ucb` with
 32 nine to twelve), seven with 64; with 16, whose features are products of all
 pairs, more than 14. On one H200 with other work the eight streams of 64 experts
-took five minutes a learner. With 128 and more experts not run whole.
+took five minutes a learner. With 16, 128 and more experts not run whole.
 Expected: the table of experiments/regret/README.md.
 
-Eight tasks throughout. Methods may be played in folders of their own, with
-`--config.bandits`; the last line reads every run below the folder that it is
-given.
+Eight tasks throughout. The table's rows of other streams are of runs with
+`--config.mixes=growing` or `--config.families=fitted`. Methods may be played in
+folders of their own, with `--config.bandits`; the last line reads every run
+below the folder that it is given.
 """
 
 import ml_collections

@@ -14,12 +14,12 @@ was then chosen on seeds from 1,000 on: 28 points of `multitask_ts` at T = 5,000
 (8 seeds; 8 experts on the quadratic family and, 16 seeds, on network; 64 on
 quadratic and saturating), 24 and, for `lin_ucb`, 13 more at T = 150 and 400 on
 8 experts; how caution falls with the experts on seeds 0 to 3 with 64 experts at
-T = 2,000, which the table's row of 64 experts therefore leaves out; how
+T = 2,000, which are among the seeds of the table's rows of 64 experts; how
 regularisation and the scales of the features of `lin_ucb` change with more than
 8 experts on seeds from 1,000 on (12 points with 64 experts, 13 with 32, 4 with
 16, at T = 300 and, two of them, 2,000), and that curvatures do not shrink too
-on seeds 0 to 3 at T = 2,000. What was asked for first was a regret of at most
-1.05 times the plain average's at any slot.
+on seeds 0 to 3 at T = 2,000. The first aim of these choices was a regret of at
+most 1.05 times the plain average's at any slot.
 `tanbr_paper`, `neural_ucb_theory` and `neural_ucb_practical` keep their papers'
 choices. The neural bandits were tuned on 20 fresh candidates, and once
 more on other candidates, where those are better (`tune.py:candidates`).

@@ -1,4 +1,4 @@
-"""SmolLM2-135M upcycled into eight experts by three recipes, on one GPU.
+"""SmolLM2-135M upcycled into eight experts, beside a dense control, on one GPU.
 
   python -m experiments.upcycle --config=configs/upcycle/smollm2.py \
     --workdir=runs/upcycle_smollm2

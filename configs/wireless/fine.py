@@ -1,6 +1,7 @@
 """The study on a byte model with four of 32 experts a token, on a CPU.
 
-  python -m experiments.wireless --config=configs/wireless/fine.py
+  python -m experiments.wireless --config=configs/wireless/fine.py \
+    --workdir=runs/wireless_fine
 
 With `--workdir=runs/wireless_fine`.
 """

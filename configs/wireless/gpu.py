@@ -1,6 +1,7 @@
 """The study on the byte model at the size of one GPU.
 
-  python -m experiments.wireless --config=configs/wireless/gpu.py
+  python -m experiments.wireless --config=configs/wireless/gpu.py \
+    --workdir=runs/wireless_gpu
 
 With `--workdir=runs/wireless_gpu`.
 """

@@ -1,6 +1,7 @@
 """The study on the byte model where busy experts are late.
 
-  python -m experiments.wireless --config=configs/wireless/poor.py
+  python -m experiments.wireless --config=configs/wireless/poor.py \
+    --workdir=runs/wireless_poor
 
 With `--workdir=runs/wireless_poor`.
 """

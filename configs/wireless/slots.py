@@ -1,6 +1,7 @@
 """Learner and radio together for longer: slots on the quick byte model.
 
-  python -m experiments.wireless --config=configs/wireless/slots.py
+  python -m experiments.wireless --config=configs/wireless/slots.py \
+    --workdir=runs/wireless_slots
 
 With `--workdir=runs/wireless_slots`.
 """

@@ -1,6 +1,7 @@
 """SiftMoE and others on the byte model with one expert a token, on a CPU.
 
-  python -m experiments.wireless --config=configs/wireless/top1.py
+  python -m experiments.wireless --config=configs/wireless/top1.py \
+    --workdir=runs/wireless_top1
 
 With `--workdir=runs/wireless_top1`.
 """
