@@ -1,8 +1,10 @@
 """The tables of experiments/upcycle/README.md are those of what is kept."""
 
 import json
+import types
 
 import numpy as np
+import pytest
 from toy import make_trace
 
 from experiments.common import readme_block
@@ -103,6 +105,39 @@ def test_texts_are_those_of_the_first_run_that_has_any(tmp_path):
       (tmp_path / run / f"{name}.json").write_text(json.dumps(content))
   found = table.collect([tmp_path / "a", tmp_path / "b"])
   assert found["continued"] == {"base": {"itself": {"c": "x"}}}
+
+
+def test_runs_of_different_text_are_not_mixed(tmp_path):
+  for run in "ab":
+    about = {"versions": {}, "device": "", "corpus_fingerprint": run}
+    (tmp_path / run).mkdir()
+    (tmp_path / run / "config.json").write_text(json.dumps(about))
+  table.collect([tmp_path / "a"])
+  with pytest.raises(ValueError, match="one text, got a and, in .*b, b"):
+    table.collect([tmp_path / "a", tmp_path / "b"])
+
+
+def test_streams_beside_each_other_are_alike(tmp_path, monkeypatch):
+  given = types.SimpleNamespace(accuracy=str(tmp_path / "accuracy"))
+  monkeypatch.setattr(served.flags, "FLAGS", given)
+  config = {"num_seeds": 2, "requests": 4, "mix": "drift"}
+  config["model"] = {"context": 8}
+  about = {"versions": {"jax": "1.2"}, "device": "a GPU"}
+
+  def write(reward, num_rounds):
+    one = {"reward": reward, "num_rounds": num_rounds}
+    (tmp_path / reward).mkdir(exist_ok=True)
+    content = json.dumps(about | {"config": config | one})
+    (tmp_path / reward / "config.json").write_text(content)
+    (tmp_path / reward / "summary.json").write_text("{}")
+
+  write("log_likelihood", 9)
+  write("accuracy", 9)
+  found = served.collect(tmp_path / "log_likelihood")
+  assert found["accuracy"]["num_rounds"] == 9
+  write("accuracy", 5)
+  with pytest.raises(ValueError, match="have one num_rounds, got 9 and 5"):
+    served.collect(tmp_path / "log_likelihood")
 
 
 def test_regret_is_drawn_for_each_reward():
