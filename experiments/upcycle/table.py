@@ -65,7 +65,7 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
   """Figures and losses by form and seed, continued prompts, circumstances.
 
   Raises:
-    ValueError: if the runs read different text.
+    ValueError: if the runs read different text or hold no scores.
   """
   found: dict[str, Any] = {
     "figures": {},
@@ -101,6 +101,8 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
         found["seconds"].setdefault(recipe, {})[seed] = record["seconds"]
       if record.get("continued"):
         found["continued"].setdefault(recipe, record["continued"])
+  if not found["figures"]:
+    raise ValueError(f"no scores in {', '.join(map(str, runs))}")
   return found
 
 
@@ -141,8 +143,9 @@ def text(found: Mapping[str, Any]) -> str:
     readme_block.table(titles, lines),
     "Differences of loss, seed by seed:",
     readme_block.table(["of", "less", "difference", "seeds"], gaps),
-    _seconds(found),
   ]
+  if found["seconds"]:
+    parts.append(_seconds(found))
   if continued := _continued(found):
     parts += [
       "Greedy continuations, first seed:",
@@ -152,7 +155,10 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
-  """Draws losses less the control's of the same seeds, where both are kept."""
+  """Draws losses less the control's of the same seeds.
+
+  Nothing where not both are kept, or no names of tasks.
+  """
   losses = found.get("losses", {})
   control = losses.get(CONTROL, {})
   shown = {}
@@ -162,7 +168,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
       shown[title] = [
         np.subtract(losses[form][seed], control[seed]) for seed in seeds
       ]
-  if shown:
+  if shown and "task_names" in found:
     parts.save(figures.losses(shown, task_names=found["task_names"]), path)
 
 

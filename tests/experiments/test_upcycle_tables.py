@@ -112,7 +112,8 @@ def test_runs_of_different_text_are_not_mixed(tmp_path):
     about = {"versions": {}, "device": "", "corpus_fingerprint": run}
     (tmp_path / run).mkdir()
     (tmp_path / run / "config.json").write_text(json.dumps(about))
-  table.collect([tmp_path / "a"])
+  with pytest.raises(ValueError, match="no scores in .*a"):
+    table.collect([tmp_path / "a"])
   with pytest.raises(ValueError, match="one text, got a and, in .*b, b"):
     table.collect([tmp_path / "a", tmp_path / "b"])
 
@@ -129,15 +130,30 @@ def test_streams_beside_each_other_are_alike(tmp_path, monkeypatch):
     (tmp_path / reward).mkdir(exist_ok=True)
     content = json.dumps(about | {"config": config | one})
     (tmp_path / reward / "config.json").write_text(content)
-    (tmp_path / reward / "summary.json").write_text("{}")
+    summary = {"uniform/mean_reward": 1.0, "uniform/last_quarter_reward": 1.0}
+    (tmp_path / reward / "summary.json").write_text(json.dumps(summary))
 
   write("log_likelihood", 9)
   write("accuracy", 9)
   found = served.collect(tmp_path / "log_likelihood")
   assert found["accuracy"]["num_rounds"] == 9
+  assert list(found["accuracy"]["methods"]) == ["uniform"]
   write("accuracy", 5)
   with pytest.raises(ValueError, match="have one num_rounds, got 9 and 5"):
     served.collect(tmp_path / "log_likelihood")
+  write("accuracy", 9)
+  (tmp_path / "accuracy" / "summary.json").write_text("{}")
+  with pytest.raises(ValueError, match="accuracy has none of .'oracle'"):
+    served.collect(tmp_path / "log_likelihood")
+
+
+def test_what_a_stopped_run_lacks_is_left_out(monkeypatch):
+  kept = {"versions": {"jax": "1.2"}, "device": "", "corpus_fingerprint": "ab"}
+  kept |= {"figures": {}, "seconds": {}, "continued": {}}
+  assert "Training" not in table.text(kept)
+  monkeypatch.setattr(table.parts, "save", pytest.fail)
+  losses = {"dense/itself": {"0": [1.0]}, "domains/own": {"0": [2.0]}}
+  table.draw({"losses": losses}, None)
 
 
 def test_regret_is_drawn_for_each_reward():
