@@ -3,9 +3,9 @@
   python -m experiments.fit_landscape --run=runs/landscape --write
 
 Fits a concave quadratic to the log-likelihood of every task in each folder of
-`experiments.sample_landscape` below `--run`, and with `--write` puts the tables
-beside the family. Tables of other models stay. Prints how well all fit points
-that were left out.
+`experiments.sample_landscape` below `--run` and puts the tables beside the
+family. Tables of other models stay. Prints how well all fit points that were
+left out; with `--write` also puts that into the README of experiments/regret.
 Letters: N points, V tasks, E experts, P coefficients.
 """
 

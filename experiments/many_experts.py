@@ -35,7 +35,7 @@ def collect(run: Path) -> dict[str, Any]:
     figures of every method (`play_streams.figures`).
 
   Raises:
-    ValueError: if there is no run.
+    ValueError: if there is no run, or none of the baseline.
   """
   found: dict[tuple, dict[str, Any]] = {}
   for result in play_streams.read(run):
@@ -44,6 +44,12 @@ def collect(run: Path) -> dict[str, Any]:
       found.setdefault((stream, *sizes), {}).update(group)
   if not found:
     raise ValueError(f"{run} holds no {play_streams.FILE}: no run is done")
+  for key, methods in found.items():
+    if BASELINE not in methods:
+      raise ValueError(
+        f"ratios are to {BASELINE}, which was not played on {key[0]} with "
+        f"{dict(zip(SIZES, key[1:], strict=True))}"
+      )
   return {
     "rows": [
       {**dict(zip(("stream", *SIZES), key, strict=True)), "methods": methods}

@@ -175,8 +175,8 @@ def main(argv: Sequence[str]) -> None:
     if bool(flags.FLAGS.run) != bool(flags.FLAGS.study):
       raise ValueError("--run and --study go together")
     if flags.FLAGS.run:
-      kept[flags.FLAGS.study] = collect(find(flags.FLAGS.run))
-      atomic.write_json(RESULTS, kept)
+      found = atomic.jsonable(collect(find(flags.FLAGS.run)))
+      kept[flags.FLAGS.study] = found
     readme = RESULTS.with_name("README.md")
     text = readme.read_text("utf-8")
     for study, results in kept.items():
@@ -184,6 +184,9 @@ def main(argv: Sequence[str]) -> None:
       print(f"{study}\n\n{made}\n")
       if flags.FLAGS.write:
         text = readme_block.replace(text, study, made)
+    # Results of which no table can be made are not kept.
+    if flags.FLAGS.run:
+      atomic.write_json(RESULTS, kept)
     if flags.FLAGS.write:
       atomic.write_text(readme, text)
 

@@ -56,6 +56,8 @@ def main(
 ) -> None:
   """Makes the part of that name from a run, or from the kept results.
 
+  Results of a run of which no text can be made are not kept.
+
   Args:
     argv: of the command, without flags.
     name: of the markers.
@@ -67,15 +69,19 @@ def main(
     if len(argv) > 1:
       raise ValueError(f"unknown arguments {argv[1:]}")
     if flags.FLAGS.run:
-      atomic.write_json(results, collect(Path(flags.FLAGS.run)))
-    if not results.exists():
+      found = atomic.jsonable(collect(Path(flags.FLAGS.run)))
+    elif results.exists():
+      found = workdir.read_json(results)
+    else:
       raise ValueError(f"no {results}: give --run")
-    made = text(workdir.read_json(results))
+    made = text(found)
     print(made)
+    if flags.FLAGS.run:
+      atomic.write_json(results, found)
     if flags.FLAGS.write:
       readme = results.with_name("README.md")
       atomic.write_text(readme, replace(readme.read_text("utf-8"), name, made))
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 
 

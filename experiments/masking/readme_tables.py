@@ -37,16 +37,25 @@ def collect_rows(folders: Path) -> dict[str, Any]:
 
 
 def collect_times(folders: Path) -> dict[str, Any]:
-  """The summaries of timings, one after the other."""
+  """The summaries of timings, one after the other.
+
+  Raises:
+    ValueError: if they are of different devices.
+  """
   found: dict[str, Any] = {}
   for folder in str(folders).split(","):
     for key, value in reporting.read_json(Path(folder) / SUMMARY).items():
+      if isinstance(value, str) and found.get(key, value) != value:
+        raise ValueError(
+          f"timings must have one {key}, got {found[key]!r} and, in {folder}, "
+          f"{value!r}"
+        )
       found[key] = value if isinstance(value, str) else round(value, 3)
   return found
 
 
 def times_text(summary: dict[str, Any]) -> str:
-  """A table a model and device."""
+  """A table a model."""
   names = dict.fromkeys(key.split("/")[0] for key in summary if "/" in key)
   return "\n\n".join(timing.table(name, summary) for name in names)
 

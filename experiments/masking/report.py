@@ -219,7 +219,7 @@ def anatomy_table(rows: Rows) -> str:
     for name in found
     if name in (CONTROL, FULL) or family(name).startswith("beam")
   ]
-  lines: dict[str, list[str]] = {}
+  lines: dict[str, dict[str, str]] = {}
   for name in names:
     one = list(found[name].values())
     cells: dict[str, float] = {}
@@ -233,10 +233,13 @@ def anatomy_table(rows: Rows) -> str:
       np.mean([row["imbalance"] for row in one])
     )
     for title, value in cells.items():
-      lines.setdefault(title, []).append(f"{value:.2f}")
+      lines.setdefault(title, {})[name] = f"{value:.2f}"
   return readme_block.table(
     ["active experts of", *names],
-    [[title, *cells] for title, cells in lines.items()],
+    [
+      [title, *(cells.get(name, "-") for name in names)]
+      for title, cells in lines.items()
+    ],
   )
 
 

@@ -130,7 +130,10 @@ def table(name: str, summary: dict[str, Any]) -> str:
     cells = [form]
     for count in counts:
       at = f"{name}/{count}"
-      took = summary[f"{at}/{form}/microseconds"]
+      took = summary.get(f"{at}/{form}/microseconds")
+      if took is None:  # Timed by one of several runs alone.
+        cells.append("-")
+        continue
       ratio = took / summary[f"{at}/{FULL}/microseconds"]
       cell = f"{took:.0f} us ({ratio:.2f})"
       if form != READ:

@@ -35,16 +35,31 @@ TOLD = {
   "routed": "nothing, all experts",
   "uniform": "nothing",
 }
+# What the table says once of both runs.
+_STREAM = ("num_rounds", "num_seeds", "requests", "context", "mix")
 _FIGURES = ("mean_reward", "last_quarter_reward")
 _ESTIMATES = ("expected_regret", "gap_recovered")
 
 
 def collect(run: Path) -> dict[str, Any]:
-  """What is kept of a run, and of that of accuracy beside it."""
+  """What is kept of a run, and of that of accuracy beside it.
+
+  Raises:
+    ValueError: if a run has another reward or no method of the table, or their
+      streams differ.
+  """
   found = {reward: _read(folder) for reward, folder in _folders(run).items()}
   for reward, one in found.items():
     if one["reward"] != reward:
       raise ValueError(f"reward must be {reward!r}, got {one['reward']!r}")
+    if not one["methods"]:
+      raise ValueError(f"the run of {reward} has none of {[*TOLD]}")
+    for name in _STREAM:
+      if one[name] != found["log_likelihood"][name]:
+        raise ValueError(
+          f"the runs must have one {name}, got "
+          f"{found['log_likelihood'][name]!r} and {one[name]!r}"
+        )
   return found
 
 

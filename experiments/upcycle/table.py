@@ -21,7 +21,6 @@ from experiments.upcycle.command import RECORD
 from experiments.upcycle.text import OTHER
 from tanbr_jax.plots import parts
 from tanbr_jax.report import workdir as reporting
-from tanbr_jax.storage import atomic
 
 RESULTS = Path(__file__).with_name("smollm2.json")
 FIGURE = "losses.png"
@@ -63,7 +62,11 @@ GAPS = (
 
 
 def collect(runs: Sequence[Path]) -> dict[str, Any]:
-  """Figures and losses by form and seed, continued prompts, circumstances."""
+  """Figures and losses by form and seed, continued prompts, circumstances.
+
+  Raises:
+    ValueError: if the runs read different text or hold no scores.
+  """
   found: dict[str, Any] = {
     "figures": {},
     "losses": {},
@@ -72,6 +75,12 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
   }
   for run in runs:
     config = reporting.read_json(run / reporting.CONFIG)
+    text_of = config["corpus_fingerprint"]
+    if found.get("corpus_fingerprint", text_of) != text_of:
+      raise ValueError(
+        f"runs must read one text, got {found['corpus_fingerprint']} and, in "
+        f"{run}, {text_of}"
+      )
     for name in ("versions", "device", "corpus_fingerprint"):
       found[name] = config[name]
     for path in sorted(run.glob("*.json")):
@@ -92,6 +101,8 @@ def collect(runs: Sequence[Path]) -> dict[str, Any]:
         found["seconds"].setdefault(recipe, {})[seed] = record["seconds"]
       if record.get("continued"):
         found["continued"].setdefault(recipe, record["continued"])
+  if not found["figures"]:
+    raise ValueError(f"no scores in {', '.join(map(str, runs))}")
   return found
 
 
@@ -132,8 +143,9 @@ def text(found: Mapping[str, Any]) -> str:
     readme_block.table(titles, lines),
     "Differences of loss, seed by seed:",
     readme_block.table(["of", "less", "difference", "seeds"], gaps),
-    _seconds(found),
   ]
+  if found["seconds"]:
+    parts.append(_seconds(found))
   if continued := _continued(found):
     parts += [
       "Greedy continuations, first seed:",
@@ -143,7 +155,10 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
-  """Draws losses less the control's of the same seeds, where both are kept."""
+  """Draws losses less the control's of the same seeds.
+
+  Nothing where not both are kept, or no names of tasks.
+  """
   losses = found.get("losses", {})
   control = losses.get(CONTROL, {})
   shown = {}
@@ -153,7 +168,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
       shown[title] = [
         np.subtract(losses[form][seed], control[seed]) for seed in seeds
       ]
-  if shown:
+  if shown and "task_names" in found:
     parts.save(figures.losses(shown, task_names=found["task_names"]), path)
 
 
@@ -192,23 +207,15 @@ def _continued(found: Mapping[str, Any]) -> list[list[str]]:
 
 
 def main(argv: Sequence[str]) -> None:
-  given = flags.FLAGS
-  if len(argv) > 1:
-    raise SystemExit(f"error: unknown arguments {argv[1:]}")
-  try:
-    if given.run:
-      runs = [Path(one) for one in given.run.split(",")]
-      atomic.write_json(RESULTS, collect(runs))
-    kept = reporting.read_json(RESULTS)
-    made = text(kept)
-    print(made)
-    if given.write:
-      draw(kept, RESULTS.with_name(FIGURE))
-      readme = RESULTS.with_name("README.md")
-      whole = readme_block.replace(readme.read_text("utf-8"), "smollm2", made)
-      atomic.write_text(readme, whole)
-  except ValueError as error:
-    raise SystemExit(f"error: {error}") from None
+  readme_block.main(
+    argv,
+    "smollm2",
+    RESULTS,
+    collect=lambda runs: collect([Path(one) for one in str(runs).split(",")]),
+    text=text,
+  )
+  if flags.FLAGS.write:
+    draw(reporting.read_json(RESULTS), RESULTS.with_name(FIGURE))
 
 
 if __name__ == "__main__":

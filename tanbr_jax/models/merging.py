@@ -98,22 +98,22 @@ def merge_copies(model: Decoder, params: Params) -> tuple[Decoder, Params]:
 
   Returns:
     The model with these layers dense, without an origin, and its parameters;
-    the last layer keeps its experts. A model that has dense layers, a shared
-    expert, biases of experts or gates with another sum, or whose first layer's
-    experts differ, as it is.
+    the last layer keeps its experts. A model that is dense or has dense layers,
+    a shared expert, biases of experts or gates with another sum, or whose first
+    layer's experts differ or do not take all that the router chooses, as it is.
   """
   config, router = model.config, model.config.router
   is_mean = router.renormalise and router.gate_scale == 1
   is_mean = is_mean and router.scores != "sparsemixer"
   has_more = config.dense_layers or config.has_expert_bias or config.shared_dim
-  if has_more or not is_mean:
+  if config.num_experts is None or has_more or not is_mean:
     return model, params
   layers, count = dict(params["params"]), 0
   for index in range(config.num_layers - 1):
     layer = layers[f"layer_{index}"]
-    stack = layer["experts"]["stack"]
-    if not all(bool(jnp.all(x == x[:1])) for x in jax.tree.leaves(stack)):
+    if not _are_copies(layer["experts"]):
       break
+    stack = layer["experts"]["stack"]
     block = moe.FeedForward(**vars(jax.tree.map(lambda x: x[0], stack)))
     layers[f"layer_{index}"] = {**layer, "experts": {"stack": block}}
     count += 1
@@ -126,6 +126,15 @@ def merge_copies(model: Decoder, params: Params) -> tuple[Decoder, Params]:
   )
   dense = dataclasses.replace(model, config=config, origin=None)
   return dense, {"params": layers}
+
+
+def _are_copies(experts: Params) -> bool:
+  """Whether a layer's experts are alike and no output of its router is lost."""
+  routes = experts.get("routes")
+  if routes is not None and moe.NO_EXPERT in routes.expert_of:
+    return False
+  leaves = jax.tree.leaves(experts["stack"])
+  return all(bool(jnp.all(x == x[:1])) for x in leaves)
 
 
 def _merge_all(

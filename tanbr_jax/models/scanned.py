@@ -113,8 +113,9 @@ class ScannedDecoder(Decoder):
     x = scaled(tree["embedding"][input_ids], config.embedding_scale)
     if num_dense:
       x, _ = jax.lax.scan(run, x, (_stack(layers[:num_dense]), None, None))
-    layers = _stack(layers[num_dense:])
-    x, seen = jax.lax.scan(run, x, (layers, reroute, observe))
+    seen = None
+    if layers := layers[num_dense:]:
+      x, seen = jax.lax.scan(run, x, (_stack(layers), reroute, observe))
     return norm(tree, "final_norm", x, config), None, seen
 
 

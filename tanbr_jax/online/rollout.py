@@ -365,8 +365,13 @@ def _beside(given: Any, carry: rounds.Carry) -> rounds.Carry:
   """
   for leaf in jax.tree.leaves(given):
     if isinstance(leaf, jax.Array) and leaf.committed:
-      if len(leaf.devices()) == 1:
-        return jax.device_put(carry, leaf.sharding)
+      if len(leaf.devices()) > 1:
+        continue
+      # Not the leaf's axes of a mesh, of which a state may have fewer.
+      if isinstance(leaf.sharding, jax.sharding.NamedSharding):
+        whole = jax.sharding.NamedSharding(leaf.sharding.mesh, jax.P())
+        return jax.device_put(carry, whole)
+      return jax.device_put(carry, *leaf.devices())
   return carry
 
 

@@ -55,6 +55,17 @@ def test_without_a_run_there_is_no_table(tmp_path):
     many_experts.collect(tmp_path)
 
 
+def test_ratios_need_their_baseline(tmp_path):
+  make_run(tmp_path)
+  path = tmp_path / "8_random" / play_streams.FILE
+  result = workdir.read_json(path)
+  result["num_experts"] = 9
+  del result["streams"]["quadratic/drift"]["uniform"]
+  atomic.write_json(path, result)
+  with pytest.raises(ValueError, match="uniform.*'num_experts': 9"):
+    many_experts.collect(tmp_path)
+
+
 def test_the_readme_holds_what_the_committed_results_make():
   results = many_experts.RESULTS
   readme = results.with_name("README.md").read_text("utf-8")

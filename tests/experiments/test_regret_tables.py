@@ -1,5 +1,7 @@
 """The regret study's tables, from summaries that are written down here."""
 
+import types
+
 import pytest
 
 from experiments import regret_tables
@@ -111,3 +113,17 @@ def test_the_readme_holds_what_the_committed_results_make():
   readme = results.with_name("README.md").read_text("utf-8")
   for study, kept in workdir.read_json(results).items():
     assert readme_block.block(readme, study) == regret_tables.table(kept)
+
+
+def test_results_without_a_table_are_not_kept(tmp_path, monkeypatch):
+  kept = tmp_path / "studies.json"
+  kept.write_text("{}")
+  kept.with_name("README.md").touch()
+  given = types.SimpleNamespace(run="a", study="curves", write=False)
+  monkeypatch.setattr(regret_tables, "RESULTS", kept)
+  monkeypatch.setattr(regret_tables.flags, "FLAGS", given)
+  monkeypatch.setattr(regret_tables, "find", lambda run: [])
+  monkeypatch.setattr(regret_tables, "collect", lambda runs: {})
+  with pytest.raises(KeyError):
+    regret_tables.main([""])
+  assert kept.read_text() == "{}"

@@ -1,8 +1,10 @@
 """The tables of experiments/upcycle/README.md are those of what is kept."""
 
 import json
+import types
 
 import numpy as np
+import pytest
 from toy import make_trace
 
 from experiments.common import readme_block
@@ -103,6 +105,55 @@ def test_texts_are_those_of_the_first_run_that_has_any(tmp_path):
       (tmp_path / run / f"{name}.json").write_text(json.dumps(content))
   found = table.collect([tmp_path / "a", tmp_path / "b"])
   assert found["continued"] == {"base": {"itself": {"c": "x"}}}
+
+
+def test_runs_of_different_text_are_not_mixed(tmp_path):
+  for run in "ab":
+    about = {"versions": {}, "device": "", "corpus_fingerprint": run}
+    (tmp_path / run).mkdir()
+    (tmp_path / run / "config.json").write_text(json.dumps(about))
+  with pytest.raises(ValueError, match="no scores in .*a"):
+    table.collect([tmp_path / "a"])
+  with pytest.raises(ValueError, match="one text, got a and, in .*b, b"):
+    table.collect([tmp_path / "a", tmp_path / "b"])
+
+
+def test_streams_beside_each_other_are_alike(tmp_path, monkeypatch):
+  given = types.SimpleNamespace(accuracy=str(tmp_path / "accuracy"))
+  monkeypatch.setattr(served.flags, "FLAGS", given)
+  config = {"num_seeds": 2, "requests": 4, "mix": "drift"}
+  config["model"] = {"context": 8}
+  about = {"versions": {"jax": "1.2"}, "device": "a GPU"}
+
+  def write(reward, num_rounds):
+    one = {"reward": reward, "num_rounds": num_rounds}
+    (tmp_path / reward).mkdir(exist_ok=True)
+    content = json.dumps(about | {"config": config | one})
+    (tmp_path / reward / "config.json").write_text(content)
+    summary = {"uniform/mean_reward": 1.0, "uniform/last_quarter_reward": 1.0}
+    (tmp_path / reward / "summary.json").write_text(json.dumps(summary))
+
+  write("log_likelihood", 9)
+  write("accuracy", 9)
+  found = served.collect(tmp_path / "log_likelihood")
+  assert found["accuracy"]["num_rounds"] == 9
+  assert list(found["accuracy"]["methods"]) == ["uniform"]
+  write("accuracy", 5)
+  with pytest.raises(ValueError, match="have one num_rounds, got 9 and 5"):
+    served.collect(tmp_path / "log_likelihood")
+  write("accuracy", 9)
+  (tmp_path / "accuracy" / "summary.json").write_text("{}")
+  with pytest.raises(ValueError, match="accuracy has none of .'oracle'"):
+    served.collect(tmp_path / "log_likelihood")
+
+
+def test_what_a_stopped_run_lacks_is_left_out(monkeypatch):
+  kept = {"versions": {"jax": "1.2"}, "device": "", "corpus_fingerprint": "ab"}
+  kept |= {"figures": {}, "seconds": {}, "continued": {}}
+  assert "Training" not in table.text(kept)
+  monkeypatch.setattr(table.parts, "save", pytest.fail)
+  losses = {"dense/itself": {"0": [1.0]}, "domains/own": {"0": [2.0]}}
+  table.draw({"losses": losses}, None)
 
 
 def test_regret_is_drawn_for_each_reward():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tanbr_jax import models
+from tanbr_jax import models, moe
 
 
 def _merge(tiny, weights):
@@ -187,3 +187,21 @@ def test_what_is_no_mean_of_copies_stays_as_it_is():
   params["params"]["layer_0"]["experts"]["stack"] = changed
   found = models.merge_copies(model, params)
   assert found[0] is model and found[1] is params
+
+
+def test_copies_that_do_not_take_all_tokens_stay_as_they_are():
+  """Some of the router's outputs lead to no expert, as after pruning."""
+  model, params = copied_model()
+  for index in model.config.moe_layers:
+    experts = params["params"][f"layer_{index}"]["experts"]
+    experts["stack"] = jax.tree.map(lambda x: x[:3], experts["stack"])
+    experts["routes"] = moe.Routes((0, 1, 2, moe.NO_EXPERT))
+  found = models.merge_copies(model, params)
+  assert found[0] is model and found[1] is params
+
+
+def test_a_dense_model_has_no_copies():
+  model, params = copied_model()
+  dense, merged = models.merge(model, params, jnp.full(4, 0.25))
+  merged = jax.tree.map(jnp.zeros_like, merged)
+  assert models.merge_copies(dense, merged)[0] is dense

@@ -94,6 +94,18 @@ def test_dense_layers_at_first_are_a_loop_of_their_own():
   )
 
 
+def test_a_model_of_dense_layers_alone_is_one_loop():
+  config = dataclasses.replace(MODEL.config, dense_layers=(0, 1), dense_dim=8)
+  model = models.Decoder(config)
+  params = jax.jit(model.init)(jax.random.key(2))
+
+  def run(model):
+    return jax.jit(lambda p: model.apply(p, IDS, attention_mask=MASK))(params)
+
+  # Float32 rounding, as above.
+  np.testing.assert_allclose(run(models.scanned(model)), run(model), atol=2e-5)
+
+
 def test_layers_that_differ_are_refused():
   config = dataclasses.replace(MODEL.config, dense_layers=(1,), dense_dim=8)
   with pytest.raises(ValueError, match=r"must be alike .*dense_layers=\(1,\)"):

@@ -202,6 +202,26 @@ def test_what_was_put_on_a_device_compiles_once(whole):
   )
 
 
+@pytest.mark.parametrize("spec", [jax.P(), jax.P(None, "x")])
+def test_a_mesh_of_one_device_may_hold_more_axes_than_a_state(whole, spec):
+  mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("x",))
+  table = jax.device_put(
+    jnp.zeros((2, 3)), jax.sharding.NamedSharding(mesh, spec)
+  )
+  plain = toy.environment()
+
+  def step(table, *args):
+    return plain.step(*args[:2], args[2] + table[0])
+
+  environment = plain._replace(step=Partial(step, table))
+  before = rounds.play._cache_size()
+  found = rollout.run(toy.bandit(), environment, **RUN)
+  assert rounds.play._cache_size() == before + 1
+  np.testing.assert_allclose(
+    found.expected_reward, whole.expected_reward, rtol=1e-6
+  )
+
+
 def test_plain_functions_are_accepted(whole):
   plain = Bandit(
     toy._init, lambda *args: toy.bandit().select(*args), toy._update

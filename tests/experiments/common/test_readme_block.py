@@ -1,4 +1,8 @@
+import json
+
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from experiments.common import readme_block
 
@@ -28,3 +32,32 @@ def test_markers_must_be_there_once():
 def test_a_cell_of_a_table_is_one_line():
   made = readme_block.table(["a|b", "c"], [["x\ny", "|"]])
   assert made == "| a\\|b | c |\n| --- | --- |\n| x\\ny | \\| |"
+
+
+@pytest.fixture
+def given():
+  if "run" not in flags.FLAGS:
+    readme_block.define_flags("A folder.")
+  with flagsaver.flagsaver():
+    flags.FLAGS.mark_as_parsed()
+    yield flags.FLAGS
+
+
+def test_results_without_a_text_are_not_kept(tmp_path, given):
+  results = tmp_path / "kept.json"
+  results.write_text('{"value": 1}')
+  given.run = str(tmp_path)
+
+  def make(collect):
+    readme_block.main(
+      [""], "x", results, collect=collect, text=lambda r: str(r["value"])
+    )
+
+  with pytest.raises(KeyError):
+    make(lambda run: {})
+  assert json.loads(results.read_text()) == {"value": 1}
+  # A folder without the file is told in one line.
+  with pytest.raises(SystemExit, match="error: .*No such file.*config.json"):
+    make(lambda run: (run / "config.json").read_text())
+  make(lambda run: {"value": 2})
+  assert json.loads(results.read_text())["value"] == 2

@@ -1,8 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 
 from configs.masking import gpu, rates
-from experiments.masking import choice, report
+from experiments.masking import choice, readme_tables, report, timing
 
 
 def row(active, accuracy):
@@ -31,6 +33,35 @@ def test_a_difference_is_taken_at_equal_active_experts():
   assert not found.is_reached
   assert "| -5.00 * |" in report.matched_table(rows)
   assert report.difference_at_equal_active(rows, "beam__50", "xmoe") is None
+
+
+def test_a_column_that_lacks_a_figure_stays_in_place():
+  about = {"by_rank": [1.0], "by_layer": [2.0], "imbalance": 3.0}
+  rows = {"0/control": about, "0/beam__50": {**about, "by_class": {"a": 4.0}}}
+  made = report.anatomy_table(rows)
+  assert "| a | - | 4.00 |" in made
+  assert "| rank 1 | 1.00 | 1.00 |" in made
+
+
+def test_times_that_one_run_alone_has_leave_a_gap():
+  took = {"full/microseconds": 10.0, "full/pairs": 4.0, "full/distinct": 2.0}
+  summary = {"device": "a CPU"}
+  summary |= {
+    f"m/{n}/{key}": value for n in (1, 8) for key, value in took.items()
+  }
+  summary[f"m/8/{timing.READ}/microseconds"] = 5.0
+  made = readme_tables.times_text(summary)
+  assert f"| {timing.READ} | - | 5 us (0.50) |" in made
+
+
+def test_times_of_two_devices_are_not_mixed(tmp_path):
+  for name in "ab":
+    (tmp_path / name).mkdir()
+    content = json.dumps({"device": name, "m/1/full/microseconds": 1.0})
+    (tmp_path / name / "summary.json").write_text(content)
+  folders = f"{tmp_path / 'a'},{tmp_path / 'b'}"
+  with pytest.raises(ValueError, match="one device, got 'a' and, in .*b, 'b'"):
+    readme_tables.collect_times(folders)
 
 
 def test_bytes_have_classes():
