@@ -157,6 +157,9 @@ class OfCheckpoint:
     vocab_size: of the model.
     tokenizer: of the folder.
     trains: whether text is needed to train on, too.
+    merges_copies: whether first layers whose experts are copies, as those of a
+      model that was upcycled in its last layers, are served as one FFN; what
+      counts pairs, bytes or layers wants them as they are.
   """
 
   settings: ModelSettings
@@ -164,6 +167,7 @@ class OfCheckpoint:
   vocab_size: int
   tokenizer: Any = dataclasses.field(repr=False)
   trains: bool = False
+  merges_copies: bool = False
 
   @property
   def has_router(self) -> bool:
@@ -214,8 +218,8 @@ class OfCheckpoint:
       found = models.from_finetunes(path, self.settings.folders, dtype=dtype)
     else:
       found = models.from_pretrained(path, dtype=dtype)
-      # What was upcycled may have experts in its last layers alone.
-      found = models.merge_copies(*found)
+      if self.merges_copies:
+        found = models.merge_copies(*found)
       if self.settings.scanned:
         found = (models.scanned(found[0]), found[1])
     jax.block_until_ready(found[1])

@@ -188,7 +188,9 @@ def read(config: ml_collections.ConfigDict) -> OnlineSettings:
   model = records.read_section(ModelSettings, config, "model")
   source = model_source.OfBytes(pretrain)
   if model.path:
-    source = model_source.open_checkpoint(model)
+    source = dataclasses.replace(
+      model_source.open_checkpoint(model), merges_copies=True
+    )
   return records.read(
     OnlineSettings,
     config,
