@@ -43,7 +43,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.gradient_noise = config_dict.placeholder(float)
   config.gradient_every = 1
   # Family -> options of its constructor.
-  config.family_options = ml_collections.ConfigDict()
+  config.family_options = ml_collections.ConfigDict(
+    {"fitted": {"model": "bytes_8"}}
+  )
   # Requests in a slot; 0 shows every task in every slot, and the true mix.
   config.requests = 0
   # Of the moving average that estimates the mix when requests are counted.
