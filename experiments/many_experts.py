@@ -63,8 +63,8 @@ def table(results: Mapping[str, Any]) -> str:
   # Of a run that was stopped early the baseline alone may be there.
   rows = [row for row in results["rows"] if {*row["methods"]} != {BASELINE}]
   played = dict.fromkeys(name for row in rows for name in row["methods"])
-  methods = [name for name in (*_ORDER, *played) if name in played]
-  methods = [name for name in dict.fromkeys(methods) if name != BASELINE]
+  ordered = dict.fromkeys((*_ORDER, *played))
+  methods = [name for name in ordered if name in played and name != BASELINE]
   lines = []
   for row in rows:
     family, mix = row["stream"].split("/")

@@ -48,6 +48,8 @@ from tanbr_jax.bandits.reward_model import RewardModel, observed
 from tanbr_jax.regression import polynomial
 from tanbr_jax.regression.polynomial import FixedFeatures
 
+# With more experts than these a learner is more cautious.
+_FEW_EXPERTS = 8
 _MEMORY = 0.999
 # The rewards' first spread is taken to be at least so many standard deviations
 # of the noise.
@@ -188,6 +190,11 @@ def _restrain(
   return jnp.where(jnp.any(affords), chosen, centre)
 
 
+def narrowing(num_experts: int) -> float:
+  """Returns 1 with up to 8 experts and 8 / E with more."""
+  return min(1.0, _FEW_EXPERTS / num_experts)
+
+
 def with_defaults(numbers: Caution, num_experts: int) -> Caution:
   """Fills in an allowance and a caution of None by the number of experts.
 
@@ -199,10 +206,10 @@ def with_defaults(numbers: Caution, num_experts: int) -> Caution:
   would stay where it learns nothing.
   """
   if numbers.allowance is None:
-    allowance = math.inf if num_experts <= 8 else 0.2
+    allowance = math.inf if num_experts <= _FEW_EXPERTS else 0.2
     numbers = numbers._replace(allowance=allowance)
   if numbers.caution is None:
-    numbers = numbers._replace(caution=min(1.0, 8 / num_experts) ** 2)
+    numbers = numbers._replace(caution=narrowing(num_experts) ** 2)
   return numbers
 
 

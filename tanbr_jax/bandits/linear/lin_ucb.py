@@ -15,6 +15,7 @@ from tanbr_jax.bandits.linear.conservative import (
   Caution,
   LinearParts,
   conservative,
+  narrowing,
   with_defaults,
 )
 from tanbr_jax.bandits.linear.linear_model import (
@@ -98,7 +99,7 @@ def lin_ucb(
     features = "quadratic" if few else "fourier"
   check_choice("features", features, FEATURES)
   # As those of `multitask_ts`, slopes shrink with more than 8 experts.
-  narrow = min(1.0, 8 / num_experts)
+  narrow = narrowing(num_experts)
   if regularisation is None:
     regularisation = 0.001 / narrow
   phi = polynomial.fixed_features(

@@ -25,6 +25,7 @@ from tanbr_jax.bandits.linear.conservative import (
   Caution,
   LinearParts,
   conservative,
+  narrowing,
   with_defaults,
 )
 from tanbr_jax.bandits.linear.gradient_model import with_gradients
@@ -154,7 +155,7 @@ def multitask_model(
   check_choice("rule", rule, EXPLORATION_RULES)
   # The model is linear in these fixed features of the merge weights.
   has_products = num_experts <= polynomial.MOST_EXPERTS_OF_PRODUCTS
-  narrow = min(1.0, 8 / num_experts)
+  narrow = narrowing(num_experts)
   features = polynomial.fixed_features(
     num_experts,
     quadratic=has_products,
